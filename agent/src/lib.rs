@@ -1,0 +1,1 @@
+//! The device agent: authenticates, installs updates, survives power cuts

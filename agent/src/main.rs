@@ -1,0 +1,2 @@
+//! The device agent: authenticates, installs updates, survives power cuts
+fn main() {}

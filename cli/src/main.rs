@@ -1,0 +1,2 @@
+//! The operator command line: artifacts and fleet
+fn main() {}

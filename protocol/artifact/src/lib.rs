@@ -1,0 +1,1 @@
+//! Reader and writer of the artifact container, without files, clock or network

@@ -1,0 +1,1 @@
+//! Artifact storage and signed links

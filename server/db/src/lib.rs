@@ -1,0 +1,1 @@
+//! The database seam: one SQL text, group-committed writes

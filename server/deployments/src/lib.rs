@@ -1,0 +1,1 @@
+//! Artifacts, releases and deployments

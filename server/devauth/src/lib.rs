@@ -1,0 +1,1 @@
+//! Device authentication: identities, auth sets, tokens

@@ -1,0 +1,1 @@
+//! Device inventory: attributes, groups, filters

@@ -1,0 +1,1 @@
+//! The Ambidex server: every service in one process

@@ -1,0 +1,2 @@
+//! The Ambidex server: every service in one process
+fn main() {}

@@ -1,0 +1,1 @@
+//! The update loop on QEMU boards

@@ -1,0 +1,1 @@
+//! Device swarm and benchmarks

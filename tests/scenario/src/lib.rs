@@ -1,0 +1,1 @@
+//! Real agent against real server on loopback

@@ -1,0 +1,2 @@
+//! Developer commands: demo, test, ci, bench, boards
+fn main() {}
