@@ -1,0 +1,1 @@
+//! Bodies of the management API, a module a service.
