@@ -1,0 +1,1 @@
+//! The deployment state machine: pure, without clock, files or network

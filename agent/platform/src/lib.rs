@@ -1,0 +1,1 @@
+//! Every door from the agent to the operating system
