@@ -1,1 +1,0 @@
-//! Device swarm and benchmarks

@@ -1,0 +1,111 @@
+//! The measured server process.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use tempfile::TempDir;
+
+use crate::connection::Connection;
+
+const EMAIL: &str = "load@example.com";
+const PASSWORD: &str = "a-password-for-the-swarm";
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running server on a data directory of its own; both end with it.
+pub struct Server {
+    child: Child,
+    pub address: String,
+    pub user_token: String,
+    _data: TempDir,
+}
+
+impl Server {
+    /// Starts `binary` on free ports, creates a user and logs in.
+    pub async fn start(binary: &Path) -> anyhow::Result<Self> {
+        let data = tempfile::tempdir().context("make a data directory")?;
+        let log = std::fs::File::create(data.path().join("server.log"))?;
+        let child = Command::new(binary)
+            .args(["serve", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(data.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {}", binary.display()))?;
+        let mut server =
+            Self { child, address: String::new(), user_token: String::new(), _data: data };
+        let directory = server._data.path().to_owned();
+        server.address = wait_for_address(&directory).await?;
+        let created = Command::new(binary)
+            .args(["user", "create", "--email", EMAIL, "--password", PASSWORD, "--data-dir"])
+            .arg(&directory)
+            .output()?;
+        if !created.status.success() {
+            bail!("user create: {}", String::from_utf8_lossy(&created.stderr));
+        }
+        let mut connection = Connection::open(&server.address).await?;
+        let basic = STANDARD.encode(format!("{EMAIL}:{PASSWORD}"));
+        let answer = connection
+            .call(
+                "POST",
+                "/api/management/v1/useradm/auth/login",
+                &format!("Authorization: Basic {basic}\r\n"),
+                b"",
+            )
+            .await?;
+        if answer.status != 200 {
+            bail!("login answered {}", answer.status);
+        }
+        server.user_token = String::from_utf8(answer.body).context("token")?;
+        Ok(server)
+    }
+
+    /// Resident memory of the server process in MiB.
+    pub fn rss_mib(&self) -> anyhow::Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = text.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
+        let kib: u64 =
+            line.split_whitespace().nth(1).context("VmRSS value")?.parse().context("VmRSS")?;
+        Ok(kib / 1024)
+    }
+
+    /// CPU time the server process has used, user and system, in clock ticks of 10 ms.
+    pub fn cpu_ticks(&self) -> anyhow::Result<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let after_name = text.rsplit(')').next().context("stat")?;
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        let user: u64 = fields.get(11).context("utime")?.parse()?;
+        let system: u64 = fields.get(12).context("stime")?.parse()?;
+        Ok(user + system)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The data directory goes next; a server that outlives it would only log errors.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+async fn wait_for_address(data_dir: &Path) -> anyhow::Result<String> {
+    let file = data_dir.join("listen.json");
+    let started = Instant::now();
+    while started.elapsed() < START_LIMIT {
+        if let Ok(text) = std::fs::read_to_string(&file) {
+            let value: serde_json::Value = serde_json::from_str(&text).context("listen.json")?;
+            if let Some(address) = value.get("public").and_then(|address| address.as_str()) {
+                return Ok(address.to_owned());
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let log = std::fs::read_to_string(data_dir.join("server.log")).unwrap_or_default();
+    bail!("the server was not listening after {START_LIMIT:?}; its log:\n{log}")
+}
