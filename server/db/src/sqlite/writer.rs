@@ -1,0 +1,330 @@
+//! The writer thread and its group commit.
+//!
+//! Callers put jobs into one bounded queue and wait. The thread takes what is there, runs each job
+//! inside its own SAVEPOINT of one transaction, commits once, and only then answers everybody. While
+//! the disk works on one commit the next group gathers, so the group grows with the load by itself.
+//! A job that fails is rolled back to its savepoint and leaves its neighbours untouched.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::connection;
+use crate::{DbError, Row, Statement, Value};
+
+/// Jobs under one commit.
+const GROUP_MAX: usize = 512;
+/// Jobs that may wait; further callers wait before they may queue (back-pressure).
+const QUEUE_MAX: usize = 4096;
+/// A group that has already run for this long is committed, however many jobs wait.
+const GROUP_TIME_MAX: Duration = Duration::from_millis(20);
+/// Pages in the log before the writer moves them into the main file (4 KiB each).
+const CHECKPOINT_PAGES: i32 = 4096;
+
+/// A write transaction in progress on the writer thread.
+pub struct Tx<'a> {
+    connection: &'a Connection,
+}
+
+impl Tx<'_> {
+    /// Reads rows; sees the writes of this transaction.
+    ///
+    /// # Errors
+    /// Any [`DbError`] of a read.
+    pub fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, DbError> {
+        connection::read(self.connection, sql, params, usize::MAX)
+    }
+
+    /// Runs a writing statement; returns the number of rows touched.
+    ///
+    /// # Errors
+    /// Any [`DbError`] of a write.
+    pub fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, DbError> {
+        connection::write(self.connection, sql, params)
+    }
+}
+
+/// What the thread is asked to do.
+enum Request {
+    Job(Box<dyn Job>),
+    Checkpoint(oneshot::Sender<Result<(), DbError>>),
+    Close(oneshot::Sender<Result<(), DbError>>),
+}
+
+/// A job keeps its own outcome between `run` and `finish`.
+trait Job: Send {
+    /// Does the work; `false` asks for a rollback of this job alone.
+    fn run(&mut self, connection: &Connection) -> bool;
+    /// Tells the caller; `group` is an error when the work was undone with its whole group.
+    fn finish(self: Box<Self>, group: Result<(), DbError>);
+}
+
+struct BatchJob {
+    batch: Vec<Statement>,
+    outcome: Result<Vec<u64>, DbError>,
+    reply: oneshot::Sender<Result<Vec<u64>, DbError>>,
+}
+
+impl Job for BatchJob {
+    fn run(&mut self, connection: &Connection) -> bool {
+        self.outcome = self
+            .batch
+            .iter()
+            .enumerate()
+            .map(|(index, statement)| {
+                let touched = connection::write(connection, &statement.sql, &statement.params)?;
+                if statement.expect.met(touched) {
+                    Ok(touched)
+                } else {
+                    Err(DbError::Conflict { index })
+                }
+            })
+            .collect();
+        self.outcome.is_ok()
+    }
+
+    fn finish(self: Box<Self>, group: Result<(), DbError>) {
+        // The job's own error is the more precise one.
+        let outcome = self.outcome.and_then(|counts| group.map(|()| counts));
+        let _ = self.reply.send(outcome);
+    }
+}
+
+struct TxJob<T, E, F> {
+    work: Option<F>,
+    outcome: Option<Result<T, E>>,
+    reply: oneshot::Sender<Result<T, E>>,
+}
+
+impl<T, E, F> Job for TxJob<T, E, F>
+where
+    F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send,
+    T: Send,
+    E: From<DbError> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> bool {
+        let Some(work) = self.work.take() else {
+            return false;
+        };
+        self.outcome = catch_unwind(AssertUnwindSafe(|| work(&mut Tx { connection })))
+            .unwrap_or_else(|_| {
+                Err(E::from(DbError::Other(
+                    "the work inside a transaction panicked".to_owned(),
+                )))
+            })
+            .into();
+        matches!(self.outcome, Some(Ok(_)))
+    }
+
+    fn finish(self: Box<Self>, group: Result<(), DbError>) {
+        let outcome = match (self.outcome, group) {
+            (Some(Err(error)), _) => Err(error),
+            (_, Err(error)) => Err(E::from(error)),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (None, Ok(())) => Err(E::from(DbError::Closed)),
+        };
+        let _ = self.reply.send(outcome);
+    }
+}
+
+pub(super) struct Writer {
+    queue: mpsc::Sender<Request>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection) -> Result<Writer, DbError> {
+        let (queue, requests) = mpsc::channel(QUEUE_MAX);
+        connection.wal_hook(Some(|_, pages| {
+            LOG_PAGES.set(pages);
+            Ok(())
+        }));
+        let thread = WriterThread { connection };
+        thread::Builder::new()
+            .name("db-write".to_owned())
+            .spawn(move || thread.run(requests))
+            .map_err(|e| {
+                DbError::Unavailable(format!("cannot start the database writer thread: {e}"))
+            })?;
+        Ok(Writer { queue })
+    }
+
+    pub(super) async fn apply(&self, batch: Vec<Statement>) -> Result<Vec<u64>, DbError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Job(Box::new(BatchJob {
+            batch,
+            outcome: Err(DbError::Closed),
+            reply,
+        })))
+        .await?;
+        answer.await.map_err(|_| DbError::Closed)?
+    }
+
+    pub(super) async fn transaction<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Job(Box::new(TxJob {
+            work: Some(work),
+            outcome: None,
+            reply,
+        })))
+        .await?;
+        answer.await.map_err(|_| E::from(DbError::Closed))?
+    }
+
+    pub(super) async fn checkpoint(&self) -> Result<(), DbError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Checkpoint(reply)).await?;
+        answer.await.map_err(|_| DbError::Closed)?
+    }
+
+    pub(super) async fn close(&self) -> Result<(), DbError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Close(reply)).await?;
+        answer.await.map_err(|_| DbError::Closed)?
+    }
+
+    async fn send(&self, request: Request) -> Result<(), DbError> {
+        self.queue.send(request).await.map_err(|_| DbError::Closed)
+    }
+}
+
+thread_local! {
+    /// Pages in the write-ahead log after the last commit of this thread's connection.
+    static LOG_PAGES: Cell<i32> = const { Cell::new(0) };
+}
+
+/// Owns the writing connection. Ends when the queue closes or on request.
+struct WriterThread {
+    connection: Connection,
+}
+
+impl WriterThread {
+    fn run(self, mut requests: mpsc::Receiver<Request>) {
+        let mut closing = None;
+        while closing.is_none() {
+            let Some(first) = requests.blocking_recv() else {
+                break;
+            };
+            closing = self.serve(first, &mut requests);
+            if LOG_PAGES.get() >= CHECKPOINT_PAGES {
+                // Passive: readers are never made to wait. A failure shows at the next commit.
+                if let Err(error) = self.checkpoint_now("PASSIVE") {
+                    tracing::warn!(%error, "checkpoint of the database failed");
+                }
+                LOG_PAGES.set(0);
+            }
+        }
+        requests.close();
+        // What was queued behind the request to close is still served: it was accepted.
+        while let Ok(request) = requests.try_recv() {
+            let _ = self.serve(request, &mut requests);
+        }
+        let last = self.checkpoint_now("TRUNCATE");
+        drop(self.connection);
+        if let Some(reply) = closing {
+            let _ = reply.send(last);
+        }
+    }
+
+    /// Serves one group that starts with `first`. Returns the sender to answer when asked to close.
+    fn serve(
+        &self,
+        first: Request,
+        requests: &mut mpsc::Receiver<Request>,
+    ) -> Option<oneshot::Sender<Result<(), DbError>>> {
+        let mut jobs = Vec::new();
+        let mut other = None;
+        match first {
+            Request::Job(job) => jobs.push(job),
+            request => other = Some(request),
+        }
+        let mut committed = Ok(());
+        if !jobs.is_empty() {
+            (jobs, committed, other) = self.group(jobs, requests);
+        }
+        for job in jobs {
+            job.finish(committed.clone());
+        }
+        match other {
+            Some(Request::Close(reply)) => return Some(reply),
+            Some(Request::Checkpoint(reply)) => {
+                let _ = reply.send(self.checkpoint_now("PASSIVE"));
+            }
+            Some(Request::Job(_)) | None => {}
+        }
+        None
+    }
+
+    /// Runs jobs until the queue is empty, the group is full, or something that is not a job comes.
+    #[expect(clippy::type_complexity, reason = "one caller, three results")]
+    fn group(
+        &self,
+        mut jobs: Vec<Box<dyn Job>>,
+        requests: &mut mpsc::Receiver<Request>,
+    ) -> (Vec<Box<dyn Job>>, Result<(), DbError>, Option<Request>) {
+        if let Err(e) = self.connection.execute_batch("BEGIN IMMEDIATE") {
+            return (jobs, Err(DbError::sqlite(&e, "starting a write")), None);
+        }
+        let started = Instant::now();
+        let mut other = None;
+        let mut next = 0;
+        let outcome = loop {
+            if let Err(error) = self.run_job(jobs[next].as_mut()) {
+                break Err(error);
+            }
+            next += 1;
+            if next >= GROUP_MAX || started.elapsed() > GROUP_TIME_MAX {
+                break Ok(());
+            }
+            match requests.try_recv() {
+                Ok(Request::Job(job)) => jobs.push(job),
+                Ok(request) => {
+                    other = Some(request);
+                    break Ok(());
+                }
+                Err(_) => break Ok(()),
+            }
+        };
+        let outcome = outcome.and_then(|()| {
+            self.connection
+                .execute_batch("COMMIT")
+                .map_err(|e| DbError::sqlite(&e, "committing"))
+        });
+        if outcome.is_err() && !self.connection.is_autocommit() {
+            // The engine still holds the failed transaction: give it up, nobody was told it succeeded.
+            let _ = self.connection.execute_batch("ROLLBACK");
+        }
+        (jobs, outcome, other)
+    }
+
+    /// Runs one job in its savepoint. An error means that the whole group is lost.
+    fn run_job(&self, job: &mut dyn Job) -> Result<(), DbError> {
+        let run = |sql: &str| connection::write(&self.connection, sql, &[]);
+        run("SAVEPOINT job")?;
+        let keep = job.run(&self.connection);
+        if self.connection.is_autocommit() {
+            // A full disk or an I/O error makes the engine roll back everything.
+            return Err(DbError::Unavailable(
+                "the engine gave up the transaction (disk full or I/O error)".to_owned(),
+            ));
+        }
+        if !keep {
+            run("ROLLBACK TO job")?;
+        }
+        run("RELEASE job").map(|_| ())
+    }
+
+    fn checkpoint_now(&self, mode: &str) -> Result<(), DbError> {
+        self.connection
+            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
+            .map_err(|e| DbError::sqlite(&e, "checkpointing"))
+    }
+}
