@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use rusqlite::hooks::Wal;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection;
@@ -136,12 +137,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Result<Writer, DbError> {
+    pub(super) fn start(mut connection: Connection) -> Result<Writer, DbError> {
         let (queue, requests) = mpsc::channel(QUEUE_MAX);
-        connection.wal_hook(Some(|_, pages| {
-            LOG_PAGES.set(pages);
-            Ok(())
-        }));
+        connection.wal_hook(Some(note_log_pages));
         let thread = WriterThread { connection };
         thread::Builder::new()
             .name("db-write".to_owned())
@@ -199,6 +197,11 @@ impl Writer {
 thread_local! {
     /// Pages in the write-ahead log after the last commit of this thread's connection.
     static LOG_PAGES: Cell<i32> = const { Cell::new(0) };
+}
+
+fn note_log_pages(_: &mut Wal, pages: i32) -> rusqlite::Result<()> {
+    LOG_PAGES.set(pages);
+    Ok(())
 }
 
 /// Owns the writing connection. Ends when the queue closes or on request.
