@@ -139,7 +139,9 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(mut connection: Connection) -> Result<Writer, DbError> {
         let (queue, requests) = mpsc::channel(QUEUE_MAX);
-        connection.wal_hook(Some(note_log_pages));
+        connection
+            .wal_hook(Some(note_log_pages))
+            .map_err(|e| DbError::sqlite(&e, "watching the write-ahead log"))?;
         let thread = WriterThread { connection };
         thread::Builder::new()
             .name("db-write".to_owned())
@@ -212,16 +214,23 @@ struct WriterThread {
 impl WriterThread {
     fn run(self, mut requests: mpsc::Receiver<Request>) {
         let mut closing = None;
+        let mut threshold = CHECKPOINT_PAGES;
         while closing.is_none() {
             let Some(first) = requests.blocking_recv() else {
                 break;
             };
             closing = self.serve(first, &mut requests);
-            if LOG_PAGES.get() >= CHECKPOINT_PAGES {
-                // Passive: readers are never made to wait. A failure shows at the next commit.
-                if let Err(error) = self.checkpoint_now("PASSIVE") {
-                    tracing::warn!(%error, "checkpoint of the database failed");
-                }
+            let pages = LOG_PAGES.get();
+            if pages >= threshold {
+                // Passive: readers are never made to wait, but a long read may keep some pages back.
+                threshold = match self.checkpoint_now("PASSIVE") {
+                    Ok(true) => CHECKPOINT_PAGES,
+                    Ok(false) => pages.saturating_add(CHECKPOINT_PAGES / 4),
+                    Err(error) => {
+                        tracing::warn!(%error, "checkpoint of the database failed");
+                        pages.saturating_add(CHECKPOINT_PAGES / 4)
+                    }
+                };
                 LOG_PAGES.set(0);
             }
         }
@@ -230,7 +239,7 @@ impl WriterThread {
         while let Ok(request) = requests.try_recv() {
             let _ = self.serve(request, &mut requests);
         }
-        let last = self.checkpoint_now("TRUNCATE");
+        let last = self.checkpoint_now("TRUNCATE").map(|_| ());
         drop(self.connection);
         if let Some(reply) = closing {
             let _ = reply.send(last);
@@ -259,7 +268,7 @@ impl WriterThread {
         match other {
             Some(Request::Close(reply)) => return Some(reply),
             Some(Request::Checkpoint(reply)) => {
-                let _ = reply.send(self.checkpoint_now("PASSIVE"));
+                let _ = reply.send(self.checkpoint_now("PASSIVE").map(|_| ()));
             }
             Some(Request::Job(_)) | None => {}
         }
@@ -325,9 +334,12 @@ impl WriterThread {
         run("RELEASE job").map(|_| ())
     }
 
-    fn checkpoint_now(&self, mode: &str) -> Result<(), DbError> {
+    /// `true` when the whole log was moved.
+    fn checkpoint_now(&self, mode: &str) -> Result<bool, DbError> {
         self.connection
-            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
+            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| {
+                Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
+            })
             .map_err(|e| DbError::sqlite(&e, "checkpointing"))
     }
 }
