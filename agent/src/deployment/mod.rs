@@ -1,0 +1,1 @@
+//! One deployment, from instructions to the final report.
