@@ -1,1 +1,23 @@
-//! The HTTP kit of every service: errors, request ids, paging, accept loop, TLS
+//! The HTTP kit of every service: errors, request ids, paging, the accept loop and TLS.
+//!
+//! A service's `api` modules use it so that all of them answer alike; `server/main` uses [`front`] and
+//! [`serve`] once for each listener. The kit knows no service, no token and no tenant.
+
+mod body;
+mod clock;
+mod error;
+mod front;
+mod page;
+mod request_id;
+mod serve;
+
+pub use body::{BODY_BYTES_MAX, Json, QueryPairs, RawBody, decode_json};
+pub use clock::{Clock, new_id, rfc3339};
+pub use error::ApiError;
+pub use front::front;
+pub use page::{Page, link_headers, total_count};
+pub use request_id::{REQUEST_ID_HEADER, current_request_id};
+pub use serve::{Limits, Peer, Shutdown, Tls, TlsError, serve, stop_signal};
+
+/// The future that a port's method returns.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;

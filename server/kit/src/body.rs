@@ -1,0 +1,132 @@
+//! Reading bodies and query strings.
+
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::ApiError;
+
+/// Bodies of ordinary requests, in bytes (reference: common conventions). Uploads stream instead.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// The whole body as received, at most [`BODY_BYTES_MAX`]; 413 beyond. Any content type.
+#[derive(Debug, Clone)]
+pub struct RawBody(pub Bytes);
+
+impl RawBody {
+    /// Parses the body; 400 `<prefix>: <reason>` when it is not what `T` wants.
+    ///
+    /// # Errors
+    /// As [`decode_json`].
+    pub fn json<T: DeserializeOwned>(&self, prefix: &str) -> Result<T, ApiError> {
+        decode_json(&self.0, prefix)
+    }
+}
+
+impl<S: Sync> FromRequest<S> for RawBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<RawBody, ApiError> {
+        let too_large = || {
+            ApiError::too_large(format!(
+                "request body is larger than {BODY_BYTES_MAX} bytes"
+            ))
+        };
+        let announced = request
+            .headers()
+            .get(CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if announced.is_some_and(|bytes| bytes > BODY_BYTES_MAX as u64) {
+            return Err(too_large());
+        }
+        match Limited::new(request.into_body(), BODY_BYTES_MAX)
+            .collect()
+            .await
+        {
+            Ok(body) => Ok(RawBody(body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+            Err(error) => Err(ApiError::bad_request(format!(
+                "failed to read request body: {error}"
+            ))),
+        }
+    }
+}
+
+/// Parses JSON; 400 `<prefix>: <reason>` on failure.
+///
+/// # Errors
+/// [`ApiError`] 400.
+pub fn decode_json<T: DeserializeOwned>(bytes: &[u8], prefix: &str) -> Result<T, ApiError> {
+    serde_json::from_slice(bytes).map_err(|e| ApiError::bad_request(format!("{prefix}: {e}")))
+}
+
+/// A JSON body, in both directions. As an extractor it takes any content type (real clients send none,
+/// or a wrong one) and answers 400 `failed to decode request body: …`; use [`RawBody::json`] where the
+/// reference has another text.
+#[derive(Debug, Clone)]
+pub struct Json<T>(pub T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Json<T>, ApiError> {
+        RawBody::from_request(request, state)
+            .await?
+            .json("failed to decode request body")
+            .map(Json)
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(body) => (
+                [(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+                body,
+            )
+                .into_response(),
+            Err(error) => ApiError::internal(error).into_response(),
+        }
+    }
+}
+
+/// The query string as decoded pairs in their order, keys possibly repeated.
+#[derive(Debug, Clone, Default)]
+pub struct QueryPairs(pub Vec<(String, String)>);
+
+impl QueryPairs {
+    /// The first value of `key`.
+    pub fn first(&self, key: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// All values of `key`.
+    pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for QueryPairs {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<QueryPairs, ApiError> {
+        query_pairs(&parts.uri)
+    }
+}
+
+pub(crate) fn query_pairs(uri: &http::Uri) -> Result<QueryPairs, ApiError> {
+    axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map(|query| QueryPairs(query.0))
+        .map_err(|_| ApiError::bad_request("invalid query string"))
+}
