@@ -1,1 +1,31 @@
-//! Starts real binaries for tests: server, agent, board, fault proxy
+//! Starts the real programs for tests and for the demo: the server, the agent on a QEMU board, a fault
+//! proxy between them, and a client for the management API.
+//!
+//! It deliberately contains no stand-in for a program of ours: a test that uses it runs what ships.
+//! Used by the crates under `tests/`; nothing that ships depends on it.
+//!
+//! Environment:
+//! - `AMBIDEX_SERVER_BIN`, `AMBIDEX_AGENT_BIN`, `AMBIDEX_CLI_BIN`: use these binaries instead of building
+//! - `AMBIDEX_BOARD_CACHE`: where board images are kept (default `target/boards`)
+//! - `AMBIDEX_REQUIRE_BOARDS=1`: a board that cannot be had fails the test instead of skipping it
+//! - `AMBIDEX_SKIP_LOG`: a file that receives one line per skipped test
+//! - `AMBIDEX_KEEP=1`: keep scratch folders of passed tests too
+
+pub mod api;
+pub mod artifact;
+pub mod binaries;
+pub mod board;
+mod child;
+pub mod proxy;
+pub mod scratch;
+pub mod server;
+pub mod skip;
+pub mod wait;
+
+pub use api::Api;
+pub use board::{Board, Lab};
+pub use proxy::Proxy;
+pub use scratch::{Scratch, flow};
+pub use server::Server;
+pub use skip::skip;
+pub use wait::wait_for;

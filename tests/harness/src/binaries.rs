@@ -1,0 +1,81 @@
+//! Finding or building the programs under test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail};
+
+/// The server, or `AMBIDEX_SERVER_BIN`.
+pub fn server() -> Result<PathBuf> {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    once(&PATH, || locate("AMBIDEX_SERVER_BIN", "ambidex-server", "ambidex-server"))
+}
+
+/// The agent for this machine, or `AMBIDEX_AGENT_BIN`. (Boards get a static one: `qemu/agent`.)
+pub fn agent() -> Result<PathBuf> {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    once(&PATH, || locate("AMBIDEX_AGENT_BIN", "ambidex-agent", "ambidex-agent"))
+}
+
+/// The operator CLI, or `AMBIDEX_CLI_BIN`.
+pub fn cli() -> Result<PathBuf> {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    once(&PATH, || locate("AMBIDEX_CLI_BIN", "ambidex", "ambidex"))
+}
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().and_then(Path::parent).expect("invariant: tests/harness is two levels below the root")
+}
+
+/// A tool of the system: the first hit on the PATH, including the sbin folders.
+pub fn find_tool(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+fn once(cell: &OnceLock<PathBuf>, make: impl FnOnce() -> Result<PathBuf>) -> Result<PathBuf> {
+    if let Some(path) = cell.get() {
+        return Ok(path.clone());
+    }
+    let path = make()?;
+    Ok(cell.get_or_init(|| path).clone())
+}
+
+fn locate(variable: &str, package: &str, binary: &str) -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os(variable) {
+        let path = PathBuf::from(path);
+        if !path.is_file() {
+            bail!("{variable} names {}, which is not a file", path.display());
+        }
+        return Ok(path);
+    }
+    // The test program lies in TARGET/PROFILE/deps, the demo in TARGET/PROFILE.
+    let own = std::env::current_exe().context("finding the path of this program")?;
+    let mut profile_dir = own.parent().context("this program has no folder")?;
+    if profile_dir.ends_with("deps") {
+        profile_dir = profile_dir.parent().context("the deps folder has no parent")?;
+    }
+    let target_dir = profile_dir.parent().context("the profile folder has no parent")?;
+    let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    // a binary left over from an older source tree would make the test lie: always ask cargo
+    let status = Command::new(cargo)
+        .current_dir(repository())
+        .args(["build", "--quiet", "--profile", profile, "-p", package, "--bin", binary])
+        .env("CARGO_TARGET_DIR", target_dir)
+        .status()
+        .with_context(|| format!("running cargo to build {binary}"))?;
+    if !status.success() {
+        bail!("building {binary} failed: run `cargo build -p {package}` to see why, or set {variable}");
+    }
+    Ok(profile_dir.join(binary))
+}

@@ -1,0 +1,196 @@
+//! The board's disk seen from outside: what a slot holds, what the boot environment says.
+//!
+//! The layout is that of `qemu/settings.sh`; it is read from the partition table, not assumed. The image is
+//! a raw file, so it can be looked at while the board runs: the file shows what the guest has submitted.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::child;
+
+const SECTOR_BYTES: u64 = 512;
+const ENVIRONMENT_BYTES: usize = 1024;
+const MIB: usize = 1024 * 1024;
+
+/// A raw disk image.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    path: PathBuf,
+}
+
+/// One copy of the boot environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BootEnvironment(pub BTreeMap<String, String>);
+
+impl BootEnvironment {
+    /// The value of a variable, empty if it is missing.
+    pub fn get(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+}
+
+impl Disk {
+    /// A pristine copy; blocks nobody writes to take no room.
+    pub async fn copy_of(image: &Path, path: &Path) -> Result<Self> {
+        super::copy_sparse(image, path).await?;
+        Ok(Self { path: path.to_owned() })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Start and length in bytes of a partition, counted from 1, from the GPT.
+    pub fn partition(&self, number: u8) -> Result<(u64, u64)> {
+        let file = self.open()?;
+        let mut header = [0; 92];
+        file.read_exact_at(&mut header, SECTOR_BYTES).context("reading the partition table")?;
+        if header.get(..8) != Some(b"EFI PART") {
+            bail!("{} has no GPT", self.path.display());
+        }
+        let table = number_at(&header, 72, 8) * SECTOR_BYTES;
+        let entry_bytes = number_at(&header, 84, 4);
+        let mut entry = [0; 48];
+        let at = table + u64::from(number.saturating_sub(1)) * entry_bytes;
+        file.read_exact_at(&mut entry, at).context("reading the partition table")?;
+        let (first, last) = (number_at(&entry, 32, 8), number_at(&entry, 40, 8));
+        if first == 0 || last < first {
+            bail!("{} has no partition {number}", self.path.display());
+        }
+        Ok((first * SECTOR_BYTES, (last + 1 - first) * SECTOR_BYTES))
+    }
+
+    /// How many MiB of a partition hold the same bytes as `image` at the same place.
+    pub fn equal_mib(&self, partition: u8, image: &Path) -> Result<usize> {
+        let (start, length) = self.partition(partition)?;
+        let (disk, image_file) = (self.open()?, open(image)?);
+        let image_bytes = image_file.metadata().with_context(|| format!("asking for {}", image.display()))?.len();
+        let (mut ours, mut theirs) = (vec![0; MIB], vec![0; MIB]);
+        let mut equal = 0;
+        for offset in (0..image_bytes.min(length)).step_by(MIB) {
+            disk.read_exact_at(&mut ours, start + offset).context("reading the disk")?;
+            image_file.read_exact_at(&mut theirs, offset).context("reading the image")?;
+            equal += usize::from(ours == theirs);
+        }
+        Ok(equal)
+    }
+
+    /// Whether a partition starts with exactly the bytes of `image`.
+    pub fn holds(&self, partition: u8, image: &Path) -> Result<bool> {
+        let mib = open(image)?.metadata().with_context(|| format!("asking for {}", image.display()))?.len() as usize / MIB;
+        Ok(self.equal_mib(partition, image)? == mib)
+    }
+
+    /// Number of MiB of a partition that hold anything but zeros.
+    pub fn used_mib(&self, partition: u8) -> Result<usize> {
+        let (start, length) = self.partition(partition)?;
+        let disk = self.open()?;
+        let mut block = vec![0; MIB];
+        let mut used = 0;
+        for offset in (0..length).step_by(MIB) {
+            disk.read_exact_at(&mut block, start + offset).context("reading the disk")?;
+            used += usize::from(block.iter().any(|&byte| byte != 0));
+        }
+        Ok(used)
+    }
+
+    /// Copy 1 or 2 of the boot environment as the boot loader would read it (board off).
+    pub async fn environment(&self, copy: u8) -> Result<BootEnvironment> {
+        let block = self.environment_block(copy).await?;
+        parse_environment(&block)
+    }
+
+    async fn environment_block(&self, copy: u8) -> Result<Vec<u8>> {
+        let file = tempfile::NamedTempFile::new().context("making a temporary file")?;
+        child::run(
+            child::command("mcopy").args(["-n", "-o", "-i"]).arg(self.esp()?).arg(environment_path(copy)).arg(file.path()),
+        )
+        .await
+        .context("reading the ESP with mcopy (Debian package mtools)")?;
+        std::fs::read(file.path()).context("reading the copy of the environment")
+    }
+
+    /// Overwrites copy 1 or 2 of the boot environment (board off), for instance with damage.
+    pub async fn write_environment(&self, copy: u8, block: &[u8]) -> Result<()> {
+        let file = tempfile::NamedTempFile::new().context("making a temporary file")?;
+        std::fs::write(file.path(), block).context("writing a temporary file")?;
+        child::run(
+            child::command("mcopy").args(["-n", "-o", "-i"]).arg(self.esp()?).arg(file.path()).arg(environment_path(copy)),
+        )
+        .await
+        .context("writing to the ESP with mcopy (Debian package mtools)")?;
+        Ok(())
+    }
+
+    /// mtools' way to name a file system inside an image.
+    fn esp(&self) -> Result<String> {
+        let (start, _) = self.partition(1)?;
+        Ok(format!("{}@@{start}", self.path.display()))
+    }
+
+    fn open(&self) -> Result<File> {
+        open(&self.path)
+    }
+}
+
+/// The bytes of an environment block with these variables.
+pub fn environment_block(variables: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = b"# GRUB Environment Block\n".to_vec();
+    for (name, value) in variables {
+        block.extend_from_slice(format!("{name}={value}\n").as_bytes());
+    }
+    block.resize(ENVIRONMENT_BYTES, b'#');
+    block
+}
+
+fn environment_path(copy: u8) -> String {
+    format!("::grub-ambidex-env/env{copy}")
+}
+
+fn parse_environment(block: &[u8]) -> Result<BootEnvironment> {
+    let text = String::from_utf8_lossy(block);
+    let mut lines = text.lines();
+    if block.len() != ENVIRONMENT_BYTES || lines.next() != Some("# GRUB Environment Block") {
+        bail!("the environment block is damaged ({} bytes): {:?}", block.len(), text.get(..60));
+    }
+    Ok(BootEnvironment(
+        lines
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+    ))
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("opening {}", path.display()))
+}
+
+/// A little-endian number of `length` bytes.
+fn number_at(bytes: &[u8], at: usize, length: usize) -> u64 {
+    bytes.iter().skip(at).take(length).rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_block_is_written_and_read() {
+        let block = environment_block(&[("editing", "0"), ("mender_boot_part", "3")]);
+        assert_eq!(block.len(), 1024);
+        let environment = parse_environment(&block).expect("a good block");
+        assert_eq!(environment.get("mender_boot_part"), "3");
+        assert_eq!(environment.get("absent"), "");
+        let error = parse_environment(&block[..1000]).expect_err("too short");
+        assert!(error.to_string().contains("damaged"), "{error}");
+    }
+
+    #[test]
+    fn numbers_are_little_endian() {
+        assert_eq!(number_at(&[0xff, 0x34, 0x12, 0xff], 1, 2), 0x1234);
+    }
+}

@@ -1,0 +1,278 @@
+//! A QEMU board: a disk of its own, power, serial console, agent log, network to this machine.
+//!
+//! The board runs under plain emulation. KVM is used only with `AMBIDEX_BOARD_KVM=1`: a `/dev/kvm` that can
+//! be opened proves nothing, nested setups offer one that cannot run a guest.
+
+mod console;
+mod disk;
+mod lab;
+mod qmp;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::process::Child;
+
+pub use console::{Booted, CommandOutput, Console};
+pub use disk::{BootEnvironment, Disk};
+pub use lab::{DEVICE_TYPE, Fault, Lab, missing_packages};
+
+use crate::child;
+use lab::Permit;
+
+/// Boots take 10 s on an idle machine; loaded ones have been seen to need ten times that.
+pub const BOOT_LIMIT: Duration = Duration::from_secs(400);
+const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+/// What is handed to the board from outside through the firmware configuration device.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Top-level keys of `agent.toml`.
+    pub agent_toml: String,
+    /// PEM public key that signatures are checked with; named in the configuration when present.
+    pub verify_key: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Points the agent at a server on this machine, with intervals fit for tests.
+    pub fn for_server(server: SocketAddr) -> Self {
+        let agent_toml = format!(
+            "server_url = \"http://10.0.2.2:{}\"\n\
+             update_poll_interval_seconds = 2\n\
+             inventory_poll_interval_seconds = 30\n\
+             retry_poll_interval_seconds = 2\n\
+             retry_poll_count = 15\n\
+             retry_download_count = 20\n",
+            server.port()
+        );
+        Self { agent_toml, verify_key: None }
+    }
+
+    /// Makes signatures mandatory.
+    pub fn with_verify_key(mut self, public_key: &Path) -> Self {
+        self.agent_toml.push_str("artifact_verify_keys = [\"/run/board/verify-key.pem\"]\n");
+        self.verify_key = Some(public_key.to_owned());
+        self
+    }
+}
+
+/// One board. Off after [`Lab::board`]; killed on drop.
+#[derive(Debug)]
+pub struct Board {
+    folder: PathBuf,
+    disk: Disk,
+    settings: Settings,
+    /// Held while the board exists: at most two boards run at a time on a machine.
+    _permit: Permit,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    qemu: Child,
+    console: Console,
+    since: Instant,
+}
+
+impl Board {
+    async fn assemble(folder: PathBuf, image: &Path, settings: Settings, permit: Permit) -> Result<Self> {
+        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        let disk = Disk::copy_of(image, &folder.join("disk.img")).await?;
+        copy_sparse(Path::new(OVMF_VARIABLES), &folder.join("variables.fd")).await?;
+        std::fs::write(folder.join("agent.toml"), &settings.agent_toml).context("writing the agent's settings")?;
+        Ok(Self { folder, disk, settings, _permit: permit, running: None })
+    }
+
+    /// The disk, to be looked at from outside.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Changes the settings; the next power on hands them in.
+    pub fn set_settings(&mut self, settings: Settings) -> Result<()> {
+        std::fs::write(self.folder.join("agent.toml"), &settings.agent_toml).context("writing the agent's settings")?;
+        self.settings = settings;
+        Ok(())
+    }
+
+    /// Starts QEMU. The disk is as the last run has left it.
+    pub async fn power_on(&mut self) -> Result<()> {
+        if self.running.is_some() {
+            bail!("the board is on already");
+        }
+        for socket in ["console", "qmp"] {
+            let path = self.folder.join(socket);
+            if path.exists() {
+                std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+            }
+        }
+        let errors = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("qemu.err"))
+            .context("opening the file for QEMU's messages")?;
+        let mut command = child::command("qemu-system-x86_64");
+        command.args(self.arguments()).stdout(Stdio::null()).stderr(errors);
+        let qemu = command.spawn().context("starting qemu-system-x86_64 (Debian package qemu-system-x86)")?;
+        let console = Console::connect(&self.folder.join("console"), &self.folder.join("console.log"))
+            .await
+            .with_context(|| format!("QEMU does not start: {}", child::tail(&self.folder.join("qemu.err"), 1000)))?;
+        self.running = Some(Running { qemu, console, since: Instant::now() });
+        Ok(())
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let in_folder = |name: &str| option_value(&self.folder.join(name));
+        let kvm = std::env::var("AMBIDEX_BOARD_KVM").is_ok_and(|value| value == "1");
+        let (accelerator, cpu) = if kvm { ("kvm", "host") } else { ("tcg", "max") };
+        let mut arguments: Vec<String> = [
+            "-machine",
+            &format!("q35,accel={accelerator}"),
+            "-cpu",
+            cpu,
+            "-smp",
+            "1",
+            "-m",
+            "512",
+            "-display",
+            "none",
+            "-nodefaults",
+            "-action",
+            "watchdog=reset",
+            "-drive",
+            &format!("if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}"),
+            "-drive",
+            &format!("if=pflash,unit=1,format=raw,file={}", in_folder("variables.fd")),
+            "-device",
+            "i6300esb",
+            "-drive",
+            &format!("if=none,id=disk,format=raw,cache=writeback,file={}", option_value(self.disk.path())),
+            "-device",
+            "virtio-blk-pci,drive=disk,bootindex=0",
+            "-netdev",
+            "user,id=net",
+            "-device",
+            // no option ROM: no attempt to boot from the network
+            "virtio-net-pci,netdev=net,romfile=",
+            "-object",
+            "rng-random,id=random,filename=/dev/urandom",
+            "-device",
+            "virtio-rng-pci,rng=random",
+            "-chardev",
+            &format!("socket,id=console,server=on,wait=off,path={}", in_folder("console")),
+            "-serial",
+            "chardev:console",
+            "-chardev",
+            &format!("file,id=log,append=on,path={}", in_folder("agent.log")),
+            "-serial",
+            "chardev:log",
+            "-qmp",
+            &format!("unix:{},server=on,wait=off", in_folder("qmp")),
+            "-fw_cfg",
+            &format!("name=opt/ambidex/agent.toml,file={}", in_folder("agent.toml")),
+        ]
+        .map(str::to_owned)
+        .into();
+        if let Some(key) = &self.settings.verify_key {
+            arguments.push("-fw_cfg".to_owned());
+            arguments.push(format!("name=opt/ambidex/verify-key.pem,file={}", option_value(key)));
+        }
+        arguments
+    }
+
+    /// Pulls the plug: SIGKILL for QEMU, nothing in the guest gets a chance to react.
+    pub async fn power_cut(&mut self) -> Result<()> {
+        if let Some(mut running) = self.running.take() {
+            running.qemu.kill().await.context("killing QEMU")?;
+        }
+        Ok(())
+    }
+
+    /// Waits until user space is up and the shell answers.
+    pub async fn wait_boot(&mut self) -> Result<Booted> {
+        let booted = self.wait_boot_marker().await?;
+        self.console()?.shell(BOOT_LIMIT).await?;
+        Ok(booted)
+    }
+
+    /// Waits for the line that ends a boot, and returns at once: the agent may not have started yet.
+    pub async fn wait_boot_marker(&mut self) -> Result<Booted> {
+        let booted = self.console()?.booted(BOOT_LIMIT).await;
+        booted.with_context(|| format!("the board does not boot; qemu: {}", child::tail(&self.folder.join("qemu.err"), 500)))
+    }
+
+    /// Power on and [`Board::wait_boot`].
+    pub async fn boot(&mut self) -> Result<Booted> {
+        self.power_on().await?;
+        self.wait_boot().await
+    }
+
+    /// Waits for a line with `text` on the console (boot loader and kernel messages).
+    pub async fn wait_console(&mut self, text: &str, limit: Duration) -> Result<String> {
+        self.console()?.line_with(text, limit).await
+    }
+
+    /// Runs a shell command as root on the board.
+    pub async fn run(&mut self, command: &str) -> Result<CommandOutput> {
+        self.console()?.run(command, Duration::from_secs(180)).await
+    }
+
+    /// Runs a shell command that must succeed and returns what it prints.
+    pub async fn output(&mut self, command: &str) -> Result<String> {
+        let output = self.run(command).await?;
+        if output.code != 0 {
+            bail!("`{command}` on the board ended with {}: {}", output.code, output.text);
+        }
+        Ok(output.text)
+    }
+
+    /// Presses the reset button.
+    pub async fn reset(&mut self) -> Result<()> {
+        qmp::execute(&self.folder.join("qmp"), "system_reset").await
+    }
+
+    /// Everything the console has shown, over all boots.
+    pub fn console_log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.folder.join("console.log")).unwrap_or_default()).into_owned()
+    }
+
+    /// Everything the agent has logged on the second serial port, over all boots.
+    pub fn agent_log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.folder.join("agent.log")).unwrap_or_default()).replace('\r', "")
+    }
+
+    /// Slots the boot loader has started, over all boots, for instance `[2, 3, 2]`.
+    pub fn slots_started(&self) -> Vec<u8> {
+        self.console_log()
+            .split("ambidex: booting slot ")
+            .skip(1)
+            .filter_map(|rest| rest.bytes().next().filter(u8::is_ascii_digit).map(|digit| digit - b'0'))
+            .collect()
+    }
+
+    /// Time since the last power on.
+    pub fn uptime(&self) -> Duration {
+        self.running.as_ref().map_or(Duration::ZERO, |running| running.since.elapsed())
+    }
+
+    fn console(&mut self) -> Result<&mut Console> {
+        self.running.as_mut().map(|running| &mut running.console).context("the board is off")
+    }
+}
+
+/// A path as a value in a QEMU option: a comma is doubled.
+fn option_value(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+/// Copies a mostly empty file in some milliseconds: holes stay holes, file systems that can share blocks do.
+async fn copy_sparse(from: &Path, to: &Path) -> Result<()> {
+    child::run(child::command("cp").args(["--sparse=always", "--reflink=auto", "--"]).arg(from).arg(to))
+        .await
+        .with_context(|| format!("copying {}", from.display()))?;
+    Ok(())
+}
