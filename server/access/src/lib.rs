@@ -1,1 +1,23 @@
-//! Tokens, keys and passwords
+//! Tokens, keys and passwords: who is calling.
+//!
+//! [`Keys`] signs and verifies tokens, [`Access`] turns the `Authorization` header of a request into an
+//! identity and asks a [`TokenCheck`] whether the token still counts; [`DeviceAuth`] and [`UserAuth`] are
+//! the extractors that handlers name. This crate stores nothing but the keys and knows no service: the
+//! check is put in by `server/main`.
+
+mod authorization;
+mod cache;
+mod claims;
+mod extract;
+mod identity;
+mod keys;
+mod password;
+mod secret_file;
+
+pub use authorization::{Authorization, authorization, basic_credentials};
+pub use claims::{Addon, Claims, DeviceClaims, UserClaims};
+pub use extract::{Access, Denied, DeviceAuth, TokenCheck, UserAuth};
+pub use identity::{DeviceIdentity, Identity, TenantId, UserIdentity};
+pub use keys::{KeyError, Keys, TokenError};
+pub use password::{PasswordError, Passwords};
+pub use secret_file::secret;
