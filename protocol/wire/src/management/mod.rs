@@ -1,1 +1,5 @@
 //! Bodies of the management API, a module a service.
+
+pub mod deployments;
+pub mod devauth;
+pub mod inventory;

@@ -1,0 +1,120 @@
+//! Tokens of devices: issuing, checking, revoking.
+
+use ambidex_access::{Claims, DeviceClaims, DeviceIdentity, Identity, TenantId, TokenError};
+use uuid::Uuid;
+
+use crate::Devauth;
+use crate::error::DevauthError;
+use crate::ports::TenantInfo;
+use crate::store::token;
+
+/// A freshly signed token.
+pub(super) struct Issued {
+    pub token: String,
+    pub expires_ms: i64,
+}
+
+/// Why a token with a good signature does not count.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenDenied {
+    /// Revoked, or its device is no longer accepted.
+    #[error("unauthorized")]
+    Revoked,
+    #[error("cannot check a device token: {0}")]
+    Failed(#[source] DevauthError),
+}
+
+/// What a check of a token's text found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Valid,
+    Invalid,
+    Expired,
+}
+
+impl Devauth {
+    /// Whether the token still counts: it was not revoked and its auth set is still accepted. One read. Also notes
+    /// that the device was seen. Signature and time have been checked by the caller.
+    ///
+    /// # Errors
+    /// [`TokenDenied::Revoked`]: answer 401. [`TokenDenied::Failed`]: answer 500.
+    pub async fn check_device_token(&self, device: &DeviceIdentity) -> Result<(), TokenDenied> {
+        let id = device.jti.to_string();
+        let row = token::by_id(&self.inner.db, device.tenant.as_str(), &id)
+            .await
+            .map_err(|error| TokenDenied::Failed(error.into()))?;
+        match row {
+            Some(row) if row.device_id == device.device_id => {
+                let now_ms = self.inner.clock.now_ms();
+                self.inner.check_ins.note(&device.tenant, &device.device_id, row.check_in_ms, now_ms);
+                Ok(())
+            }
+            _ => Err(TokenDenied::Revoked),
+        }
+    }
+
+    /// Checks the text of a device's token in every respect. An expired token's record is dropped.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn verify_token(&self, text: &str) -> Result<Verdict, DevauthError> {
+        let Ok(claims) = self.inner.keys.verify(text) else {
+            return Ok(Verdict::Invalid);
+        };
+        let now_ms = self.inner.clock.now_ms();
+        let time = claims.check_time(now_ms);
+        let Some(Identity::Device(device)) = claims.identity() else {
+            return Ok(Verdict::Invalid);
+        };
+        match time {
+            Ok(()) => match self.check_device_token(&device).await {
+                Ok(()) => Ok(Verdict::Valid),
+                Err(TokenDenied::Revoked) => Ok(Verdict::Invalid),
+                Err(TokenDenied::Failed(error)) => Err(error),
+            },
+            Err(TokenError::Expired) => {
+                let forget = token::delete_expired(device.tenant.as_str(), &device.jti.to_string(), now_ms);
+                self.inner.db.apply(vec![forget]).await?;
+                Ok(Verdict::Expired)
+            }
+            Err(_) => Ok(Verdict::Invalid),
+        }
+    }
+
+    /// Revokes the tokens of one auth set. The device may ask for a new one at once.
+    pub async fn revoke_token(&self, tenant: &TenantId, id: &str) -> Result<(), DevauthError> {
+        let touched = self.inner.db.apply(vec![token::delete(tenant.as_str(), id)]).await?;
+        if touched.first() == Some(&0) { Err(DevauthError::TokenNotFound) } else { Ok(()) }
+    }
+
+    /// Revokes all tokens of a device, or of all devices of the tenant.
+    pub async fn revoke_tokens(&self, tenant: &TenantId, device_id: Option<&str>) -> Result<(), DevauthError> {
+        let statement = match device_id {
+            Some(device_id) => token::delete_of_device(tenant.as_str(), device_id),
+            None => token::delete_of_tenant(tenant.as_str()),
+        };
+        self.inner.db.apply(vec![statement]).await?;
+        Ok(())
+    }
+
+    /// Signs a token for one auth set of a device; it counts once its row is written.
+    pub(super) fn issue(&self, tenant: &TenantInfo, device_id: &str, set_id: &str) -> Result<Issued, DevauthError> {
+        let uuid = |text: &str| Uuid::parse_str(text).map_err(|error| DevauthError::Token(format!("id {text:?}: {error}")));
+        let settings = &self.inner.settings;
+        let issued_s = self.inner.clock.now_ms().div_euclid(1000);
+        let expires_s = issued_s + settings.token_lifetime_s;
+        let claims = Claims::device(DeviceClaims {
+            jti: uuid(set_id)?,
+            sub: uuid(device_id)?,
+            tenant: tenant.id.claim(),
+            plan: tenant.plan.clone(),
+            trial: tenant.trial,
+            addons: tenant.addons.clone(),
+            issuer: settings.issuer.clone(),
+            issued_s,
+            expires_s,
+        });
+        let token = self.inner.keys.sign(&claims).map_err(|error| DevauthError::Token(error.to_string()))?;
+        Ok(Issued { token, expires_ms: expires_s.saturating_mul(1000) })
+    }
+}

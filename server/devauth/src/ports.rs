@@ -1,0 +1,76 @@
+//! What device authentication needs from its neighbours. Implemented by the server's wiring.
+//!
+//! Every call is idempotent: after a crash it is made again.
+
+use std::sync::Arc;
+
+use ambidex_access::{Addon, TenantId};
+use ambidex_kit::BoxFuture;
+use serde_json::{Map, Value};
+
+/// A neighbour did not do what it was asked; the call is repeated later.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct PortError(pub String);
+
+/// What a neighbour has to know about a device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceState {
+    pub id: String,
+    /// The attributes that identify the device.
+    pub identity: Map<String, Value>,
+    /// `accepted`, `preauthorized`, `pending`, `rejected` or `noauth`.
+    pub status: &'static str,
+    /// Grows with each change; an older state than the one known is to be ignored.
+    pub revision: i64,
+}
+
+/// The inventory of devices.
+pub trait Inventory: Send + Sync {
+    /// Creates the devices, or brings identity attributes and status up to date.
+    fn put_devices(&self, tenant: TenantId, devices: Vec<DeviceState>) -> BoxFuture<'_, Result<(), PortError>>;
+    /// Removes everything about a device that has left the fleet, for good.
+    fn remove_device(&self, tenant: TenantId, device_id: String) -> BoxFuture<'_, Result<(), PortError>>;
+    /// Devices and when they were last seen, in milliseconds since 1970; each device about once a day.
+    fn checked_in(&self, tenant: TenantId, devices: Vec<(String, i64)>) -> BoxFuture<'_, Result<(), PortError>>;
+}
+
+/// Deployments to devices.
+pub trait Deployments: Send + Sync {
+    /// Ends what is under way for a device that has left the fleet.
+    fn remove_device(&self, tenant: TenantId, device_id: String) -> BoxFuture<'_, Result<(), PortError>>;
+}
+
+/// A tenant as far as its devices' tokens tell of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantInfo {
+    pub id: TenantId,
+    pub plan: String,
+    /// None on a server of one tenant.
+    pub trial: Option<bool>,
+    pub addons: Vec<Addon>,
+}
+
+/// Why a tenant token was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum TenantRefusal {
+    /// The token is unknown or the tenant may not be used; the text is meant for the device.
+    #[error("{0}")]
+    Refused(String),
+    #[error("cannot ask for the tenant: {0}")]
+    Failed(String),
+}
+
+/// Tenants of a server that has several.
+pub trait Tenants: Send + Sync {
+    fn verify_token(&self, token: String) -> BoxFuture<'_, Result<TenantInfo, TenantRefusal>>;
+}
+
+/// All neighbours.
+#[derive(Clone)]
+pub struct Ports {
+    pub inventory: Arc<dyn Inventory>,
+    pub deployments: Arc<dyn Deployments>,
+    /// `None` on a server of one tenant: tenant tokens are ignored.
+    pub tenants: Option<Arc<dyn Tenants>>,
+}

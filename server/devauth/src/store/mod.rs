@@ -1,0 +1,27 @@
+//! Everything of device authentication that is SQL: statements and row mapping, no decisions.
+
+pub mod auth_set;
+pub mod device;
+pub mod handover;
+pub mod limit;
+pub mod tally;
+pub mod tenant;
+pub mod token;
+
+use ambidex_db::Migration;
+
+/// The schema of this service.
+pub const MIGRATIONS: &[Migration] = &[Migration { version: 1, name: "init", sql: include_str!("migrations/0001_init.sql") }];
+
+/// `$first, $second, …`: `count` placeholders from number `first` on.
+fn placeholders(first: usize, count: usize) -> String {
+    let mut list = String::with_capacity(count * 5);
+    for number in first..first + count {
+        if number > first {
+            list.push_str(", ");
+        }
+        list.push('$');
+        list.push_str(&number.to_string());
+    }
+    list
+}
