@@ -12,6 +12,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod daemon;
