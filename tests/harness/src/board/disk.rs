@@ -126,6 +126,23 @@ impl Disk {
         Ok(())
     }
 
+    /// Writes an image into a partition (board off).
+    pub async fn write_partition(&self, number: u8, image: &Path) -> Result<()> {
+        let (start, length) = self.partition(number)?;
+        let bytes = std::fs::metadata(image).with_context(|| format!("asking for {}", image.display()))?.len();
+        if bytes > length {
+            bail!("{} has {bytes} bytes, partition {number} only {length}", image.display());
+        }
+        child::run(child::command("dd").arg(format!("if={}", image.display())).arg(format!("of={}", self.path.display())).args([
+            "bs=1M",
+            "conv=notrunc,sparse",
+            &format!("seek={}", start / MIB as u64),
+        ]))
+        .await
+        .context("writing the partition")?;
+        Ok(())
+    }
+
     /// mtools' way to name a file system inside an image.
     fn esp(&self) -> Result<String> {
         let (start, _) = self.partition(1)?;

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Child;
 
 pub use console::{Booted, CommandOutput, Console};
-pub use disk::{BootEnvironment, Disk};
+pub use disk::{BootEnvironment, Disk, environment_block};
 pub use lab::{DEVICE_TYPE, Fault, Lab, missing_packages};
 
 use crate::child;
