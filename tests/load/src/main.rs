@@ -1,10 +1,11 @@
-//! Device swarm: measures a real server process under the load of many devices.
+//! Benchmarks of real processes: the server under a device swarm, the agent beside its peers.
 //!
-//! Owns: enrolling devices over the public API and the measured loops. Does not own: starting
+//! Owns: enrolling devices over the public API, the stage of the install benchmark, the measured loops. Does not own: starting
 //! binaries for tests (the harness does) or judging the figures (the benchmark table does).
 
 mod connection;
 mod enrol;
+mod install;
 mod measure;
 mod server;
 
@@ -13,40 +14,46 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 
 const HELP: &str = "\
-Measure a server process with a swarm of devices.
+Measure real processes. Each verb prints one JSON object; progress goes to standard error.
 
 usage: ambidex-load idle-polls --server-bin FILE [options]
+       ambidex-load install --agent-bin FILE --cli-bin FILE --work-dir DIR [options]
 
-Starts the server on an empty data directory, enrols the devices through the public API
-(preauthorise, then a signed authentication request), and polls for deployments over
-keep-alive connections, each poll with the token of another device. Prints one JSON object.
+idle-polls starts the server on an empty data directory, enrols the devices through the public
+API (preauthorise, then a signed authentication request), and polls for deployments over
+keep-alive connections, each poll with the token of another device.
 
-options:
-  --server-bin FILE   the ambidex-server executable to measure
+install brings a 512 MiB root filesystem into slot B, which holds the previous release, with the
+agent, with the peers that Debian packages and with plain dd and pipes; all of them in every round.
+It needs root (loop devices, chroot) and mmdebstrap, mender-client, rauc, swupdate, u-boot-tools.
+
+options of idle-polls:
   --devices N         devices to enrol                          [default: 100000]
   --connections N     concurrent keep-alive connections         [default: 64]
   --seconds N         length of the measured part               [default: 20]
   --rate N            polls per second to offer; 0 is unlimited [default: 0]
+
+options of install:
+  --rounds N          rounds of all contenders                  [default: 4]
+  --only TEXT         only contenders whose name contains TEXT
+
   -h, --help          print this text
 ";
 
-/// What the command line asks for.
-struct Options {
-    server_bin: PathBuf,
-    devices: usize,
-    connections: usize,
-    seconds: u64,
-    rate: u64,
+enum Verb {
+    IdlePolls(measure::Options),
+    Install(install::Options),
 }
 
-fn parse_options() -> anyhow::Result<Option<Options>> {
+fn parse_options() -> anyhow::Result<Option<Verb>> {
     use lexopt::prelude::{Long, Short, Value, ValueExt};
-    let mut options = Options {
-        server_bin: PathBuf::new(),
-        devices: 100_000,
-        connections: 64,
-        seconds: 20,
-        rate: 0,
+    let mut polls = measure::Options::default();
+    let mut install = install::Options {
+        work_dir: PathBuf::new(),
+        agent_bin: PathBuf::new(),
+        cli_bin: PathBuf::new(),
+        rounds: 4,
+        only: None,
     };
     let mut verb = None;
     let mut parser = lexopt::Parser::from_env();
@@ -56,32 +63,57 @@ fn parse_options() -> anyhow::Result<Option<Options>> {
                 print!("{HELP}");
                 return Ok(None);
             }
-            Long("server-bin") => options.server_bin = parser.value()?.into(),
-            Long("devices") => options.devices = parser.value()?.parse()?,
-            Long("connections") => options.connections = parser.value()?.parse()?,
-            Long("seconds") => options.seconds = parser.value()?.parse()?,
-            Long("rate") => options.rate = parser.value()?.parse()?,
+            Long("server-bin") => polls.server_bin = parser.value()?.into(),
+            Long("devices") => polls.devices = parser.value()?.parse()?,
+            Long("connections") => polls.connections = parser.value()?.parse()?,
+            Long("seconds") => polls.seconds = parser.value()?.parse()?,
+            Long("rate") => polls.rate = parser.value()?.parse()?,
+            Long("work-dir") => install.work_dir = parser.value()?.into(),
+            Long("agent-bin") => install.agent_bin = parser.value()?.into(),
+            Long("cli-bin") => install.cli_bin = parser.value()?.into(),
+            Long("rounds") => install.rounds = parser.value()?.parse()?,
+            Long("only") => install.only = Some(parser.value()?.string()?),
             Value(word) if verb.is_none() => verb = Some(word.string()?),
             other => return Err(other.unexpected().into()),
         }
     }
+    let required = |path: &PathBuf, name: &str| {
+        if path.as_os_str().is_empty() { bail!("--{name} is missing; see --help") } else { Ok(()) }
+    };
     match verb.as_deref() {
-        Some("idle-polls") => {}
+        Some("idle-polls") => {
+            required(&polls.server_bin, "server-bin")?;
+            if polls.devices == 0 || polls.connections == 0 || polls.seconds == 0 {
+                bail!("--devices, --connections and --seconds must be at least 1");
+            }
+            Ok(Some(Verb::IdlePolls(polls)))
+        }
+        Some("install") => {
+            required(&install.work_dir, "work-dir")?;
+            required(&install.agent_bin, "agent-bin")?;
+            required(&install.cli_bin, "cli-bin")?;
+            if install.rounds == 0 {
+                bail!("--rounds must be at least 1");
+            }
+            Ok(Some(Verb::Install(install)))
+        }
         Some(other) => bail!("unknown measurement '{other}'; see --help"),
         None => bail!("no measurement named; see --help"),
     }
-    if options.server_bin.as_os_str().is_empty() {
-        bail!("--server-bin is missing: name the ambidex-server executable to measure");
-    }
-    if options.devices == 0 || options.connections == 0 || options.seconds == 0 {
-        bail!("--devices, --connections and --seconds must be at least 1");
-    }
-    Ok(Some(options))
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let Some(options) = parse_options()? else { return Ok(()) };
+    let report = match parse_options()? {
+        None => return Ok(()),
+        Some(Verb::Install(options)) => install::run(&options)?,
+        Some(Verb::IdlePolls(options)) => idle_polls(&options).await?,
+    };
+    println!("{report}");
+    Ok(())
+}
+
+async fn idle_polls(options: &measure::Options) -> anyhow::Result<serde_json::Value> {
     let server = server::Server::start(&options.server_bin).await?;
     let started = std::time::Instant::now();
     let tokens = enrol::enrol(&server, options.devices, options.connections.min(32))
@@ -89,9 +121,8 @@ async fn main() -> anyhow::Result<()> {
         .context("enrol the devices")?;
     let enrol_seconds = started.elapsed().as_secs_f64();
     eprintln!("{} devices enrolled in {enrol_seconds:.1} s", tokens.len());
-
-    let figures = measure::idle_polls(&server, tokens, &options).await?;
-    let report = serde_json::json!({
+    let figures = measure::idle_polls(&server, tokens, options).await?;
+    Ok(serde_json::json!({
         "measurement": "idle-polls",
         "devices": options.devices,
         "connections": options.connections,
@@ -103,7 +134,5 @@ async fn main() -> anyhow::Result<()> {
         "max_ms": figures.max_ms,
         "server_rss_mib": server.rss_mib()?,
         "server_cpu_us_per_poll": figures.server_cpu_us_per_poll,
-    });
-    println!("{report}");
-    Ok(())
+    }))
 }

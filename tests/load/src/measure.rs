@@ -4,7 +4,29 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use crate::{Options, connection::Connection, server::Server};
+use crate::{connection::Connection, server::Server};
+
+/// What the command line asks for.
+pub struct Options {
+    pub server_bin: std::path::PathBuf,
+    pub devices: usize,
+    pub connections: usize,
+    pub seconds: u64,
+    /// Polls per second to offer; 0 is as many as the server takes.
+    pub rate: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            server_bin: std::path::PathBuf::new(),
+            devices: 100_000,
+            connections: 64,
+            seconds: 20,
+            rate: 0,
+        }
+    }
+}
 
 /// What a loop measured; latencies are of single calls, in milliseconds.
 pub struct Figures {
