@@ -1,0 +1,402 @@
+//! The transitions.
+
+use ambidex_wire::deployments::DeviceStatus;
+
+use crate::{
+    effect::{Action, Call, Conclusion, Effect, Event, Insistence, ScriptState},
+    record::{Facts, Reboot, Record, SAVES_MAX, Undo, Verdict},
+    step::{Phase, Step},
+};
+
+type Next = (Record, Vec<Effect>);
+
+/// Starts a deployment that the server has offered. `record` comes from [`Record::new`].
+#[must_use]
+pub fn begin(record: Record) -> Next {
+    act(record)
+}
+
+/// Goes on from the outcome of the last effect.
+#[must_use]
+pub fn step(mut record: Record, event: Event) -> Next {
+    match event {
+        Event::SaveFailed(reason) => save_failed(record, &reason),
+        Event::Stopped => stopped(record),
+        event => {
+            if let Event::Failed(reason) = &event
+                && !reason_is_harmless(record.step)
+            {
+                record.blame(reason);
+            }
+            transition(record, event)
+        }
+    }
+}
+
+/// Goes on after a restart, from the record as it was found on disk.
+///
+/// Every recovery saves first, so that a device that dies again and again counts its attempts and ends.
+#[must_use]
+pub fn recover(mut record: Record) -> Next {
+    let phase = record.step.phase();
+    let was_stopped = std::mem::take(&mut record.stopped);
+    record.committed_on_disk = phase == Phase::Committed;
+    let target = match phase {
+        Phase::Download if was_stopped => Step::Discard,
+        Phase::Announced | Phase::Discard => Step::Discard,
+        Phase::Contact if was_stopped && record.reboot != Reboot::No => Step::VerifyReboot,
+        Phase::Contact if was_stopped => Step::ReportCommitting,
+        Phase::Download => {
+            record.verdict = Some(Verdict::Untouched);
+            record.blame("the download was interrupted by a restart of the device");
+            Step::Cleanup
+        }
+        Phase::Reboot => Step::VerifyReboot,
+        Phase::Install | Phase::Verify | Phase::Contact | Phase::Commit | Phase::Unwind | Phase::Unknown => {
+            record.undo = Undo::Missing;
+            record.blame(interruption(phase));
+            Step::AskRollback
+        }
+        Phase::Committed => Step::CommitLeave,
+        Phase::Rollback => {
+            // The whole rollback runs again: faults of the interrupted one do not count.
+            record.undo = Undo::Clean;
+            Step::RollbackEnter
+        }
+        Phase::RollbackReboot | Phase::VerifyRollback => Step::VerifyRollbackReboot,
+        Phase::Failure => Step::FailureEnter,
+        Phase::Cleanup => Step::Cleanup,
+        Phase::Over => Step::Conclude,
+    };
+    enter(record, target, Entry::Saving)
+}
+
+fn interruption(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Install => "the device restarted unexpectedly while installing",
+        Phase::Verify => "the device restarted unexpectedly while the new software was being verified",
+        Phase::Contact => "the device restarted unexpectedly before the new software had reached the server",
+        Phase::Commit => "the device restarted unexpectedly while committing",
+        _ => "the device restarted unexpectedly during the deployment",
+    }
+}
+
+/// Steps whose failure does not fail the deployment.
+const fn reason_is_harmless(step: Step) -> bool {
+    matches!(step, Step::ReportDownloading | Step::ReportInstalling | Step::ReportRebooting)
+}
+
+fn transition(mut record: Record, event: Event) -> Next {
+    let done = event == Event::Done;
+    let step = record.step;
+    match step {
+        Step::ReportDownloading | Step::ReportInstalling if event == Event::Aborted => aborted(record),
+        Step::ReportDownloading => go(record, Step::DownloadEnter),
+        Step::DownloadEnter => go_if(record, done, Step::Open, Step::DownloadError),
+        Step::Open => match event {
+            Event::Opened(facts) => opened(record, facts),
+            Event::Aborted => aborted(record),
+            _ => go(record, Step::DownloadError),
+        },
+        Step::Stream if event == Event::Aborted => aborted(record),
+        Step::Stream => go_if(record, done, Step::DownloadLeave, Step::DownloadError),
+        Step::DownloadLeave if done && !record.has_payload() => settle(record, Verdict::Success),
+        Step::DownloadLeave => go_if(record, done, Step::ReportInstalling, Step::DownloadError),
+        Step::DownloadError => settle(record, Verdict::Untouched),
+
+        Step::ReportInstalling => go(record, Step::InstallEnter),
+        Step::InstallEnter => go_if(record, done, Step::Install, Step::InstallError),
+        Step::Install => go_if(record, done, Step::InstallLeave, Step::InstallError),
+        Step::InstallLeave => go_if(record, done, Step::AskReboot, Step::InstallError),
+        Step::AskReboot => match event {
+            Event::RebootNeed(need) => {
+                record.reboot = need;
+                let next = if need == Reboot::No { Step::ReportCommitting } else { Step::ReportRebooting };
+                go(record, next)
+            }
+            _ => go(record, Step::AskRollback),
+        },
+
+        Step::ReportRebooting | Step::ReportCommitting if event == Event::Aborted => {
+            record.blame(ABORTED);
+            go(record, Step::AskRollback)
+        }
+        Step::ReportRebooting => go(record, Step::RebootEnter),
+        Step::RebootEnter => go_if(record, done, Step::Reboot, Step::RebootError),
+        Step::Reboot => go_if(record, done, Step::VerifyReboot, Step::RebootError),
+        Step::VerifyReboot => go_if(record, done, Step::RebootLeave, Step::RebootError),
+        Step::RebootLeave => go_if(record, done, Step::ReportCommitting, Step::RebootError),
+
+        Step::ReportCommitting => go_if(record, done, Step::CommitEnter, Step::AskRollback),
+        Step::CommitEnter => go_if(record, done, Step::CheckScripts, Step::CommitError),
+        Step::CheckScripts => go_if(record, done, Step::Commit, Step::CommitError),
+        Step::Commit => go_if(record, done, Step::CommitLeave, Step::CommitError),
+        Step::CommitLeave if done => settle(record, Verdict::Success),
+        Step::CommitLeave => go(record, Step::CommitLeaveError),
+        Step::CommitLeaveError => settle(record, Verdict::CommittedFaulty),
+
+        Step::InstallError | Step::RebootError | Step::CommitError => go(record, Step::AskRollback),
+        Step::AskRollback => {
+            let able = event == Event::CanRollBack(true);
+            record.undo = if able { Undo::Clean } else { Undo::Missing };
+            go_if(record, able, Step::RollbackEnter, Step::FailureEnter)
+        }
+        Step::RollbackEnter => go(faulty_unless(record, done), Step::Rollback),
+        Step::Rollback => {
+            go_if(faulty_unless(record, done), done, Step::RollbackLeave, Step::RollbackLeaveFailed)
+        }
+        Step::RollbackLeave => go(faulty_unless(record, done), Step::AskRollbackReboot),
+        Step::RollbackLeaveFailed => go(record, Step::FailureEnter),
+        Step::AskRollbackReboot => match event {
+            Event::RebootNeed(Reboot::No) => go(record, Step::FailureEnter),
+            Event::RebootNeed(need) => {
+                record.rollback_reboot = need;
+                go(record, Step::RollbackRebootEnter)
+            }
+            _ => go(faulty_unless(record, false), Step::FailureEnter),
+        },
+        Step::RollbackRebootEnter => go(faulty_unless(record, done), Step::RollbackReboot),
+        Step::RollbackReboot => go(record, Step::VerifyRollbackReboot),
+        Step::VerifyRollbackReboot => go_if(record, done, Step::RollbackRebootLeave, Step::RollbackReboot),
+        Step::RollbackRebootLeave if done => go(record, Step::FailureEnter),
+        Step::RollbackRebootLeave => go(faulty_unless(record, false), Step::RollbackRebootError),
+        Step::RollbackRebootError => go(record, Step::FailureEnter),
+
+        Step::FailureEnter => go(faulty_unless(record, done), Step::Failure),
+        Step::Failure => go(faulty_unless(record, done), Step::FailureLeave),
+        Step::FailureLeave => {
+            let record = faulty_unless(record, done);
+            let clean = record.undo == Undo::Clean;
+            settle(record, if clean { Verdict::Untouched } else { Verdict::Inconsistent })
+        }
+        Step::Cleanup => go(record, Step::Conclude),
+        Step::Discard => go(record, Step::Forget),
+        Step::Unknown => go(record, Step::AskRollback),
+        Step::Conclude | Step::ReportFinal | Step::Forget | Step::Done => over(record),
+    }
+}
+
+fn over(mut record: Record) -> Next {
+    record.step = Step::Done;
+    (record, Vec::new())
+}
+
+const ABORTED: &str = "the deployment was aborted on the server";
+
+/// The server no longer wants the deployment, and nothing of it is active yet.
+fn aborted(mut record: Record) -> Next {
+    record.blame(ABORTED);
+    settle(record, Verdict::Untouched)
+}
+
+/// The header is verified: what it says must be durable before the handler may act, because only the payload
+/// type tells a restart whom to call for Cleanup.
+fn opened(mut record: Record, facts: Facts) -> Next {
+    record.facts = Some(facts);
+    if record.has_payload() {
+        enter(record, Step::Stream, Entry::Saving)
+    } else {
+        go(record, Step::DownloadLeave)
+    }
+}
+
+fn faulty_unless(mut record: Record, done: bool) -> Record {
+    if !done {
+        record.undo = Undo::Faulty;
+    }
+    record
+}
+
+fn settle(mut record: Record, verdict: Verdict) -> Next {
+    record.verdict = Some(verdict);
+    go(record, Step::Cleanup)
+}
+
+fn go_if(record: Record, condition: bool, yes: Step, no: Step) -> Next {
+    go(record, if condition { yes } else { no })
+}
+
+fn go(record: Record, step: Step) -> Next {
+    enter(record, step, Entry::Flow)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entry {
+    /// Saves when the phase changes.
+    Flow,
+    /// Saves in any case.
+    Saving,
+}
+
+/// Moves to a step: a durable record of its phase first, then its effect.
+fn enter(mut record: Record, step: Step, entry: Entry) -> Next {
+    // Without a payload there is no handler and no tree: the last save does it all.
+    let step = match step {
+        Step::Cleanup if !record.has_payload() => Step::Conclude,
+        Step::Discard if !record.has_payload() => Step::Forget,
+        step => step,
+    };
+    let from = record.step.phase();
+    let to = step.phase();
+    record.step = step;
+    if to == Phase::Unwind {
+        record.undo = Undo::Missing;
+    }
+    if to == Phase::Over || (from == to && entry == Entry::Flow) {
+        return act(record);
+    }
+    record.saves = record.saves.saturating_add(1);
+    // Coming to Cleanup is coming to an end; only coming back to it again and again is a loop.
+    let ends = to == Phase::Cleanup && entry == Entry::Flow;
+    if record.saves >= SAVES_MAX && !ends {
+        return loop_ended(record);
+    }
+    let save = if to == Phase::Cleanup { Effect::Settle(record.adoption()) } else { Effect::Save };
+    let (record, mut effects) = act(record);
+    effects.insert(0, save);
+    (record, effects)
+}
+
+/// Ends a deployment that has been saved too often: it would go on for ever otherwise.
+///
+/// A settled verdict stands (only Cleanup was looping); a commit stands, too.
+fn loop_ended(mut record: Record) -> Next {
+    record.blame("the deployment did not come to an end and was stopped");
+    if record.verdict.is_none() {
+        let committed = record.step.phase() == Phase::Committed;
+        record.verdict = Some(if committed { Verdict::CommittedFaulty } else { Verdict::Inconsistent });
+    }
+    record.step = Step::Conclude;
+    act(record)
+}
+
+/// The effect of the record's step.
+fn act(record: Record) -> Next {
+    use Action::{Enter, Error, Leave};
+    use Insistence::{Once, UntilAccepted};
+    use ScriptState as S;
+
+    let effect = match record.step {
+        Step::ReportDownloading => Effect::Report(DeviceStatus::Downloading, Once),
+        Step::DownloadEnter => Effect::Scripts(S::Download, Enter),
+        Step::Open => Effect::Open,
+        Step::Stream => Effect::Stream,
+        Step::DownloadLeave => Effect::Scripts(S::Download, Leave),
+        Step::DownloadError => Effect::Scripts(S::Download, Error),
+        Step::ReportInstalling => Effect::Report(DeviceStatus::Installing, Once),
+        Step::InstallEnter => Effect::Scripts(S::ArtifactInstall, Enter),
+        Step::Install => Effect::Call(Call::Install),
+        Step::InstallLeave => Effect::Scripts(S::ArtifactInstall, Leave),
+        Step::InstallError => Effect::Scripts(S::ArtifactInstall, Error),
+        Step::AskReboot | Step::AskRollbackReboot => Effect::AskReboot,
+        Step::ReportRebooting => Effect::Report(DeviceStatus::Rebooting, Once),
+        Step::RebootEnter => Effect::Scripts(S::ArtifactReboot, Enter),
+        Step::Reboot if record.reboot == Reboot::Custom => Effect::Call(Call::Reboot),
+        Step::Reboot => Effect::RebootSystem,
+        Step::VerifyReboot => Effect::Call(Call::VerifyReboot),
+        Step::RebootLeave => Effect::Scripts(S::ArtifactReboot, Leave),
+        Step::RebootError => Effect::Scripts(S::ArtifactReboot, Error),
+        Step::ReportCommitting => {
+            let report = Effect::Report(DeviceStatus::Installing, UntilAccepted);
+            return (record, vec![Effect::DropToken, report]);
+        }
+        Step::CommitEnter => Effect::Scripts(S::ArtifactCommit, Enter),
+        Step::CheckScripts => Effect::CheckScripts,
+        Step::Commit => Effect::Call(Call::Commit),
+        Step::CommitError | Step::CommitLeaveError => Effect::Scripts(S::ArtifactCommit, Error),
+        Step::CommitLeave => Effect::Scripts(S::ArtifactCommit, Leave),
+        Step::AskRollback | Step::Unknown => Effect::AskRollback,
+        Step::RollbackEnter => Effect::Scripts(S::ArtifactRollback, Enter),
+        Step::Rollback => Effect::Call(Call::Rollback),
+        Step::RollbackLeave | Step::RollbackLeaveFailed => Effect::Scripts(S::ArtifactRollback, Leave),
+        Step::RollbackRebootEnter => Effect::Scripts(S::ArtifactRollbackReboot, Enter),
+        Step::RollbackReboot if record.rollback_reboot == Reboot::Custom => Effect::Call(Call::RollbackReboot),
+        Step::RollbackReboot => Effect::RebootSystem,
+        Step::VerifyRollbackReboot => Effect::Call(Call::VerifyRollbackReboot),
+        Step::RollbackRebootLeave => Effect::Scripts(S::ArtifactRollbackReboot, Leave),
+        Step::RollbackRebootError => Effect::Scripts(S::ArtifactRollbackReboot, Error),
+        Step::FailureEnter => Effect::Scripts(S::ArtifactFailure, Enter),
+        Step::Failure => Effect::Call(Call::Failure),
+        Step::FailureLeave => Effect::Scripts(S::ArtifactFailure, Leave),
+        Step::Cleanup | Step::Discard => Effect::Call(Call::Cleanup),
+        Step::Conclude => Effect::Conclude(conclusion(&record)),
+        Step::ReportFinal => Effect::Report(conclusion(&record).status, UntilAccepted),
+        Step::Forget => Effect::Forget,
+        Step::Done => return (record, Vec::new()),
+    };
+    (record, vec![effect])
+}
+
+fn conclusion(record: &Record) -> Conclusion {
+    let success = record.verdict == Some(Verdict::Success);
+    Conclusion {
+        status: if success { DeviceStatus::Success } else { DeviceStatus::Failure },
+        reason: if success { None } else { record.reason.clone() },
+        adoption: record.adoption(),
+    }
+}
+
+/// A save did not reach the disk. Going forward needs the disk; going back and coming to an end do not.
+fn save_failed(mut record: Record, reason: &str) -> Next {
+    if record.stopped {
+        return (record, Vec::new());
+    }
+    match record.step.phase() {
+        Phase::Download => {
+            record.blame(reason);
+            go(record, Step::DownloadError)
+        }
+        Phase::Install => {
+            record.blame(reason);
+            go(record, Step::InstallError)
+        }
+        Phase::Reboot | Phase::Verify => {
+            record.blame(reason);
+            go(record, Step::RebootError)
+        }
+        Phase::Contact => {
+            record.blame(reason);
+            go(record, Step::AskRollback)
+        }
+        // The disk already says that it is committed: there is no way back.
+        Phase::Committed if record.committed_on_disk => act(record),
+        Phase::Commit | Phase::Committed => {
+            record.blame(reason);
+            go(record, Step::CommitError)
+        }
+        // A reboot that no record knows of would be made again after it, without end: look first whether it is needed.
+        Phase::RollbackReboot if record.step == Step::RollbackRebootEnter => {
+            go(record, Step::VerifyRollbackReboot)
+        }
+        Phase::Announced
+        | Phase::Unwind
+        | Phase::Rollback
+        | Phase::RollbackReboot
+        | Phase::VerifyRollback
+        | Phase::Failure
+        | Phase::Cleanup
+        | Phase::Discard
+        | Phase::Unknown => act(record),
+        // The result cannot be queued: tell it now. What the disk still says leads to the same result after a restart,
+        // except for an artifact without payload: its success was nothing but this save.
+        Phase::Over if record.step == Step::Conclude => {
+            if record.verdict == Some(Verdict::Success) && !record.has_payload() {
+                record.verdict = Some(Verdict::Untouched);
+                record.blame(reason);
+            }
+            go(record, Step::ReportFinal)
+        }
+        Phase::Over => over(record),
+    }
+}
+
+/// A clean stop. Where nothing is active yet, or where only the server is waited for, the record says so and the
+/// next start goes on. Anywhere else a stop is what a crash is.
+fn stopped(mut record: Record) -> Next {
+    record.stopped = true;
+    let effects = match record.step.phase() {
+        Phase::Download | Phase::Contact => vec![Effect::Save],
+        _ => Vec::new(),
+    };
+    (record, effects)
+}
