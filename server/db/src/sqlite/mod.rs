@@ -167,7 +167,7 @@ impl Sqlite {
     pub(crate) fn explain(&self, sql: &str) -> Result<Vec<String>, DbError> {
         self.with_local(|connection| {
             let plan = format!("EXPLAIN QUERY PLAN {sql}");
-            connection::read(connection, &plan, &[], usize::MAX)?
+            connection::read(connection, &plan, &vec![Value::Null; 99], usize::MAX)?
                 .iter()
                 .map(|row| row.get::<String>(3))
                 .collect()
