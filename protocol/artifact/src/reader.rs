@@ -73,7 +73,6 @@ pub struct Summary {
 ///
 /// [`Reader::open`] returns when everything up to the payload has been verified. After an error the
 /// reader only returns [`Error::Failed`].
-#[derive(Debug)]
 pub struct Reader<R: Read> {
     header: Header,
     limits: Limits,
@@ -106,8 +105,13 @@ impl<R: Read> std::fmt::Debug for Stage<R> {
     }
 }
 
+impl<R: Read> std::fmt::Debug for Reader<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("name", &self.header.name).field("stage", &self.stage).finish_non_exhaustive()
+    }
+}
+
 /// The payload file being read.
-#[derive(Debug)]
 struct Current {
     entry: Entry,
     /// Index in the header's list.
@@ -358,9 +362,14 @@ impl<R: Read> Reader<R> {
 
 /// A payload file. It lends its content chunk by chunk; each chunk is hashed before it is lent, and
 /// the digest of the whole is checked before the end is announced.
-#[derive(Debug)]
 pub struct PayloadFile<'a, R: Read> {
     reader: &'a mut Reader<R>,
+}
+
+impl<R: Read> std::fmt::Debug for PayloadFile<'_, R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PayloadFile").field("name", &self.name()).field("size", &self.size()).finish()
+    }
 }
 
 impl<R: Read> PayloadFile<'_, R> {

@@ -71,33 +71,46 @@ fn decimal(text: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+
     use super::*;
 
     #[test]
-    fn records() {
-        let good = parse(b"17 path=some/name\n30 mtime=1700000000.123456789\n13 size=0042\n", "x");
-        let good = match good {
-            Ok(good) => good,
-            Err(error) => panic!("{error}"),
-        };
+    fn known_records_are_taken_and_others_passed_over() {
+        let text = b"18 path=some/name\n30 mtime=1700000000.123456789\n13 size=0042\n14 uname=root\n";
+        let good = parse(text, "x").unwrap();
         assert_eq!(good.path.as_deref(), Some("some/name"));
-        assert_eq!(good.size, Some(42));
-        assert_eq!(good.mtime_s, Some(1_700_000_000));
-        for bad in [
-            &b"x path=a\n"[..],
-            b"9 path=a\n",
-            b"11 path=a\n",
-            b"10 path=a",
-            b"10 path=a\n10 path=b\n",
-            b"8 size=\n",
-            b"10 size=-1\n",
-            b"31 size=99999999999999999999999\n",
-            b"14 linkpath=a\n",
-            b"22 GNU.sparse.major=1\n",
-            b"4294967296 path=a\n",
-            b"0 path=a\n",
+        assert_eq!((good.size, good.mtime_s), (Some(42), Some(1_700_000_000)));
+        assert_eq!(parse(b"12 mtime=-5\n", "x").unwrap().mtime_s, Some(0));
+        assert_eq!(parse(b"", "x").unwrap(), Records::default());
+    }
+
+    #[test]
+    fn damaged_and_forbidden_records() {
+        for (bad, why) in [
+            (&b"x path=a\n"[..], "bad length"),
+            (b" path=a\n", "bad length"),
+            (b"+9 path=a\n", "bad length"),
+            (b"9 path=a\n10 pat", "does not end"),
+            (b"8 path=a\n", "does not end"),
+            (b"11 path=a\n", "does not end"),
+            (b"9 path=ab", "does not end"),
+            (b"0 path=a\n", "does not end"),
+            (b"99999999999999999999999 path=a\n", "bad length"),
+            (b"9 path=a\n9 path=b\n", "twice"),
+            (b"8 path=\n", "empty"),
+            (b"9 path=\0\n", "NUL"),
+            (b"9 path=\xff\n", "UTF-8"),
+            (b"7 path\n", "no key"),
+            (b"8 size=\n", "bad size"),
+            (b"11 size=-1\n", "bad size"),
+            (b"29 size=99999999999999999999\n", "bad size"),
+            (b"14 linkpath=a\n", "links"),
+            (b"22 GNU.sparse.major=1\n", "sparse"),
+            (b"21 hdrcharset=BINARY\n", "character sets"),
         ] {
-            assert!(parse(bad, "x").is_err(), "{}", String::from_utf8_lossy(bad));
+            let message = parse(bad, "x").unwrap_err().to_string();
+            assert!(message.contains(why), "{}: {message}", String::from_utf8_lossy(bad));
         }
     }
 }
