@@ -1,1 +1,137 @@
-//! Artifacts, releases and deployments
+//! Artifacts, releases and deployments.
+//!
+//! Owns the artifact store's index, deployments and the part of every device in them. Does not own
+//! devices (inventory and device authentication do) nor the bytes of artifacts (`ambidex-blob` does).
+//! Rules: the API specification, and the deployments reference, sections 0 to 6.
+//!
+//! Concurrency in one paragraph: no state is kept in memory. Each change of a device's part is one
+//! batch that changes the device's row on the condition that it is as it was read, and moves the
+//! counters of the deployment in the same breath; who loses the race reads again. So statistics add up
+//! at any time, a phase is never overfilled, and an answer given is on the disk.
+//!
+//! Not implemented here: deployments by filter (version 2), generated artifacts, configuration
+//! deployments, update control maps, tags and notes of releases, direct upload.
+
+#![forbid(unsafe_code)]
+
+mod api;
+mod domain;
+mod error;
+pub mod ports;
+mod store;
+
+use std::sync::Arc;
+
+use ambidex_access::TenantId;
+use ambidex_blob::Blobs;
+use ambidex_db::{Db, DbError};
+use ambidex_kit::Clock;
+use axum::Router;
+use tokio::sync::Semaphore;
+
+pub use error::Error;
+use ports::Ports;
+
+/// What can be configured.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `scheme://host[:port]` for download links; from the request's `Host` header when `None`.
+    pub public_url: Option<String>,
+    /// Largest artifact, in bytes.
+    pub artifact_bytes_max: u64,
+    /// How long the link of an update works, in milliseconds.
+    pub update_link_ms: i64,
+    /// How long the link of an artifact works, in milliseconds.
+    pub artifact_link_ms: i64,
+}
+
+impl Default for Settings {
+    /// 10 GiB, 24 hours, 15 minutes (reference, sections 1, 3 and 5).
+    fn default() -> Self {
+        Self {
+            public_url: None,
+            artifact_bytes_max: 10 << 30,
+            update_link_ms: 24 * 60 * 60 * 1000,
+            artifact_link_ms: 15 * 60 * 1000,
+        }
+    }
+}
+
+/// What every operation works with. Cheap to clone.
+#[derive(Clone)]
+struct Context {
+    db: Db,
+    blobs: Blobs,
+    clock: Clock,
+    ports: Ports,
+    settings: Arc<Settings>,
+    intakes: Arc<Semaphore>,
+}
+
+/// The service. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Deployments {
+    context: Context,
+}
+
+impl Deployments {
+    /// Brings the tables up to date.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub fn new(
+        db: Db,
+        blobs: Blobs,
+        clock: Clock,
+        ports: Ports,
+        settings: Settings,
+    ) -> Result<Self, DbError> {
+        db.migrate("deployments", store::MIGRATIONS)?;
+        let settings = Arc::new(settings);
+        let intakes = domain::intake::slots();
+        Ok(Self { context: Context { db, blobs, clock, ports, settings, intakes } })
+    }
+
+    /// Finishes what the last run could not. Call it once, before serving.
+    ///
+    /// # Errors
+    /// When a store refuses; calling again is safe.
+    pub async fn recover(&self) -> Result<(), Error> {
+        domain::recovery::run(&self.context).await
+    }
+
+    /// Routes of the public listener, full paths. They need the `ambidex_access::Access` extension.
+    pub fn routes(&self) -> Router {
+        api::public(self.context.clone())
+    }
+
+    /// Routes of the internal listener, full paths.
+    pub fn internal_routes(&self) -> Router {
+        api::internal(self.context.clone())
+    }
+
+    /// Ends the part of a device that is gone in all deployments. Safe to repeat.
+    ///
+    /// # Errors
+    /// When the database refuses; calling again is safe.
+    pub async fn decommission(&self, tenant: &TenantId, device_id: &str) -> Result<(), Error> {
+        domain::decommission::device(&self.context, tenant, device_id).await
+    }
+
+    /// Prepares a new tenant. Safe to repeat.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn create_tenant(&self, tenant: &TenantId) -> Result<(), Error> {
+        self.context.db.apply(vec![store::storage::ensure(tenant)]).await?;
+        Ok(())
+    }
+
+    /// Whether the service and what it needs works at this moment; the error says what does not.
+    ///
+    /// # Errors
+    /// The first thing that does not work.
+    pub async fn health(&self) -> Result<(), Error> {
+        api::health(&self.context).await
+    }
+}

@@ -1,0 +1,56 @@
+//! Aborting a deployment.
+//!
+//! One short batch ends the deployment and settles its statistics; from then on no device gets it and
+//! no unfinished device can report to it. The rows of the devices follow in stretches.
+
+use ambidex_access::TenantId;
+
+use super::deployment::Status;
+use crate::Context;
+use crate::error::Error;
+use crate::store;
+use crate::store::device::Sweep;
+
+/// Aborts a deployment (`abort_deployment`).
+///
+/// # Errors
+/// 404 when there is no such deployment, 422 when it has finished.
+pub async fn abort(context: &Context, tenant: &TenantId, id: &str) -> Result<(), Error> {
+    let finished = || Error::Unprocessable("Deployment already finished".to_owned());
+    let deployment = store::deployment::find(&context.db, tenant, id)
+        .await?
+        .ok_or(Error::RESOURCE_NOT_FOUND)?;
+    if deployment.status == Status::Finished {
+        return Err(finished());
+    }
+    let now_ms = context.clock.now_ms();
+    let outcome = context
+        .db
+        .apply(vec![store::deployment::abort(tenant, id, now_ms)])
+        .await
+        .map_err(Error::from);
+    match outcome {
+        Err(error) if error.is_lost_race() => return Err(finished()),
+        outcome => outcome?,
+    };
+    // A client that hangs up must not stop the work.
+    let (context, tenant) = (context.clone(), tenant.clone());
+    tokio::spawn(async move { clean(&context, &tenant, deployment.number, now_ms).await })
+        .await
+        .map_err(|error| Error::Internal(format!("aborting a deployment: {error}")))?
+}
+
+/// Brings the rows of an aborted deployment's devices to their end.
+///
+/// # Errors
+/// Those of the store; safe to repeat.
+pub async fn clean(
+    context: &Context,
+    tenant: &TenantId,
+    number: i64,
+    at_ms: i64,
+) -> Result<(), Error> {
+    store::device::sweep(&context.db, tenant, number, Sweep::Abort { at_ms }).await?;
+    context.db.apply(vec![store::deployment::cleaned(tenant, number)]).await?;
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! The statements of this service and nothing else: no rule is decided here.
+
+pub mod artifact;
+pub mod deployment;
+pub mod device;
+pub mod log;
+pub mod phase;
+pub mod storage;
+
+use ambidex_db::{DbError, Migration};
+
+use crate::error::Error;
+
+/// The schema, version by version.
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "init",
+    sql: include_str!("migrations/0001_init.sql"),
+}];
+
+/// Reads a JSON column.
+fn json<T: serde::de::DeserializeOwned>(column: &'static str, text: &str) -> Result<T, Error> {
+    serde_json::from_str(text)
+        .map_err(|error| DbError::Corrupt(format!("column {column} holds no valid JSON: {error}")).into())
+}
+
+/// Writes a JSON column.
+fn to_json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
+    serde_json::to_string(value)
+        .map_err(|error| Error::Internal(format!("value cannot be written as JSON: {error}")))
+}
+
+/// Every statement that is given to `Db::point` or `Db::points`: a test proves that each searches
+/// an index.
+#[cfg(test)]
+pub const POINT_STATEMENTS: &[&str] = &[
+    artifact::FIND,
+    artifact::CANDIDATES,
+    deployment::FIND,
+    deployment::ARTIFACTS,
+    deployment::EXISTS,
+    device::NEXT_OPEN,
+    device::FIND,
+    device::OPEN_OF_DEVICE,
+    log::FIND,
+    phase::LIST,
+    storage::FIND,
+];
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn point_statements_scan_no_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = ambidex_db::Db::open_sqlite(&dir.path().join("db")).unwrap();
+        db.migrate("deployments", MIGRATIONS).unwrap();
+        for sql in POINT_STATEMENTS {
+            let plan = db.explain(sql).unwrap().join("\n");
+            assert!(plan.contains("SEARCH") && !plan.contains("SCAN"), "{sql}\n{plan}");
+        }
+    }
+}
