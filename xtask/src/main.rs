@@ -1,2 +1,58 @@
-//! Developer commands: demo, test, ci, bench, boards
-fn main() {}
+//! Developer commands: `cargo xtask VERB`. One file a verb.
+//!
+//! The heavy parts live in the crates they belong to (`tests/boards`, `tests/load`, `qemu/`); this program
+//! makes sure that what they need is there, builds, and starts them. It depends on next to nothing, so
+//! that the first command of a newcomer compiles in seconds.
+
+mod boards;
+mod ci;
+mod demo;
+mod hil;
+mod packages;
+mod test;
+mod test_output;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask VERB [options]
+
+  demo [--keep] [--yes]    a board updates itself, then a bad update rolls itself back
+  test [--yes] [FILTER]    all tests, the ones on QEMU boards included
+  ci [--yes]               tidy, then test: what the pull request check runs
+  tidy                     dependency floors and path rules of the architecture
+  boards [build|run]       makes the board image; runs it with its console on this terminal
+  hil --server URL ...     the update flow on real hardware (cargo xtask hil --help)
+
+  --yes   install missing Debian packages without asking (implied when CI is set)";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let verb = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    let result = match verb.as_str() {
+        "demo" => demo::run(rest),
+        "test" => test::run(rest),
+        "ci" => ci::run(rest),
+        "tidy" => tidy::run(rest),
+        "boards" => boards::run(rest),
+        "hil" => hil::run(rest),
+        "" | "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        other => {
+            eprintln!("xtask: unknown verb {other}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask {verb}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

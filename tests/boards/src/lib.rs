@@ -1,1 +1,8 @@
-//! The update loop on QEMU boards: what the flows in `tests/` and the demo share.
+//! The update loop on QEMU boards: what the flows in `tests/` share, and the demo.
+
+pub mod demo;
+mod fleet;
+pub mod hardware;
+mod progress;
+
+pub use fleet::{Fleet, UPDATE_LIMIT};

@@ -53,7 +53,13 @@ pub fn http_client(root: Option<&Path>) -> Result<reqwest::Client> {
 impl Api {
     /// Logs in with basic authentication.
     pub async fn login(base: &str, email: &str, password: &str) -> Result<Self> {
-        let http = http_client(None)?;
+        Self::login_trusting(base, email, password, None).await
+    }
+
+    /// The same over TLS with a PEM file of certificates to trust besides the public ones.
+    pub async fn login_trusting(base: &str, email: &str, password: &str, root: Option<&Path>) -> Result<Self> {
+        let base = base.trim_end_matches('/');
+        let http = http_client(root)?;
         let answer = http
             .post(format!("{base}/api/management/v1/useradm/auth/login"))
             .basic_auth(email, Some(password))
@@ -167,6 +173,11 @@ impl Api {
             bail!("the upload of {name} was answered with {status}: {}", answer.text().await.unwrap_or_default());
         }
         id.context("the answer to the upload names no artifact in its location header")
+    }
+
+    /// The name of the release an uploaded artifact belongs to.
+    pub async fn artifact_name(&self, artifact: &str) -> Result<String> {
+        text(&self.get(&format!("/api/management/v1/deployments/artifacts/{artifact}")).await?, "name")
     }
 
     /// Creates a deployment to the given devices; returns its id.

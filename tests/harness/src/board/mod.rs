@@ -205,6 +205,11 @@ impl Board {
         booted.with_context(|| format!("the board does not boot; qemu: {}", child::tail(&self.folder.join("qemu.err"), 500)))
     }
 
+    /// Waits until the shell answers again, whether or not the board has rebooted in the meantime.
+    pub async fn console_settles(&mut self) -> Result<()> {
+        self.console()?.shell(BOOT_LIMIT).await
+    }
+
     /// Power on and [`Board::wait_boot`].
     pub async fn boot(&mut self) -> Result<Booted> {
         self.power_on().await?;
@@ -252,6 +257,11 @@ impl Board {
             .skip(1)
             .filter_map(|rest| rest.bytes().next().filter(u8::is_ascii_digit).map(|digit| digit - b'0'))
             .collect()
+    }
+
+    /// The socket of the console and root shell, for people.
+    pub fn console_socket(&self) -> PathBuf {
+        self.folder.join("console")
     }
 
     /// Time since the last power on.

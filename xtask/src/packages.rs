@@ -1,0 +1,135 @@
+//! Debian packages: what is missing is installed, or named.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// A file on the PATH (or an absolute path) and the package that brings it.
+type Need = (&'static str, &'static str);
+
+/// To build the workspace: ring, zstd and SQLite contain C.
+const BUILD: &[Need] = &[("cc", "gcc"), ("/usr/include/stdio.h", "libc6-dev")];
+
+/// To make and run boards.
+const BOARDS: &[Need] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
+    ("grub-mkimage", "grub-common"),
+    ("/usr/lib/grub/x86_64-efi/normal.mod", "grub-efi-amd64-bin"),
+    ("mformat", "mtools"),
+    ("sgdisk", "gdisk"),
+    ("mke2fs", "e2fsprogs"),
+    ("depmod", "kmod"),
+    ("openssl", "openssl"),
+    ("gzip", "gzip"),
+    ("xz", "xz-utils"),
+];
+
+/// Foreign tools and clients that tests run against ours.
+const COMPATIBILITY: &[Need] =
+    &[("mender-artifact", "mender-artifact"), ("mender-cli", "mender-cli"), ("mender", "mender-client")];
+
+/// What a verb needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum For {
+    /// Without these the verb makes no sense.
+    Demo,
+    /// Missing ones make tests skip, loudly.
+    Test,
+}
+
+/// Makes sure that the packages are there. `yes` installs without asking.
+pub fn ensure(purpose: For, yes: bool) -> Result<()> {
+    let mut needs: Vec<Need> = [BUILD, BOARDS].concat();
+    if purpose == For::Test {
+        needs.extend(COMPATIBILITY);
+    }
+    let missing = missing(&needs);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    let install = format!("apt-get install -y --no-install-recommends {names}");
+    if !has("apt-get") {
+        return give_up(purpose, &format!("this machine lacks what the Debian packages {names} bring, and has no apt-get"));
+    }
+    if !(yes || in_ci() || agreed(&names)?) {
+        return give_up(purpose, &format!("missing Debian packages: run `{install}` as root, or use --yes"));
+    }
+    eprintln!("installing {names}");
+    // lists may be empty or old; a failing update (one repository down) does not mean the install fails
+    let _ = as_root(&["apt-get", "-q", "update"])?.status();
+    let mut arguments = vec!["apt-get", "-q", "install", "-y", "--no-install-recommends"];
+    arguments.extend(&missing);
+    let status = as_root(&arguments)?.status().context("starting apt-get")?;
+    if !status.success() {
+        return give_up(purpose, &format!("`{install}` ended with {status}"));
+    }
+    Ok(())
+}
+
+/// A demo cannot go on; tests can, and skip.
+fn give_up(purpose: For, reason: &str) -> Result<()> {
+    match purpose {
+        For::Demo => bail!("{reason}"),
+        For::Test => {
+            eprintln!("warning: {reason}; tests that need them will be skipped");
+            Ok(())
+        }
+    }
+}
+
+fn missing(needs: &[Need]) -> Vec<&'static str> {
+    needs.iter().filter(|(tool, _)| !has(tool)).map(|&(_, package)| package).collect()
+}
+
+fn has(tool: &str) -> bool {
+    if tool.starts_with('/') {
+        return Path::new(tool).exists();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|folder| folder.join(tool).is_file())
+}
+
+fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false")
+}
+
+fn agreed(names: &str) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    eprint!("Install the Debian packages {names}? [y/N] ");
+    std::io::stderr().flush().context("writing to the terminal")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("reading the answer")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn as_root(arguments: &[&str]) -> Result<Command> {
+    let output = Command::new("id").arg("-u").output().context("asking for the user id")?;
+    let root = output.stdout.trim_ascii() == b"0";
+    let mut command = if root {
+        Command::new("env")
+    } else if has("sudo") {
+        let mut sudo = Command::new("sudo");
+        sudo.arg("env");
+        sudo
+    } else {
+        bail!("installing packages needs root: run `{}` as root", arguments.join(" "));
+    };
+    command.arg("DEBIAN_FRONTEND=noninteractive").args(arguments);
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_missing_tools_are_named() {
+        assert_eq!(missing(&[("sh", "dash"), ("/etc", "base-files"), ("no-such-tool", "no-such-package")]), ["no-such-package"]);
+    }
+}
