@@ -7,6 +7,7 @@
 //! Source of the rules: reference agent, section 10; names of the native spelling: contract.
 
 mod check;
+mod device_type;
 mod load;
 mod roots;
 mod schema;
@@ -16,8 +17,10 @@ use std::{path::PathBuf, time::Duration};
 mod pending_verify_key;
 pub use pending_verify_key::VerifyKey;
 
+pub use device_type::device_type;
 pub use load::{Overrides, load};
 pub use roots::{Roots, Spelling};
+pub(crate) use check::parse_log_level;
 
 /// Everything the agent may be told, checked and with defaults filled in.
 #[derive(Debug, Clone)]
@@ -114,7 +117,7 @@ pub struct HttpConfig {
     pub download_idle_timeout: Duration,
     /// Wait before a broken download is taken up again.
     pub download_retry_interval: Duration,
-    /// Times a download may be taken up again without progress in between counting as failure of the whole.
+    /// Times one download may be taken up again in all.
     pub download_retry_count: u32,
 }
 
