@@ -70,7 +70,7 @@ fn locate(variable: &str, package: &str, binary: &str) -> Result<PathBuf> {
     // a binary left over from an older source tree would make the test lie: always ask cargo
     let status = Command::new(cargo)
         .current_dir(repository())
-        .args(["build", "--quiet", "--profile", profile, "-p", package, "--bin", binary])
+        .args(["build", "--quiet", "--profile", profile, "--workspace", "--bin", binary])
         .env("CARGO_TARGET_DIR", target_dir)
         .status()
         .with_context(|| format!("running cargo to build {binary}"))?;

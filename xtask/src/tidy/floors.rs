@@ -89,7 +89,9 @@ fn forbidden(folder: &str, dependency: &str, target: Option<&str>) -> Option<&'s
             return Some("protocol crates are pure: no runtime, no network, no files");
         }
     }
-    if (folder == "agent" || folder == "cli") && ours_outside_protocol {
+    let agent = folder == "agent" || folder.starts_with("agent/");
+    let part_of_agent = target.is_some_and(|target| agent && target.starts_with("agent/"));
+    if (agent || folder == "cli") && ours_outside_protocol && !part_of_agent {
         return Some("agent and command line tool share nothing but the protocol with the rest");
     }
     if ENGINES.contains(&folder) {
@@ -128,6 +130,8 @@ mod tests {
             ("protocol/wire", "tokio", None),
             ("protocol/artifact", "ambidex-kit", Some("server/kit")),
             ("agent", "ambidex-db", Some("server/db")),
+            ("agent/platform", "ambidex-db", Some("server/db")),
+            ("cli", "ambidex-platform", Some("agent/platform")),
             ("server/db", "axum", None),
             ("server/kit", "ambidex-devauth", Some("server/devauth")),
             ("server/devauth", "ambidex-inventory", Some("server/inventory")),
@@ -138,6 +142,7 @@ mod tests {
         for (folder, dependency, target) in [
             ("agent", "ambidex-wire", Some("protocol/wire")),
             ("agent", "tokio", None),
+            ("agent", "ambidex-platform", Some("agent/platform")),
             ("server/devauth", "ambidex-kit", Some("server/kit")),
             ("server/main", "ambidex-devauth", Some("server/devauth")),
             ("tests/boards", "ambidex-harness", Some("tests/harness")),
