@@ -1,2 +1,84 @@
-//! The operator command line: artifacts and fleet
-fn main() {}
+//! The operator command line: artifacts and fleet.
+//!
+//! Owns: arguments, files and the terminal of a person or a pipeline. One file a verb. What an
+//! artifact is lives in `ambidex-artifact`, what the server understands in `ambidex-wire`.
+//!
+//! Exit codes: 0 done, 1 failure, 2 usage, 3 not logged in or refused, 4 the awaited deployment
+//! failed.
+
+#![forbid(unsafe_code)]
+
+mod artifact;
+mod exit;
+mod interrupt;
+mod output_file;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::exit::Failure;
+
+/// How results are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputForm {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "ambidex",
+    version,
+    about = "Make artifacts, and update a fleet of devices with them",
+    after_help = "\
+Examples:
+  Write an artifact of a root file system image:
+    ambidex artifact write rootfs-image -f rootfs.ext4 -c qemux86-64 -n release-2 -o release-2.mender
+  Look at it:
+    ambidex artifact read release-2.mender"
+)]
+struct Cli {
+    /// How results are shown.
+    #[arg(long, global = true, value_enum, default_value = "table", value_name = "FORM")]
+    output: OutputForm,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Write, read, check and sign artifacts; needs no server.
+    Artifact(artifact::Arguments),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("ambidex: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(interrupt::guarded(run(cli)));
+    // Work that was interrupted may still hold a thread; it ends with the process.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(cli: Cli) -> ExitCode {
+    let outcome = match cli.verb {
+        Verb::Artifact(arguments) => artifact::run(arguments, cli.output).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, error }) => {
+            eprintln!("ambidex: {error:#}");
+            code.into()
+        }
+    }
+}
