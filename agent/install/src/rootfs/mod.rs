@@ -1,0 +1,389 @@
+//! A/B root file systems: the rules of agent-behaviour section 7.2, natively.
+//!
+//! The running slot is never opened. Before anything is written, bootloader and kernel must agree
+//! on which slot that is; the original slot is stored before the switch, so a rollback can never
+//! flip to the wrong one; every call may be repeated.
+
+mod running;
+mod slots;
+
+use std::io::Read;
+
+use ambidex_artifact::{Header, Reader};
+use ambidex_platform::block::{self, Slot};
+use ambidex_platform::fs::{self, FsError};
+use tokio::runtime::Handle;
+
+use crate::boot::{BOOT_PART, BOOT_PART_HEX, BOOTCOUNT, Boot, BootEnv, UPGRADE_AVAILABLE};
+use crate::context::{CancelFlag, InstallContext, Progress};
+use crate::handler::{HandlerError, Reboot};
+use crate::module::Tree;
+use crate::sink::{BlockSink, Written};
+use running::Running;
+use slots::{SlotDevice, Slots};
+
+/// Where the number of the slot to go back to is kept; the reference's module uses the same file,
+/// so either can finish what the other began.
+const ORIGINAL: &str = "orig-part";
+
+/// The built-in handler of root file system images.
+#[derive(Debug, Clone)]
+pub struct RootfsHandler {
+    context: InstallContext,
+}
+
+/// Everything known about the pair at one moment.
+struct Situation {
+    slots: Slots,
+    boot: Boot,
+    env: BootEnv,
+    running: Running,
+}
+
+/// Why an image could not be brought into the slot.
+#[derive(Debug)]
+pub(crate) enum DownloadError {
+    Artifact(ambidex_artifact::Error),
+    Handler(HandlerError),
+    TooLarge {
+        name: String,
+        image: u64,
+        slot: std::path::PathBuf,
+        bytes: u64,
+    },
+    Cancelled,
+}
+
+impl From<ambidex_artifact::Error> for DownloadError {
+    fn from(error: ambidex_artifact::Error) -> Self {
+        Self::Artifact(error)
+    }
+}
+
+impl From<HandlerError> for DownloadError {
+    fn from(error: HandlerError) -> Self {
+        Self::Handler(error)
+    }
+}
+
+impl From<FsError> for DownloadError {
+    fn from(error: FsError) -> Self {
+        Self::Handler(error.into())
+    }
+}
+
+impl Situation {
+    /// The slot that the bootloader says is (or will be) booted.
+    fn booted(&self) -> Result<&SlotDevice, HandlerError> {
+        let text = self.env.get(BOOT_PART);
+        let slot = self
+            .env
+            .boot_part()
+            .and_then(|number| self.slots.numbered(number));
+        slot.ok_or_else(|| {
+            HandlerError::State(format!(
+                "the boot loader environment has {BOOT_PART}={}, which is neither {} of {} nor {} of {}; correct rootfs_part_a and rootfs_part_b or the environment",
+                text.unwrap_or("(unset)"),
+                self.slots.a.number,
+                self.slots.a.path.display(),
+                self.slots.b.number,
+                self.slots.b.path.display()
+            ))
+        })
+    }
+
+    /// Checks that the running system came from the slot that the bootloader names.
+    fn check_root(&self) -> Result<&SlotDevice, HandlerError> {
+        let booted = self.booted()?;
+        let agrees = match &self.running {
+            Running::Slot(slot) => slot == booted,
+            Running::Emulated => true,
+            Running::Foreign(_) => false,
+        };
+        if agrees {
+            return Ok(booted);
+        }
+        Err(HandlerError::State(format!(
+            "the mounted root {} does not match the boot loader environment, which says {} ({BOOT_PART}={}); if the root lies below an overlay or encryption that is not recognised, set running_root",
+            self.running.describe(),
+            booted.path.display(),
+            booted.number
+        )))
+    }
+}
+
+impl RootfsHandler {
+    pub(crate) fn new(context: InstallContext) -> Self {
+        Self { context }
+    }
+
+    fn tree(&self) -> Tree {
+        Tree::at(&self.context.work_dir)
+    }
+
+    async fn situation(&self) -> Result<Situation, HandlerError> {
+        let config = &self.context.rootfs;
+        let slots = Slots::resolve(config)?;
+        let boot = Boot::open(&config.boot)?;
+        let env = boot.read().await?;
+        let running = Running::find(config, &slots)?;
+        Ok(Situation {
+            slots,
+            boot,
+            env,
+            running,
+        })
+    }
+
+    /// The slot to be written, after all checks that must hold before the first byte.
+    async fn target(&self) -> Result<SlotDevice, HandlerError> {
+        let situation = self.situation().await?;
+        situation.env.check_canary().map_err(HandlerError::State)?;
+        if situation.env.upgrade_available() {
+            return Err(HandlerError::State(format!(
+                "{UPGRADE_AVAILABLE} is 1: an earlier update is still on trial; commit it or roll it back first"
+            )));
+        }
+        let active = situation.check_root()?;
+        Ok(situation.slots.other(active).clone())
+    }
+
+    /// Streams the image into the slot that does not run.
+    pub(crate) fn download<R: Read>(
+        &self,
+        reader: &mut Reader<R>,
+        handle: &Handle,
+        progress: &dyn Progress,
+        cancel: &CancelFlag,
+    ) -> Result<Written, DownloadError> {
+        let target = handle.block_on(self.target())?;
+        let one_file = |count: &str| {
+            HandlerError::State(format!(
+                "a rootfs-image artifact has exactly one payload file; this one has {count}"
+            ))
+        };
+        let Some(mut file) = reader.next_file()? else {
+            return Err(one_file("none").into());
+        };
+        let (name, size) = (file.name().to_owned(), file.size());
+        let slot = open_slot(&target)?;
+        if size > slot.bytes() {
+            return Err(DownloadError::TooLarge {
+                name,
+                image: size,
+                slot: target.path,
+                bytes: slot.bytes(),
+            });
+        }
+        log::info!("writing {name} ({size} bytes) to {}", target.path.display());
+        let mut sink = BlockSink::new(slot);
+        let mut done = 0;
+        while let Some(chunk) = file.chunk()? {
+            if cancel.is_cancelled() {
+                return Err(DownloadError::Cancelled);
+            }
+            sink.write(chunk)?;
+            done += chunk.len() as u64;
+            progress.payload(&name, done, size);
+        }
+        let expected = file.sha256_expected();
+        let (slot, written) = sink.finish()?;
+        log::info!(
+            "{} holds the image; {} of {} bytes differed and were written",
+            target.path.display(),
+            written.written_bytes,
+            written.image_bytes
+        );
+        if self.context.rootfs.verify_written {
+            crate::sink::verify(&slot, size, expected, cancel).map_err(
+                |failure| match failure {
+                    Some(error) => DownloadError::Handler(error),
+                    None => DownloadError::Cancelled,
+                },
+            )?;
+        }
+        if reader.next_file()?.is_some() {
+            return Err(one_file("several").into());
+        }
+        Ok(written)
+    }
+
+    /// Makes the tree that holds what a rollback needs.
+    pub(crate) fn prepare(&self, header: &Header) -> Result<(), FsError> {
+        self.tree().create(&self.context, header)
+    }
+
+    fn original(&self) -> Result<Option<u32>, FsError> {
+        let path = self.tree().tmp().join(ORIGINAL);
+        let bytes = fs::read_if_present(&path, 64)?;
+        Ok(bytes.and_then(|bytes| String::from_utf8_lossy(&bytes).trim().parse().ok()))
+    }
+
+    pub(crate) async fn install(&self) -> Result<(), HandlerError> {
+        let situation = self.situation().await?;
+        let original = match self
+            .original()?
+            .and_then(|number| situation.slots.numbered(number))
+        {
+            // repeated after a power cut: the environment may have been switched already
+            Some(original) => original,
+            None => {
+                if situation.env.upgrade_available() {
+                    return Err(HandlerError::State(format!(
+                        "{UPGRADE_AVAILABLE} is 1: an earlier update is still on trial; commit it or roll it back first"
+                    )));
+                }
+                situation.check_root()?
+            }
+        };
+        let path = self.tree().tmp().join(ORIGINAL);
+        fs::create_dir(&self.tree().tmp(), 0o700)?;
+        fs::write_durable(&path, format!("{}\n", original.number).as_bytes(), 0o600)?;
+        let target = situation.slots.other(original);
+        set(&situation.boot, target.number, true).await?;
+        log::info!(
+            "the next boot tries {} ({BOOT_PART}={}, through {})",
+            target.path.display(),
+            target.number,
+            situation.boot.name()
+        );
+        Ok(())
+    }
+
+    /// Restarts unless the right slot is running already, which is so after the rollback of an
+    /// update that was never booted.
+    pub(crate) async fn needs_reboot(&self) -> Result<Reboot, HandlerError> {
+        let situation = self.situation().await?;
+        match (&situation.running, situation.booted()) {
+            (Running::Slot(running), Ok(booted))
+                if running == booted && !situation.env.upgrade_available() =>
+            {
+                Ok(Reboot::No)
+            }
+            _ => Ok(Reboot::Automatic),
+        }
+    }
+
+    #[expect(clippy::unused_async, reason = "one signature for all handlers")]
+    pub(crate) async fn reboot(&self) -> Result<(), HandlerError> {
+        Err(HandlerError::State(
+            "rootfs-image leaves the reboot to the agent".to_owned(),
+        ))
+    }
+
+    #[expect(clippy::unused_async, reason = "one signature for all handlers")]
+    pub(crate) async fn rollback_reboot(&self) -> Result<(), HandlerError> {
+        Err(HandlerError::State(
+            "rootfs-image leaves the reboot to the agent".to_owned(),
+        ))
+    }
+
+    pub(crate) async fn verify_reboot(&self) -> Result<(), HandlerError> {
+        self.check_on_trial(&self.situation().await?)
+    }
+
+    pub(crate) async fn commit(&self) -> Result<(), HandlerError> {
+        let situation = self.situation().await?;
+        self.check_on_trial(&situation)?;
+        let changes = [(UPGRADE_AVAILABLE, "0"), (BOOTCOUNT, "0")];
+        situation.boot.write(&changes).await?;
+        Ok(())
+    }
+
+    fn check_on_trial(&self, situation: &Situation) -> Result<(), HandlerError> {
+        if !situation.env.upgrade_available() {
+            return Err(HandlerError::State(format!(
+                "{UPGRADE_AVAILABLE} is not 1: the boot loader has gone back to the previous system, the new one did not boot"
+            )));
+        }
+        let booted = situation.check_root()?;
+        if self.original()? == Some(booted.number) {
+            return Err(HandlerError::State(format!(
+                "still running the previous system on {}: the device has not booted the new one",
+                booted.path.display()
+            )));
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::unused_async, reason = "one signature for all handlers")]
+    pub(crate) async fn supports_rollback(&self) -> Result<bool, HandlerError> {
+        Ok(true)
+    }
+
+    pub(crate) async fn rollback(&self) -> Result<(), HandlerError> {
+        let config = &self.context.rootfs;
+        if config.part_a.is_none() || config.part_b.is_none() {
+            // running a system that lost the configuration: only the bootloader can go back, and
+            // does so at the next boot, as the trial is not committed
+            log::warn!(
+                "the slots are not configured here; leaving the rollback to the boot loader"
+            );
+            return Ok(());
+        }
+        let situation = self.situation().await?;
+        let original = self
+            .original()?
+            .and_then(|number| situation.slots.numbered(number));
+        let target = match original {
+            Some(slot) => slot,
+            None if situation.env.upgrade_available() => situation.slots.other(situation.booted()?),
+            // the switch never happened
+            None => return Ok(()),
+        };
+        let done =
+            situation.env.boot_part() == Some(target.number) && !situation.env.upgrade_available();
+        if !done {
+            set(&situation.boot, target.number, false).await?;
+        }
+        log::info!("the next boot uses {} again", target.path.display());
+        Ok(())
+    }
+
+    pub(crate) async fn verify_rollback_reboot(&self) -> Result<(), HandlerError> {
+        let situation = self.situation().await?;
+        if situation.env.upgrade_available() {
+            return Err(HandlerError::State(format!(
+                "{UPGRADE_AVAILABLE} is still 1 after the rollback"
+            )));
+        }
+        situation.check_root()?;
+        Ok(())
+    }
+
+    #[expect(clippy::unused_async, reason = "one signature for all handlers")]
+    pub(crate) async fn failure(&self) -> Result<(), HandlerError> {
+        Ok(())
+    }
+
+    #[expect(clippy::unused_async, reason = "one signature for all handlers")]
+    pub(crate) async fn cleanup(&self) -> Result<(), HandlerError> {
+        Ok(fs::remove_tree(self.tree().root())?)
+    }
+}
+
+/// Opens the target; the kernel's view of what is mounted is the last word.
+fn open_slot(target: &SlotDevice) -> Result<Slot, HandlerError> {
+    if let Some(place) = block::in_use(&target.path)? {
+        return Err(HandlerError::State(format!(
+            "{} is mounted on {}; unmount it and keep it from being mounted automatically",
+            target.path.display(),
+            place.display()
+        )));
+    }
+    Ok(Slot::open(&target.path)?)
+}
+
+/// Points the bootloader at a slot, all variables in one step.
+async fn set(boot: &Boot, number: u32, on_trial: bool) -> Result<(), HandlerError> {
+    let (decimal, hex) = (number.to_string(), format!("{number:x}"));
+    let trial = if on_trial { "1" } else { "0" };
+    boot.write(&[
+        (BOOT_PART, decimal.as_str()),
+        (BOOT_PART_HEX, hex.as_str()),
+        (UPGRADE_AVAILABLE, trial),
+        (BOOTCOUNT, "0"),
+    ])
+    .await?;
+    Ok(())
+}
