@@ -3,3 +3,5 @@
 pub mod deployments;
 pub mod devauth;
 pub mod inventory;
+pub mod tenantadm;
+pub mod useradm;

@@ -1,0 +1,232 @@
+//! `/api/internal/v1/useradm`, in the order of the specification.
+
+use ambidex_access::{Authorization, Identity, TenantId, TokenError, authorization};
+use ambidex_kit::{ApiError, Json, QueryPairs, RawBody};
+use ambidex_wire::management::useradm as wire;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use http::header::{HeaderValue, LOCATION};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+
+use super::{filter, view};
+use crate::domain::user;
+use crate::{NewUser, Secret, Useradm, store};
+
+pub(crate) fn routes(useradm: Useradm) -> Router {
+    const BASE: &str = "/api/internal/v1/useradm";
+    let path = |tail: &str| format!("{BASE}{tail}");
+    Router::new()
+        .route(&path("/health"), get(check_health))
+        .route(&path("/alive"), get(check_liveliness))
+        .route(&path("/auth/verify"), get(verify_jwt).post(verify_jwt))
+        .route(&path("/tenants"), post(create_tenant))
+        .route(
+            &path("/tenants/{tenant_id}/users"),
+            get(list_tenant_users).post(create_tenant_user),
+        )
+        // The one tenant of a server without tenants has an empty id.
+        .route(
+            &path("/tenants//users"),
+            get(list_default_users).post(create_default_user),
+        )
+        .route(&path("/tokens"), delete(revoke_user_tokens))
+        .with_state(useradm)
+}
+
+/// Check the health of the service
+async fn check_health(State(useradm): State<Useradm>) -> Result<StatusCode, ApiError> {
+    match useradm.0.db.ping().await {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Err(error) => Err(ApiError::unavailable(format!(
+            "error reaching the database: {error}"
+        ))),
+    }
+}
+
+/// Trivial endpoint that answers whenever the API handler is running
+async fn check_liveliness() -> StatusCode {
+    StatusCode::NO_CONTENT
+}
+
+/// Check the validity of a token
+async fn verify_jwt(
+    State(useradm): State<Useradm>,
+    headers: HeaderMap,
+) -> Result<StatusCode, ApiError> {
+    let token = match authorization(&headers) {
+        Authorization::Bearer(token) => token,
+        Authorization::Missing => {
+            return Err(ApiError::unauthorized(
+                "authorization not present in header",
+            ));
+        }
+        Authorization::Malformed | Authorization::OtherScheme(_) => {
+            return Err(ApiError::unauthorized("malformed Authorization header"));
+        }
+    };
+    let claims = useradm
+        .0
+        .keys
+        .verify(token)
+        .map_err(|_| ApiError::unauthorized("invalid jwt"))?;
+    match claims.check_time(useradm.0.clock.now_ms()) {
+        Ok(()) => {}
+        Err(TokenError::Expired) => return Err(ApiError::forbidden("token expired")),
+        Err(_) => return Err(ApiError::unauthorized("invalid jwt")),
+    }
+    check_original_request(&headers)?;
+    if claims
+        .scp
+        .as_deref()
+        .is_some_and(|scope| scope != "mender.*")
+    {
+        return Err(ApiError::forbidden("forbidden"));
+    }
+    let Some(Identity::User(user)) = claims.identity() else {
+        return Err(ApiError::unauthorized("unauthorized"));
+    };
+    if !useradm.token_counts(&user).await? {
+        return Err(ApiError::unauthorized("unauthorized"));
+    }
+    Ok(StatusCode::OK)
+}
+
+/// The gateway says which request it asks for; one that does not is misconfigured.
+fn check_original_request(headers: &HeaderMap) -> Result<(), ApiError> {
+    let value = |names: [&str; 2]| {
+        names
+            .iter()
+            .filter_map(|name| headers.get(*name))
+            .find_map(|value| value.to_str().ok())
+            .filter(|text| !text.is_empty())
+    };
+    let uri = value(["x-original-uri", "x-forwarded-uri"])
+        .ok_or_else(|| ApiError::bad_request("missing X-Original-URI header"))?;
+    let path = uri.split(['?', '#']).next().unwrap_or_default();
+    if path.split('/').filter(|part| !part.is_empty()).count() < 4 {
+        return Err(ApiError::bad_request(
+            "malformed X-Original-URI header: at least 4 path components are needed",
+        ));
+    }
+    value(["x-original-method", "x-forwarded-method"])
+        .ok_or_else(|| ApiError::bad_request("missing X-Original-Method header"))?;
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct TenantNew {
+    #[serde(default)]
+    tenant_id: String,
+}
+
+/// Create a tenant with provided configuration
+async fn create_tenant(
+    State(useradm): State<Useradm>,
+    body: RawBody,
+) -> Result<StatusCode, ApiError> {
+    let new: TenantNew = body.json("failed to decode request body")?;
+    if new.tenant_id.is_empty() {
+        return Err(ApiError::bad_request("tenant_id: cannot be blank."));
+    }
+    useradm
+        .0
+        .db
+        .apply(vec![store::tenant::put(&new.tenant_id)])
+        .await?;
+    Ok(StatusCode::CREATED)
+}
+
+/// Create user
+async fn create_tenant_user(
+    State(useradm): State<Useradm>,
+    Path(tenant): Path<String>,
+    Json(new): Json<wire::InternalUserNew>,
+) -> Result<Response, ApiError> {
+    create(&useradm, TenantId::new(tenant), new).await
+}
+
+async fn create_default_user(
+    State(useradm): State<Useradm>,
+    Json(new): Json<wire::InternalUserNew>,
+) -> Result<Response, ApiError> {
+    create(&useradm, TenantId::default(), new).await
+}
+
+async fn create(
+    useradm: &Useradm,
+    tenant: TenantId,
+    new: wire::InternalUserNew,
+) -> Result<Response, ApiError> {
+    let propagate = new.propagate.unwrap_or(true);
+    let secret = match (new.password, new.password_hash) {
+        (Some(password), None) => Secret::Password(password),
+        (None, Some(_)) if propagate => {
+            return Err(ApiError::bad_request(
+                "password_hash is not supported with 'propagate'; use 'password' instead",
+            ));
+        }
+        (None, Some(hash)) => Secret::Hash(hash),
+        _ => {
+            return Err(ApiError::bad_request(
+                "password *or* password_hash must be provided",
+            ));
+        }
+    };
+    let id = useradm
+        .create_user(
+            &tenant,
+            NewUser {
+                id: new.id,
+                email: new.email,
+                secret,
+                login: None,
+                roles: Vec::new(),
+                propagate,
+            },
+        )
+        .await?;
+    let location = HeaderValue::from_str(&format!("users/{id}")).map_err(ApiError::internal)?;
+    Ok((StatusCode::CREATED, [(LOCATION, location)]).into_response())
+}
+
+/// List all users of a tenant
+async fn list_tenant_users(
+    State(useradm): State<Useradm>,
+    Path(tenant): Path<String>,
+    query: QueryPairs,
+) -> Result<Json<Vec<wire::User>>, ApiError> {
+    list(&useradm, &TenantId::new(tenant), &query).await
+}
+
+async fn list_default_users(
+    State(useradm): State<Useradm>,
+    query: QueryPairs,
+) -> Result<Json<Vec<wire::User>>, ApiError> {
+    list(&useradm, &TenantId::default(), &query).await
+}
+
+async fn list(
+    useradm: &Useradm,
+    tenant: &TenantId,
+    query: &QueryPairs,
+) -> Result<Json<Vec<wire::User>>, ApiError> {
+    let users = user::list(&useradm.0, tenant, &filter(query)?).await?;
+    Ok(Json(users.into_iter().map(view).collect()))
+}
+
+/// Delete all user tokens
+async fn revoke_user_tokens(
+    State(useradm): State<Useradm>,
+    query: QueryPairs,
+) -> Result<StatusCode, ApiError> {
+    let tenant = query
+        .first("tenant_id")
+        .filter(|id| !id.is_empty())
+        .ok_or_else(|| ApiError::bad_request("tenant_id must be provided"))?;
+    let user = query.first("user_id").filter(|id| !id.is_empty());
+    useradm.revoke_tokens(&TenantId::new(tenant), user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
