@@ -43,6 +43,7 @@ pub async fn write_rootfs_image(
     let mut command = child::command(binaries::cli()?);
     command
         .args(["artifact", "write", "rootfs-image", "--artifact-name", name, "--device-type", device_type])
+        .args(["--compression", "zstd"])
         .arg("--file")
         .arg(image)
         .arg("--output-path")

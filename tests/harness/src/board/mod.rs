@@ -7,6 +7,7 @@ mod console;
 mod disk;
 mod lab;
 mod qmp;
+mod volatile;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use tokio::process::Child;
 pub use console::{Booted, CommandOutput, Console};
 pub use disk::{BootEnvironment, Disk, environment_block};
 pub use lab::{DEVICE_TYPE, Fault, Lab, missing_packages};
+pub use volatile::{Loss, VolatileDisk};
 
 use crate::child;
 use lab::Permit;
@@ -65,6 +67,8 @@ impl Settings {
 pub struct Board {
     folder: PathBuf,
     disk: Disk,
+    /// In front of `disk` when power cuts shall lose what was not flushed.
+    cache: Option<VolatileDisk>,
     settings: Settings,
     /// Held while the board exists: at most two boards run at a time on a machine.
     _permit: Permit,
@@ -84,12 +88,24 @@ impl Board {
         let disk = Disk::copy_of(image, &folder.join("disk.img")).await?;
         copy_sparse(Path::new(OVMF_VARIABLES), &folder.join("variables.fd")).await?;
         std::fs::write(folder.join("agent.toml"), &settings.agent_toml).context("writing the agent's settings")?;
-        Ok(Self { folder, disk, settings, _permit: permit, running: None })
+        Ok(Self { folder, disk, cache: None, settings, _permit: permit, running: None })
     }
 
     /// The disk, to be looked at from outside.
     pub fn disk(&self) -> &Disk {
         &self.disk
+    }
+
+    /// Puts a volatile write cache before the disk (board off): from now on a power cut loses a random part
+    /// of what the guest has not flushed. `seed` makes a run repeatable.
+    pub fn add_volatile_cache(&mut self, seed: u64) -> Result<&VolatileDisk> {
+        let cache = VolatileDisk::serve(self.disk.path(), &self.folder.join("nbd"), seed)?;
+        Ok(self.cache.insert(cache))
+    }
+
+    /// The volatile write cache.
+    pub fn cache(&self) -> Result<&VolatileDisk> {
+        self.cache.as_ref().context("the board has no volatile write cache")
     }
 
     /// Changes the settings; the next power on hands them in.
@@ -128,6 +144,13 @@ impl Board {
     fn arguments(&self) -> Vec<String> {
         let in_folder = |name: &str| option_value(&self.folder.join(name));
         let kvm = std::env::var("AMBIDEX_BOARD_KVM").is_ok_and(|value| value == "1");
+        let drive = match &self.cache {
+            None => format!("format=raw,cache=writeback,file={}", option_value(self.disk.path())),
+            Some(cache) => format!(
+                "format=raw,cache=writeback,file.driver=nbd,file.server.type=unix,file.server.path={}",
+                option_value(cache.socket())
+            ),
+        };
         let (accelerator, cpu) = if kvm { ("kvm", "host") } else { ("tcg", "max") };
         let mut arguments: Vec<String> = [
             "-machine",
@@ -150,7 +173,7 @@ impl Board {
             "-device",
             "i6300esb",
             "-drive",
-            &format!("if=none,id=disk,format=raw,cache=writeback,file={}", option_value(self.disk.path())),
+            &format!("if=none,id=disk,{drive}"),
             "-device",
             "virtio-blk-pci,drive=disk,bootindex=0",
             "-netdev",
@@ -184,12 +207,12 @@ impl Board {
         arguments
     }
 
-    /// Pulls the plug: SIGKILL for QEMU, nothing in the guest gets a chance to react.
-    pub async fn power_cut(&mut self) -> Result<()> {
-        if let Some(mut running) = self.running.take() {
-            running.qemu.kill().await.context("killing QEMU")?;
-        }
-        Ok(())
+    /// Pulls the plug: SIGKILL for QEMU, nothing in the guest gets a chance to react. With a volatile cache
+    /// the result says what was lost.
+    pub async fn power_cut(&mut self) -> Result<Option<Loss>> {
+        let Some(mut running) = self.running.take() else { return Ok(None) };
+        running.qemu.kill().await.context("killing QEMU")?;
+        self.cache.as_ref().map(VolatileDisk::lose_power).transpose()
     }
 
     /// Waits until user space is up and the shell answers.
