@@ -1,1 +1,327 @@
-//! In work.
+//! The daemon: finishes what a restart interrupted, then polls until it is told to stop.
+//!
+//! Owns the loop and its [`schedule`], signals, the claim on the state directory, readiness and
+//! watchdog of the service manager. Decides nothing within a deployment (`deployment`).
+//!
+//! Concurrency: one task does everything in turn; triggers that come during a deployment wait in
+//! their signal streams. The wish to stop is seen everywhere through [`Stop`]; what does not end by
+//! itself within a few seconds is dropped, which the journal makes harmless.
+
+mod presence;
+mod schedule;
+mod signals;
+
+use std::{sync::Arc, time::{Duration, Instant}};
+
+use ambidex_machine::Action;
+use ambidex_platform::{
+    fs::{self, FsError},
+    lock::{LockError, StateLock},
+};
+use ambidex_wire::deployments::Instructions;
+use schedule::{Due, Schedule};
+use sd_notify::NotifyState;
+use signals::{Stops, Triggers, Wish};
+
+pub use presence::{PresenceError, daemon_pid, trigger_inventory, trigger_update};
+
+use crate::{
+    api::{Link, LinkError, LinkErrorKind},
+    config::{self, Config},
+    deployment::{
+        Outcome, Runner, Stop, Store, bootstrap,
+        scripts::{Scripts, State},
+        stop,
+    },
+    inventory::{Facts, Inventory},
+};
+
+/// How long work in progress may take to come to an end in good order.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error("another daemon runs already: {0}")]
+    Claimed(LockError),
+    #[error("the state directory cannot be used: {0}; it must exist and be writable for root")]
+    State(#[from] FsError),
+    #[error("no server is configured: set server_url in agent.toml (ServerURL in mender.conf)")]
+    NoServer,
+    #[error("signals cannot be received: {0}")]
+    Signals(std::io::Error),
+    #[error("{0}")]
+    Deployment(String),
+}
+
+/// Runs until SIGTERM, SIGINT or SIGQUIT.
+///
+/// # Errors
+/// Only what makes running pointless: another daemon, an unusable state directory, no server.
+pub async fn run(config: Arc<Config>) -> Result<(), DaemonError> {
+    if let Err(error) = fs::create_dir(&config.roots.state, 0o700)
+        && !error.is_read_only()
+    {
+        return Err(error.into());
+    }
+    let _claim = presence::claim(&config.roots.state).map_err(|error| match error {
+        LockError::Held { .. } => DaemonError::Claimed(error),
+        LockError::Fs(error) => DaemonError::State(error),
+    })?;
+    let mut stops = Stops::listen().map_err(DaemonError::Signals)?;
+    let triggers = Triggers::listen().map_err(DaemonError::Signals)?;
+    let (stopper, stop) = stop::pair();
+
+    log::info!("ambidex-agent {} starts, state in '{}'", crate::VERSION, config.roots.state.display());
+    signals::notify(NotifyState::Ready);
+    signals::feed_watchdog();
+
+    let mut daemon = Daemon::new(config, stop);
+    let work = daemon.follow(triggers);
+    tokio::pin!(work);
+    tokio::select! {
+        ended = &mut work => return ended,
+        () = stops.next() => {}
+    }
+    log::info!("asked to stop");
+    signals::notify(NotifyState::Stopping);
+    stopper.stop();
+    match tokio::time::timeout(STOP_LIMIT, work).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            log::warn!("the work in progress did not end within {} s; it goes on after the next start", STOP_LIMIT.as_secs());
+            Ok(())
+        }
+    }
+}
+
+struct Daemon {
+    config: Arc<Config>,
+    link: Link,
+    scripts: Scripts,
+    inventory: Inventory,
+    schedule: Schedule,
+    stop: Stop,
+    /// Logins that the schedule knows of.
+    logins: u64,
+}
+
+impl Daemon {
+    fn new(config: Arc<Config>, stop: Stop) -> Self {
+        Self {
+            link: Link::new(Arc::clone(&config)),
+            scripts: Scripts::new(&config),
+            inventory: Inventory::default(),
+            schedule: Schedule::new(config.polls, Instant::now()),
+            stop,
+            logins: 0,
+            config,
+        }
+    }
+
+    async fn follow(&mut self, mut triggers: Triggers) -> Result<(), DaemonError> {
+        // before the network: a device that cannot reach a server must still roll back
+        self.recover().await?;
+        if self.config.servers.is_empty() {
+            return Err(DaemonError::NoServer);
+        }
+        self.idle(Action::Enter).await;
+        while !self.stop.is_requested() {
+            let next = tokio::time::Instant::from_std(self.schedule.next());
+            tokio::select! {
+                () = self.stop.requested() => break,
+                wish = triggers.next() => self.grant(wish),
+                () = tokio::time::sleep_until(next) => {}
+            }
+            let due = self.schedule.due(Instant::now());
+            if due.inventory || due.update {
+                self.turn(due).await;
+            }
+        }
+        log::info!("stopped");
+        Ok(())
+    }
+
+    fn grant(&mut self, wish: Wish) {
+        let now = Instant::now();
+        match wish {
+            Wish::Update => {
+                log::info!("asked to check for a deployment");
+                self.schedule.trigger_update(now);
+            }
+            Wish::Inventory => {
+                log::info!("asked to send the inventory");
+                self.schedule.trigger_inventory(now);
+            }
+        }
+    }
+
+    /// Finishes what a restart interrupted.
+    async fn recover(&mut self) -> Result<(), DaemonError> {
+        todo!()
+    }
+
+    /// One visit to the server, and the deployment it may bring.
+    async fn turn(&mut self, due: Due) {
+        let Some(_lock) = self.lock() else { return };
+        self.idle(Action::Leave).await;
+        let found = self.sync(due).await;
+        if let Some(instructions) = found {
+            self.deploy(instructions).await;
+        }
+        self.idle(Action::Enter).await;
+    }
+
+    /// The right to work on the device. `Some(None)` where the file system is read-only.
+    fn lock(&mut self) -> Option<Option<StateLock>> {
+        match StateLock::acquire(&self.config.roots.state) {
+            Ok(lock) => Some(Some(lock)),
+            Err(LockError::Fs(error)) if error.is_read_only() => Some(None),
+            Err(error) => {
+                log::warn!("{error}; the server is asked later");
+                self.schedule.postponed(Instant::now());
+                None
+            }
+        }
+    }
+
+    async fn sync(&mut self, due: Due) -> Option<Instructions> {
+        if let Err(error) = self.scripts.run(State::Sync, Action::Enter, &self.stop).await {
+            self.put_off(due, &error.to_string());
+            self.sync_error().await;
+            return None;
+        }
+        let stop = self.stop.clone();
+        let visited = tokio::select! {
+            () = stop.requested() => return None,
+            visited = self.visit(due) => visited,
+        };
+        let Ok(found) = visited else {
+            self.sync_error().await;
+            return None;
+        };
+        if let Err(error) = self.scripts.run(State::Sync, Action::Leave, &self.stop).await {
+            self.put_off(due, &error.to_string());
+            self.sync_error().await;
+            return None;
+        }
+        found
+    }
+
+    fn put_off(&mut self, due: Due, reason: &str) {
+        let now = Instant::now();
+        if due.inventory {
+            self.schedule.inventory_failed(now, None);
+        }
+        if due.update {
+            self.schedule.update_failed(now, None);
+        }
+        log::error!("{reason}; the server is asked later");
+    }
+
+    /// Logs in if needed, sends the inventory, asks for a deployment. `Err`: something went wrong and
+    /// was logged.
+    async fn visit(&mut self, mut due: Due) -> Result<Option<Instructions>, ()> {
+        if !self.link.is_authorized()
+            && let Err(error) = self.link.authorize().await
+        {
+            return Err(self.login_failed(&error));
+        }
+        if self.notice_login() {
+            due = Due { inventory: true, update: true };
+        }
+        let facts = self.facts().map_err(|reason| self.put_off(due, &reason))?;
+        let mut outcome = Ok(None);
+        if due.inventory {
+            match self.inventory.send(&self.link, &self.config, &facts).await {
+                Ok(sent) => {
+                    log::debug!("the inventory {}", if sent { "was sent" } else { "has not changed" });
+                    self.schedule.inventory_done(Instant::now());
+                }
+                Err(error) => outcome = Err(self.inventory_failed(&error)),
+            }
+        }
+        if due.update && self.link.is_authorized() {
+            outcome = self.check(facts).await;
+        }
+        if self.notice_login() {
+            // a login in the middle: the server may have lost what it knew
+            self.schedule.trigger_inventory(Instant::now());
+        }
+        outcome
+    }
+
+    async fn check(&mut self, facts: Facts) -> Result<Option<Instructions>, ()> {
+        let mut provides = facts.provides;
+        match facts.device_type {
+            Some(device_type) => provides.insert("device_type".to_owned(), device_type),
+            None => {
+                // the reason was logged with the facts
+                self.schedule.update_failed(Instant::now(), None);
+                return Err(());
+            }
+        };
+        match self.link.next_deployment(&provides).await {
+            Ok(found) => {
+                if found.is_none() {
+                    log::debug!("no deployment for this device");
+                }
+                self.schedule.update_done(Instant::now());
+                Ok(found)
+            }
+            Err(error) if error.kind() == LinkErrorKind::Unauthorized => Err(self.login_failed(&error)),
+            Err(error) => {
+                let wait = self.schedule.update_failed(Instant::now(), error.retry_after());
+                log::warn!("{error}; trying again in {} s", wait.as_secs());
+                Err(())
+            }
+        }
+    }
+
+    fn inventory_failed(&mut self, error: &LinkError) {
+        if error.kind() == LinkErrorKind::Unauthorized {
+            return self.login_failed(error);
+        }
+        let wait = self.schedule.inventory_failed(Instant::now(), error.retry_after());
+        log::warn!("{error}; trying again in {} s", wait.as_secs());
+    }
+
+    fn login_failed(&mut self, error: &LinkError) {
+        let wait = self.schedule.login_failed(Instant::now(), error.retry_after());
+        log::warn!("{error}; trying again in {} s", wait.as_secs());
+    }
+
+    /// True once after every login.
+    fn notice_login(&mut self) -> bool {
+        let logins = self.link.logins();
+        if logins == self.logins {
+            return false;
+        }
+        self.logins = logins;
+        self.schedule.logged_in(Instant::now());
+        true
+    }
+
+    /// What the device has installed, as its state says now: a standalone verb may have changed it.
+    fn facts(&self) -> Result<Facts, String> {
+        let store = Store::open(&self.config.roots.state).map_err(|error| error.to_string())?;
+        let device_type = config::device_type(&self.config)
+            .map_err(|error| log::error!("{error}; without a device type no deployment can be asked for"))
+            .ok();
+        Ok(Facts { device_type, provides: store.provides().clone() })
+    }
+
+    async fn sync_error(&self) {
+        // Error scripts are never a reason to fail
+        let _ = self.scripts.run(State::Sync, Action::Error, &self.stop).await;
+    }
+
+    async fn idle(&self, action: Action) {
+        // Idle scripts neither
+        let _ = self.scripts.run(State::Idle, action, &self.stop).await;
+    }
+
+    async fn deploy(&mut self, instructions: Instructions) {
+        todo!()
+    }
+}
