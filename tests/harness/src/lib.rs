@@ -16,6 +16,7 @@ pub mod artifact;
 pub mod binaries;
 pub mod board;
 mod child;
+pub mod device;
 pub mod proxy;
 pub mod scratch;
 pub mod server;
@@ -24,6 +25,7 @@ pub mod wait;
 
 pub use api::Api;
 pub use board::{Board, Lab};
+pub use device::Device;
 pub use proxy::Proxy;
 pub use scratch::{Scratch, flow};
 pub use server::Server;

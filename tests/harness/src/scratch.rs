@@ -2,9 +2,12 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+
+const REMOVE_TRIES: u32 = 20;
+const REMOVE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A temporary folder. Removed on drop unless the thread is panicking, [`Scratch::keep`] was called or
 /// `AMBIDEX_KEEP=1` is set.
@@ -45,7 +48,16 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         if self.keep || std::thread::panicking() {
             eprintln!("kept for inspection: {}", self.path.display());
-        } else if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            return;
+        }
+        // a process that was killed a moment ago may still be writing its last file
+        for _ in 0..REMOVE_TRIES {
+            if std::fs::remove_dir_all(&self.path).is_ok() {
+                return;
+            }
+            std::thread::sleep(REMOVE_PAUSE);
+        }
+        if let Err(error) = std::fs::remove_dir_all(&self.path) {
             eprintln!("{} cannot be removed: {error}", self.path.display());
         }
     }

@@ -27,6 +27,8 @@ use lab::Permit;
 
 /// Boots take 10 s on an idle machine; loaded ones have been seen to need ten times that.
 pub const BOOT_LIMIT: Duration = Duration::from_secs(400);
+/// A socket's path has at most 107 bytes; the sockets' names are short.
+const FOLDER_BYTES_MAX: usize = 95;
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
@@ -84,6 +86,9 @@ struct Running {
 
 impl Board {
     async fn assemble(folder: PathBuf, image: &Path, settings: Settings, permit: Permit) -> Result<Self> {
+        if folder.as_os_str().len() > FOLDER_BYTES_MAX {
+            bail!("the path {} is too long for the board's sockets: set TMPDIR to a shorter one", folder.display());
+        }
         std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let disk = Disk::copy_of(image, &folder.join("disk.img")).await?;
         copy_sparse(Path::new(OVMF_VARIABLES), &folder.join("variables.fd")).await?;
