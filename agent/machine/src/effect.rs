@@ -139,8 +139,9 @@ pub enum Effect {
     AskReboot,
     /// SupportsRollback. `CanRollBack` or `Failed`.
     AskRollback,
-    /// Check the format version of the root filesystem's scripts. `Done` or `Failed`.
-    CheckScripts,
+    /// What must hold right before the commit besides contact to the server: the scripts' format version, a local
+    /// health check if there is one. `Done` or `Failed`.
+    CheckReadiness,
     /// Reboot the device. Does not return; when it does: `Done` (a reboot command that did nothing; the
     /// verification finds out) or `Failed`.
     RebootSystem,

@@ -128,8 +128,8 @@ fn transition(mut record: Record, event: Event) -> Next {
         Step::RebootLeave => go_if(record, done, Step::ReportCommitting, Step::RebootError),
 
         Step::ReportCommitting => go_if(record, done, Step::CommitEnter, Step::AskRollback),
-        Step::CommitEnter => go_if(record, done, Step::CheckScripts, Step::CommitError),
-        Step::CheckScripts => go_if(record, done, Step::Commit, Step::CommitError),
+        Step::CommitEnter => go_if(record, done, Step::CheckReadiness, Step::CommitError),
+        Step::CheckReadiness => go_if(record, done, Step::Commit, Step::CommitError),
         Step::Commit => go_if(record, done, Step::CommitLeave, Step::CommitError),
         Step::CommitLeave if done => settle(record, Verdict::Success),
         Step::CommitLeave => go(record, Step::CommitLeaveError),
@@ -301,7 +301,7 @@ fn act(record: Record) -> Next {
             return (record, vec![Effect::DropToken, report]);
         }
         Step::CommitEnter => Effect::Scripts(S::ArtifactCommit, Enter),
-        Step::CheckScripts => Effect::CheckScripts,
+        Step::CheckReadiness => Effect::CheckReadiness,
         Step::Commit => Effect::Call(Call::Commit),
         Step::CommitError | Step::CommitLeaveError => Effect::Scripts(S::ArtifactCommit, Error),
         Step::CommitLeave => Effect::Scripts(S::ArtifactCommit, Leave),

@@ -33,7 +33,7 @@ fn name(effect: &Effect) -> String {
         Effect::Open => "Open".into(),
         Effect::AskReboot => "NeedsArtifactReboot".into(),
         Effect::AskRollback => "SupportsRollback".into(),
-        Effect::CheckScripts => "CheckScripts".into(),
+        Effect::CheckReadiness => "CheckReadiness".into(),
         Effect::RebootSystem => "reboot".into(),
         Effect::Report(status, Insistence::Once) => format!("<{status}>"),
         Effect::Report(status, Insistence::UntilAccepted) => format!("<{status}!>"),
@@ -95,7 +95,7 @@ fn play(case: &Case) -> Outcome {
                 _ => {
                     if !matches!(
                         effect,
-                        Effect::Open | Effect::AskReboot | Effect::AskRollback | Effect::CheckScripts
+                        Effect::Open | Effect::AskReboot | Effect::AskRollback | Effect::CheckReadiness
                     ) {
                         chain.push(name.replace("Artifact", ""));
                     }
@@ -307,7 +307,7 @@ fn failures_around_the_commit() {
         Adoption::Keep,
     );
     check(
-        &Case { fail: &["CheckScripts"], ..rebooting() },
+        &Case { fail: &["CheckReadiness"], ..rebooting() },
         &s(&[&until_commit, "Commit_Enter Commit_Error", ROLLBACK, BACK, FAILURE]),
         "downloading installing rebooting installing failure",
         Adoption::Keep,

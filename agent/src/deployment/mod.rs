@@ -1,1 +1,22 @@
-//! One deployment, from instructions to the final report.
+//! One deployment, from instructions to the final report, and the standalone verbs.
+//!
+//! Owns the durable state of the device ([`store`]: name, provides, the record of the deployment in
+//! work, undelivered results), the state scripts ([`scripts`]), and the [`runner`] that executes what
+//! `ambidex-machine` decides. Decides nothing about when to poll (that is `daemon`), nothing about the
+//! next state (that is the machine), nothing about payloads (that is `ambidex-install`).
+
+pub mod bootstrap;
+mod conditions;
+mod fetching;
+mod handling;
+mod reports;
+pub mod runner;
+pub mod scripts;
+pub mod standalone;
+pub mod stop;
+pub mod store;
+
+pub use reports::Delivery;
+pub use runner::{Outcome, Runner};
+pub use stop::Stop;
+pub use store::Store;

@@ -30,7 +30,7 @@ pub enum What {
     Stream,
     AskReboot,
     AskRollback,
-    CheckScripts,
+    CheckReadiness,
     /// The system's reboot command does nothing.
     System,
 }
@@ -142,7 +142,7 @@ pub fn everything() -> Vec<What> {
     ] {
         all.push(What::Call(call));
     }
-    all.extend([What::Open, What::Stream, What::AskReboot, What::AskRollback, What::CheckScripts, What::System]);
+    all.extend([What::Open, What::Stream, What::AskReboot, What::AskRollback, What::CheckReadiness, What::System]);
     all
 }
 

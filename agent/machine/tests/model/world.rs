@@ -294,7 +294,7 @@ impl<'a> World<'a> {
             Effect::Call(call) => Some(outcome(self.call(*call)?)),
             Effect::AskReboot => Some(self.ask_reboot()),
             Effect::AskRollback => Some(self.ask_rollback()),
-            Effect::CheckScripts => Some(outcome(!self.fails(What::CheckScripts))),
+            Effect::CheckReadiness => Some(outcome(!self.fails(What::CheckReadiness))),
             Effect::RebootSystem => {
                 if self.fails(What::System) {
                     Some(Event::Done)
