@@ -1,0 +1,20 @@
+//! The rules of the inventory: pure decisions first, then read, decide, write.
+
+pub mod attribute;
+pub mod census;
+pub mod device;
+pub mod document;
+pub mod edit;
+pub mod filter;
+pub mod fleet;
+pub mod group;
+pub mod predicate;
+pub mod scope;
+pub mod search;
+pub mod sort;
+pub mod tags;
+
+/// How often a change is decided anew because another writer was faster. Concurrent writers of one device are few.
+const ATTEMPTS_MAX: usize = 16;
+/// Devices of one write: keeps the writer's turns short.
+const BATCH: usize = 200;
