@@ -7,20 +7,15 @@ use std::io::{Cursor, Read};
 
 use ambidex_artifact::{
     ArtifactSpec, CHUNK_BYTES, Compression, CompressionChoice, Error, Payload, PayloadSource, ReadOptions, Reader,
-    Script, SigningKey, SoftwareVersion, Verification, write,
+    Script, SoftwareVersion, Verification, write,
 };
 use proptest::prelude::*;
 
-const EC_KEY: &str = "-----BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgfwpHc1sOTxgfMWuc
-gNUpsV51QwGcjSi9bUVpeCqbJKChRANCAAQAAAAA
------END PRIVATE KEY-----";
-
-fn make(spec: &ArtifactSpec, files: &[(String, Vec<u8>)], key: Option<&SigningKey>) -> Vec<u8> {
+fn make(spec: &ArtifactSpec, files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let sources: Vec<PayloadSource<'_>> =
         files.iter().map(|(name, content)| PayloadSource::from_bytes(name.clone(), content)).collect();
     let mut out = Cursor::new(Vec::new());
-    let written = write(spec, &sources, key, &mut out, &mut |_| {}).unwrap();
+    let written = write(spec, &sources, None, &mut out, &mut |_| {}).unwrap();
     assert_eq!(written.bytes, out.get_ref().len() as u64);
     out.into_inner()
 }
@@ -60,18 +55,12 @@ fn module_spec(compression: Compression) -> ArtifactSpec {
 }
 
 #[test]
-fn there_is_no_such_key_by_accident() {
-    // A damaged key is an error, not a panic.
-    assert!(SigningKey::from_pem(EC_KEY).is_err());
-}
-
-#[test]
 fn contents_around_the_chunk_size_in_every_codec() {
     let lengths = [0, 1, 511, 512, 513, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 5 * CHUNK_BYTES / 2];
     let files: Vec<(String, Vec<u8>)> =
         lengths.iter().map(|length| (format!("file-{length}"), content(*length, 7))).collect();
     for compression in Compression::ALL {
-        let artifact = make(&module_spec(compression), &files, None);
+        let artifact = make(&module_spec(compression), &files);
         for step in [usize::MAX, 4096, 1000] {
             let input = Slow { rest: &artifact, step };
             let mut reader = Reader::open(input, &ReadOptions::device(Verification::Ignore)).unwrap();
@@ -104,7 +93,7 @@ fn contents_around_the_chunk_size_in_every_codec() {
 #[test]
 fn reading_and_chunks_mix_and_skipped_files_are_verified() {
     let files = vec![("a".to_owned(), content(300_000, 1)), ("b".to_owned(), content(300_000, 2))];
-    let artifact = make(&module_spec(Compression::Zstd), &files, None);
+    let artifact = make(&module_spec(Compression::Zstd), &files);
     let mut reader = Reader::open(&artifact[..], &ReadOptions::device(Verification::Ignore)).unwrap();
     {
         let mut file = reader.next_file().unwrap().unwrap();
@@ -119,7 +108,7 @@ fn reading_and_chunks_mix_and_skipped_files_are_verified() {
     assert_eq!(reader.finish().unwrap().files.len(), 2);
 
     // One wrong byte in a file that nobody looks at is noticed all the same.
-    let plain = make(&module_spec(Compression::None), &files, None);
+    let plain = make(&module_spec(Compression::None), &files);
     let mut damaged = plain.clone();
     let at = plain.len() - 2048 - 100_000;
     damaged[at] ^= 1;
@@ -139,7 +128,7 @@ fn errors_of_the_input_come_back_as_they_were() {
         }
     }
     for compression in Compression::ALL {
-        let artifact = make(&module_spec(compression), &[("a".into(), content(400_000, 3))], None);
+        let artifact = make(&module_spec(compression), &[("a".into(), content(400_000, 3))]);
         for cut in [100, 2000, artifact.len() / 2, artifact.len() - 1] {
             let outcome = Reader::open(Broken(&artifact[..cut]), &ReadOptions::device(Verification::Ignore))
                 .and_then(Reader::finish);
@@ -153,7 +142,7 @@ fn errors_of_the_input_come_back_as_they_were() {
 #[test]
 fn after_an_error_the_reader_says_nothing_more() {
     let files = vec![("a".to_owned(), content(3000, 1)), ("b".to_owned(), content(3000, 2))];
-    let mut artifact = make(&module_spec(Compression::None), &files, None);
+    let mut artifact = make(&module_spec(Compression::None), &files);
     let at = artifact.len() - 1024 - 1024 - 3584 - 512 - 100;
     artifact[at] ^= 0x40;
     let mut reader = Reader::open(&artifact[..], &ReadOptions::device(Verification::Ignore)).unwrap();
@@ -210,8 +199,8 @@ proptest! {
         if spec.payload == Payload::RootfsImage {
             files.resize(1, ("image".to_owned(), b"content".to_vec()));
         }
-        let artifact = make(&spec, &files, None);
-        prop_assert!(artifact == make(&spec, &files, None), "not deterministic");
+        let artifact = make(&spec, &files);
+        prop_assert!(artifact == make(&spec, &files), "not deterministic");
 
         let mut reader = Reader::open(&artifact[..], &ReadOptions::device(Verification::Ignore)).unwrap();
         let header = reader.header().clone();
@@ -311,7 +300,7 @@ fn defaults_of_the_reference_tool() {
     // Row "rootfs-image" of the reference's table, read back from the artifact.
     let mut spec = ArtifactSpec::new(Payload::RootfsImage, "release-1", vec!["qemu".into()]).with_rootfs_checksum(false);
     SoftwareVersion::default().apply(&spec.payload, &spec.name, &mut spec.type_provides, &mut spec.clears_provides);
-    let artifact = make(&spec, &[("rootfs.ext4".into(), b"image".to_vec())], None);
+    let artifact = make(&spec, &[("rootfs.ext4".into(), b"image".to_vec())]);
     let reader = Reader::open(&artifact[..], &ReadOptions::device(Verification::Ignore)).unwrap();
     let header = reader.header();
     assert_eq!(

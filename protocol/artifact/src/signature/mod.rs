@@ -87,3 +87,6 @@ pub(crate) fn sign(key: &SigningKey, manifest: &[u8]) -> Result<String, Error> {
     let signature = key.sign(manifest).map_err(|error| Error::Signing(error.to_string()))?;
     Ok(STANDARD.encode(signature))
 }
+
+#[cfg(test)]
+mod tests;
