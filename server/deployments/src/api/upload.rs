@@ -3,10 +3,16 @@
 //! Parts before `artifact` are short texts; `artifact` is streamed to the domain and ends the reading:
 //! what follows it does not matter.
 
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll};
+
 use ambidex_access::TenantId;
 use ambidex_kit::ApiError;
+use axum::body::{Body, BodyDataStream};
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest as _, Multipart, Request};
+use bytes::Bytes;
+use futures_util::Stream;
 use http::StatusCode;
 
 use super::id;
@@ -30,6 +36,8 @@ pub async fn receive(
     tenant: &TenantId,
     request: Request,
 ) -> Result<String, ApiError> {
+    let request = request
+        .map(|body| Body::from_stream(Paced { body: body.into_data_stream(), pause: false }));
     let mut form = Multipart::from_request(request, &())
         .await
         .map_err(|error| ApiError::bad_request(format!("invalid multipart form: {error}")))?;
@@ -57,6 +65,30 @@ pub async fn receive(
         }
     }
     Err(ApiError::bad_request(format!("more than {PARTS_MAX} parts before the artifact")))
+}
+
+/// A body that is never ready twice in a row. The form parser takes everything that is ready into
+/// memory before it hands out the first byte; so it gets one chunk at a time, however fast the client.
+struct Paced {
+    body: BodyDataStream,
+    pause: bool,
+}
+
+impl Stream for Paced {
+    type Item = Result<Bytes, axum::Error>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<Option<Self::Item>> {
+        if std::mem::take(&mut self.pause) {
+            task.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let next = Pin::new(&mut self.body).poll_next(task);
+        self.pause = matches!(next, Poll::Ready(Some(_)));
+        next
+    }
 }
 
 async fn store(

@@ -1,0 +1,21 @@
+//! The service behind its routes: real database, real files, manual clock.
+
+#![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+
+mod artifacts;
+mod concurrency;
+mod deployments;
+mod device_log;
+mod device_next;
+mod device_status;
+mod download;
+mod internal;
+mod multipart;
+mod phases;
+mod releases;
+mod retries;
+mod scale;
+mod tenants;
+mod unauthorized;
+mod upload;
+mod world;
