@@ -1,2 +1,7 @@
-//! The device agent: authenticates, installs updates, survives power cuts
-fn main() {}
+//! The device agent's program; everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ambidex_agent::cli::main(std::env::args_os().skip(1))
+}

@@ -56,18 +56,17 @@ fn read(mut parser: Parser) -> Result<Invocation, String> {
     let mut stop_before = Vec::new();
 
     while let Some(arg) = parser.next().map_err(text)? {
-        let mut path = || parser.value().map(PathBuf::from).map_err(text);
         match arg {
             Long("help") | Short('h') => help = true,
             Long("version") | Short('v' | 'V') => version = true,
-            Long("config") | Short('c') => overrides.config = Some(path()?),
-            Long("fallback-config") | Short('b') => overrides.fallback_config = Some(path()?),
-            Long("conf-dir") => overrides.conf_dir = Some(path()?),
-            Long("data-dir") => overrides.data_dir = Some(path()?),
-            Long("state-dir" | "datastore" | "data") | Short('d') => overrides.state_dir = Some(path()?),
-            Long("trusted-certs") | Short('E') => overrides.trusted_certificates = Some(path()?),
+            Long("config") | Short('c') => overrides.config = Some(path(&mut parser)?),
+            Long("fallback-config") | Short('b') => overrides.fallback_config = Some(path(&mut parser)?),
+            Long("conf-dir") => overrides.conf_dir = Some(path(&mut parser)?),
+            Long("data-dir") => overrides.data_dir = Some(path(&mut parser)?),
+            Long("state-dir" | "datastore" | "data") | Short('d') => overrides.state_dir = Some(path(&mut parser)?),
+            Long("trusted-certs") | Short('E') => overrides.trusted_certificates = Some(path(&mut parser)?),
             Long("skipverify" | "skip-verify") => overrides.skip_verify = true,
-            Long("log-file") | Short('L') => log_file = Some(path()?),
+            Long("log-file") | Short('L') => log_file = Some(path(&mut parser)?),
             Long("log-level") | Short('l') => {
                 let level = parser.value().and_then(|v| v.string()).map_err(text)?;
                 overrides.log_level = Some(parse_log_level(&level).ok_or_else(|| {
@@ -92,6 +91,10 @@ fn read(mut parser: Parser) -> Result<Invocation, String> {
     let invocation = Invocation { verb, overrides, log_file, force_bootstrap, reboot_exit_code, stop_before };
     fits(&invocation)?;
     Ok(invocation)
+}
+
+fn path(parser: &mut Parser) -> Result<PathBuf, String> {
+    parser.value().map(PathBuf::from).map_err(|error| error.to_string())
 }
 
 fn verb(words: &[String]) -> Result<Verb, String> {

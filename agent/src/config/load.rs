@@ -43,10 +43,31 @@ pub fn load(overrides: &Overrides) -> Result<Config, ConfigError> {
     load_with(overrides, &|name| std::env::var_os(name))
 }
 
-pub(crate) fn load_with(
-    overrides: &Overrides,
-    env: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Config, ConfigError> {
+/// What can still be known when [`load`] fails: defaults and the persistent file, without servers.
+///
+/// For one purpose: a new root file system may bring a broken configuration, and the update that
+/// brought it must still be rolled back.
+///
+/// # Errors
+/// When not even the defaults can be used.
+pub fn load_persistent(overrides: &Overrides) -> Result<Config, ConfigError> {
+    let (roots, fallback, _) = places(overrides, &|name| std::env::var_os(name));
+    let read = merge([fallback]).and_then(|(merged, files)| finish(merged, files, roots.clone(), overrides));
+    let mut config = match read {
+        Ok(config) => config,
+        Err(error) => {
+            log::error!("{error}");
+            finish(Map::new(), Vec::new(), roots, &Overrides::default())?
+        }
+    };
+    config.servers.clear();
+    Ok(config)
+}
+
+/// A file and whether somebody named it.
+type Place = (PathBuf, bool);
+
+fn places(overrides: &Overrides, env: &dyn Fn(&str) -> Option<OsString>) -> (Roots, Place, Place) {
     let flags = RootFlags {
         conf: overrides.conf_dir.clone(),
         data: overrides.data_dir.clone(),
@@ -54,7 +75,6 @@ pub(crate) fn load_with(
     };
     let forced = overrides.config.as_deref().map(spelling_of);
     let roots = Roots::settle(&flags, forced, env, &|path| path.is_file());
-
     let name = roots.spelling.file_name();
     let fallback = (
         overrides.fallback_config.clone().unwrap_or_else(|| roots.state.join(name)),
@@ -64,10 +84,22 @@ pub(crate) fn load_with(
         overrides.config.clone().unwrap_or_else(|| roots.conf.join(name)),
         overrides.config.is_some(),
     );
+    (roots, fallback, main)
+}
 
+fn load_with(overrides: &Overrides, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Config, ConfigError> {
+    let (roots, fallback, main) = places(overrides, env);
+    let (merged, files) = merge([fallback, main])?;
+    finish(merged, files, roots, overrides)
+}
+
+/// The keys of all files, later ones winning.
+fn merge(
+    places: impl IntoIterator<Item = Place>,
+) -> Result<(Map<String, Value>, Vec<PathBuf>), ConfigError> {
     let mut merged = Map::new();
     let mut files = Vec::new();
-    for (path, named) in [fallback, main] {
+    for (path, named) in places {
         let Some(text) = read(&path, named)? else { continue };
         match parse(&path, &text) {
             Ok(object) => {
@@ -80,7 +112,15 @@ pub(crate) fn load_with(
             Err(error) => return Err(error),
         }
     }
+    Ok((merged, files))
+}
 
+fn finish(
+    merged: Map<String, Value>,
+    files: Vec<PathBuf>,
+    roots: Roots,
+    overrides: &Overrides,
+) -> Result<Config, ConfigError> {
     let raw = serde_json::from_value::<Raw>(Value::Object(merged)).map_err(|error| ConfigError::Syntax {
         file: files.last().cloned().unwrap_or_default(),
         reason: error.to_string(),

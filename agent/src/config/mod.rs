@@ -14,11 +14,10 @@ mod schema;
 
 use std::{path::PathBuf, time::Duration};
 
-mod pending_verify_key;
-pub use pending_verify_key::VerifyKey;
+pub use ambidex_artifact::VerifyKey;
 
 pub use device_type::device_type;
-pub use load::{Overrides, load};
+pub use load::{Overrides, load, load_persistent};
 pub use roots::{Roots, Spelling};
 pub(crate) use check::parse_log_level;
 
@@ -56,6 +55,10 @@ pub struct Config {
     /// The two root file system partitions, as written (may be links such as `/dev/disk/by-partlabel/…`).
     pub rootfs_part_a: Option<String>,
     pub rootfs_part_b: Option<String>,
+    /// The device that holds the running root file system, where it cannot be recognised.
+    pub running_root: Option<PathBuf>,
+    /// Read a slot back after writing and compare checksums.
+    pub verify_written: bool,
     pub boot: BootConfig,
     /// Program and arguments that reboot the device; found in `PATH`.
     pub reboot_command: Vec<String>,

@@ -9,7 +9,7 @@
 
 mod presence;
 mod schedule;
-mod signals;
+pub(crate) mod signals;
 
 use std::{sync::Arc, time::{Duration, Instant}};
 
@@ -27,17 +27,21 @@ pub use presence::{PresenceError, daemon_pid, trigger_inventory, trigger_update}
 
 use crate::{
     api::{Link, LinkError, LinkErrorKind},
-    config::{self, Config},
+    config::Config,
     deployment::{
-        Outcome, Runner, Stop, Store, bootstrap,
+        Delivery, Outcome, Runner, Stop,
         scripts::{Scripts, State},
         stop,
+        store::StoreError,
     },
     inventory::{Facts, Inventory},
 };
 
 /// How long work in progress may take to come to an end in good order.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// Between looks whether a standalone verb has ended.
+const LOCK_RETRY: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -158,18 +162,57 @@ impl Daemon {
 
     /// Finishes what a restart interrupted.
     async fn recover(&mut self) -> Result<(), DaemonError> {
-        todo!()
+        let Some(_lock) = self.wait_for_lock().await else { return Ok(()) };
+        let mut runner = self.runner().map_err(|error| DaemonError::Deployment(error.to_string()))?;
+        match runner.recover().await {
+            None => {}
+            Some(Outcome::Stopped) => self.going_down().await,
+            Some(outcome) => log::info!("the interrupted deployment ended: {outcome:?}"),
+        }
+        Ok(())
+    }
+
+    fn runner(&self) -> Result<Runner, StoreError> {
+        Runner::new(Arc::clone(&self.config), self.link.clone(), self.stop.clone())
+    }
+
+    /// The device reboots, or the agent was asked to stop. Nothing more must be done until then: a
+    /// daemon that ended here would be started again by the service manager on the old system.
+    async fn going_down(&self) {
+        if !self.stop.is_requested() {
+            log::info!("waiting for the reboot");
+        }
+        self.stop.requested().await;
     }
 
     /// One visit to the server, and the deployment it may bring.
     async fn turn(&mut self, due: Due) {
         let Some(_lock) = self.lock() else { return };
+        let mut runner = match self.runner() {
+            Ok(runner) => runner,
+            Err(error) => return self.put_off(due, &error.to_string()),
+        };
         self.idle(Action::Leave).await;
-        let found = self.sync(due).await;
-        if let Some(instructions) = found {
-            self.deploy(instructions).await;
+        if let Some(instructions) = self.sync(due, &mut runner).await {
+            let outcome = runner.run(&instructions).await;
+            if outcome == Outcome::Stopped {
+                return self.going_down().await;
+            }
+            self.schedule.deployment_ended(Instant::now());
         }
         self.idle(Action::Enter).await;
+    }
+
+    async fn wait_for_lock(&mut self) -> Option<Option<StateLock>> {
+        loop {
+            if let Some(lock) = self.lock() {
+                return Some(lock);
+            }
+            tokio::select! {
+                () = self.stop.requested() => return None,
+                () = tokio::time::sleep(LOCK_RETRY) => {}
+            }
+        }
     }
 
     /// The right to work on the device. `Some(None)` where the file system is read-only.
@@ -178,14 +221,14 @@ impl Daemon {
             Ok(lock) => Some(Some(lock)),
             Err(LockError::Fs(error)) if error.is_read_only() => Some(None),
             Err(error) => {
-                log::warn!("{error}; the server is asked later");
+                log::warn!("{error}");
                 self.schedule.postponed(Instant::now());
                 None
             }
         }
     }
 
-    async fn sync(&mut self, due: Due) -> Option<Instructions> {
+    async fn sync(&mut self, due: Due, runner: &mut Runner) -> Option<Instructions> {
         if let Err(error) = self.scripts.run(State::Sync, Action::Enter, &self.stop).await {
             self.put_off(due, &error.to_string());
             self.sync_error().await;
@@ -194,7 +237,7 @@ impl Daemon {
         let stop = self.stop.clone();
         let visited = tokio::select! {
             () = stop.requested() => return None,
-            visited = self.visit(due) => visited,
+            visited = self.visit(due, runner) => visited,
         };
         let Ok(found) = visited else {
             self.sync_error().await;
@@ -221,7 +264,7 @@ impl Daemon {
 
     /// Logs in if needed, sends the inventory, asks for a deployment. `Err`: something went wrong and
     /// was logged.
-    async fn visit(&mut self, mut due: Due) -> Result<Option<Instructions>, ()> {
+    async fn visit(&mut self, mut due: Due, runner: &mut Runner) -> Result<Option<Instructions>, ()> {
         if !self.link.is_authorized()
             && let Err(error) = self.link.authorize().await
         {
@@ -230,7 +273,12 @@ impl Daemon {
         if self.notice_login() {
             due = Due { inventory: true, update: true };
         }
-        let facts = self.facts().map_err(|reason| self.put_off(due, &reason))?;
+        // what the server has not heard of yet comes before anything new
+        if runner.deliver_reports().await == Delivery::Waiting {
+            due.update = false;
+            self.schedule.update_failed(Instant::now(), None);
+        }
+        let facts = self.facts(runner);
         let mut outcome = Ok(None);
         if due.inventory {
             match self.inventory.send(&self.link, &self.config, &facts).await {
@@ -252,16 +300,12 @@ impl Daemon {
     }
 
     async fn check(&mut self, facts: Facts) -> Result<Option<Instructions>, ()> {
-        let mut provides = facts.provides;
-        match facts.device_type {
-            Some(device_type) => provides.insert("device_type".to_owned(), device_type),
-            None => {
-                // the reason was logged with the facts
-                self.schedule.update_failed(Instant::now(), None);
-                return Err(());
-            }
-        };
-        match self.link.next_deployment(&provides).await {
+        if facts.device_type.is_none() {
+            // the reason was logged with the facts
+            self.schedule.update_failed(Instant::now(), None);
+            return Err(());
+        }
+        match self.link.next_deployment(&facts.provides).await {
             Ok(found) => {
                 if found.is_none() {
                     log::debug!("no deployment for this device");
@@ -303,12 +347,14 @@ impl Daemon {
     }
 
     /// What the device has installed, as its state says now: a standalone verb may have changed it.
-    fn facts(&self) -> Result<Facts, String> {
-        let store = Store::open(&self.config.roots.state).map_err(|error| error.to_string())?;
-        let device_type = config::device_type(&self.config)
-            .map_err(|error| log::error!("{error}; without a device type no deployment can be asked for"))
-            .ok();
-        Ok(Facts { device_type, provides: store.provides().clone() })
+    fn facts(&self, runner: &Runner) -> Facts {
+        match runner.provides() {
+            Ok(provides) => Facts { device_type: provides.get("device_type").cloned(), provides },
+            Err(error) => {
+                log::error!("{error}; without a device type no deployment can be asked for");
+                Facts { device_type: None, provides: runner.store().provides().clone() }
+            }
+        }
     }
 
     async fn sync_error(&self) {
@@ -319,9 +365,5 @@ impl Daemon {
     async fn idle(&self, action: Action) {
         // Idle scripts neither
         let _ = self.scripts.run(State::Idle, action, &self.stop).await;
-    }
-
-    async fn deploy(&mut self, instructions: Instructions) {
-        todo!()
     }
 }

@@ -34,7 +34,7 @@ impl Triggers {
 }
 
 /// SIGTERM, SIGINT, SIGQUIT.
-pub(super) struct Stops {
+pub(crate) struct Stops {
     term: Signal,
     int: Signal,
     quit: Signal,

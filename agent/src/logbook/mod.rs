@@ -25,7 +25,6 @@ pub use report::report;
 const FOREIGN_LEVEL: LevelFilter = LevelFilter::Warn;
 
 struct Logbook {
-    level: LevelFilter,
     journald: bool,
     file: Option<Mutex<std::fs::File>>,
     deployment: Mutex<Option<LogFile>>,
@@ -33,22 +32,21 @@ struct Logbook {
 
 static LOGBOOK: OnceLock<Logbook> = OnceLock::new();
 
-/// Starts logging; `file` gets the lines instead of standard error. The first call of a process counts.
+/// Starts logging; `file` gets the lines instead of standard error. The first call of a process decides where;
+/// every call sets the level.
 ///
 /// # Errors
 /// When the file cannot be opened.
 pub fn start(level: LevelFilter, file: Option<&Path>) -> Result<(), FsError> {
     let file = file.map(open_plain).transpose()?.map(Mutex::new);
     let book = LOGBOOK.get_or_init(|| Logbook {
-        level,
         journald: file.is_none() && std::env::var_os("JOURNAL_STREAM").is_some(),
         file,
         deployment: Mutex::new(None),
     });
     // a second start finds the logger set already, which is what it wants
-    if log::set_logger(book).is_ok() {
-        log::set_max_level(book.level.max(FOREIGN_LEVEL));
-    }
+    let _ = log::set_logger(book);
+    log::set_max_level(level);
     Ok(())
 }
 
@@ -113,12 +111,9 @@ impl Logbook {
 
 impl Log for Logbook {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let limit = if metadata.target().starts_with("ambidex") {
-            self.level
-        } else {
-            self.level.min(FOREIGN_LEVEL)
-        };
-        metadata.level() <= limit
+        let own = metadata.target().starts_with("ambidex");
+        let level = log::max_level();
+        metadata.level() <= if own { level } else { level.min(FOREIGN_LEVEL) }
     }
 
     fn log(&self, record: &Record<'_>) {

@@ -223,9 +223,6 @@ impl Trial {
         self.lives += 1;
     }
 
-    pub fn pid(&self) -> u32 {
-        self.agent.as_ref().unwrap().id()
-    }
 
     pub fn kill(&mut self) {
         if let Some(mut child) = self.agent.take() {
