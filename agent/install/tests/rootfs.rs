@@ -1,0 +1,378 @@
+//! A/B updates over plain files as slots: rows B1, B2, B4 to B8 and the rules of section 7.2.
+#![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+
+mod support;
+
+use ambidex_artifact::Payload;
+use ambidex_install::{FetchError, Handler, HandlerError, Reboot};
+use support::{Device, build, map, noise, spec};
+
+const SLOT_BYTES: usize = 1 << 20;
+
+fn image(seed: u64) -> Vec<u8> {
+    noise(SLOT_BYTES - 5000, seed)
+}
+
+fn artifact(image: &[u8]) -> Vec<u8> {
+    build(&spec(Payload::RootfsImage), &[("rootfs.ext4", image)])
+}
+
+fn device() -> Device {
+    Device::new().with_slots(SLOT_BYTES)
+}
+
+async fn fetched(device: &Device, seed: u64) -> Handler {
+    device
+        .fetch(&artifact(&image(seed)))
+        .await
+        .unwrap()
+        .handler
+        .unwrap()
+}
+
+fn resumed(device: &Device) -> Handler {
+    Handler::resume("rootfs-image", &device.context).unwrap()
+}
+
+async fn vars(device: &Device) -> [String; 4] {
+    let env = device.env().await;
+    [
+        "mender_boot_part",
+        "mender_boot_part_hex",
+        "upgrade_available",
+        "bootcount",
+    ]
+    .map(|key| env.get(key).unwrap_or_default().to_owned())
+}
+
+#[tokio::test]
+async fn b1_b2_an_update_is_written_switched_to_verified_and_committed() {
+    let device = device();
+    let before = device.slot(2);
+    let handler = fetched(&device, 1).await;
+    let slot = device.slot(3);
+    assert!(slot[..image(1).len()] == image(1));
+    assert!(
+        slot[image(1).len()..].iter().all(|byte| *byte == 0xB3),
+        "the rest of the slot is kept"
+    );
+    assert_eq!(
+        vars(&device).await,
+        ["2", "", "0", "0"],
+        "nothing is switched by the download"
+    );
+
+    handler.install().await.unwrap();
+    assert_eq!(vars(&device).await, ["3", "3", "1", "0"]);
+    assert_eq!(handler.needs_reboot().await.unwrap(), Reboot::Automatic);
+    assert!(handler.supports_rollback().await.unwrap());
+
+    device.boot_slot(3);
+    let handler = resumed(&device);
+    handler.verify_reboot().await.unwrap();
+    handler.commit().await.unwrap();
+    assert_eq!(vars(&device).await, ["3", "3", "0", "0"]);
+    assert_eq!(handler.needs_reboot().await.unwrap(), Reboot::No);
+    handler.cleanup().await.unwrap();
+    assert!(!device.context.work_dir.exists());
+    assert!(device.slot(2) == before, "the first slot was never touched");
+
+    // and back again, twice
+    for (seed, slot) in [(2, 2), (3, 3)] {
+        let handler = fetched(&device, seed).await;
+        handler.install().await.unwrap();
+        device.boot_slot(slot);
+        handler.verify_reboot().await.unwrap();
+        handler.commit().await.unwrap();
+        handler.cleanup().await.unwrap();
+        assert!(device.slot(slot).starts_with(&image(seed)));
+    }
+}
+
+#[tokio::test]
+async fn hexadecimal_numbers_are_written_for_u_boot() {
+    let mut device = device();
+    std::fs::rename(device.path("slot3"), device.path("slot11")).unwrap();
+    device.context.rootfs.part_b = Some(device.path("slot11"));
+    fetched(&device, 1).await.install().await.unwrap();
+    assert_eq!(vars(&device).await, ["11", "b", "1", "0"]);
+}
+
+#[tokio::test]
+async fn b7_an_image_larger_than_the_slot_is_refused_before_a_byte_is_written() {
+    let device = device();
+    let before = device.slot(3);
+    let fits = noise(SLOT_BYTES, 7);
+    device.fetch(&artifact(&fits)).await.unwrap();
+    assert!(device.slot(3) == fits);
+    std::fs::write(device.path("slot3"), &before).unwrap();
+    let error = device
+        .fetch(&artifact(&noise(SLOT_BYTES + 1, 7)))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, FetchError::TooLarge { .. }), "{error}");
+    let text = error.to_string();
+    for word in ["1048577", "1048576", "slot3"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    assert!(device.slot(3) == before);
+    assert_eq!(vars(&device).await, ["2", "", "0", "0"]);
+}
+
+#[tokio::test]
+async fn b4_a_missing_canary_refuses_the_update() {
+    let device = device();
+    device
+        .boot()
+        .write(&[("mender_check_saveenv_canary", "1")])
+        .await
+        .unwrap();
+    let before = device.slot(3);
+    let error = device
+        .fetch(&artifact(&image(1)))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("mender_saveenv_canary"), "{error}");
+    assert!(device.slot(3) == before);
+    device
+        .boot()
+        .write(&[("mender_saveenv_canary", "1")])
+        .await
+        .unwrap();
+    device.fetch(&artifact(&image(1))).await.unwrap();
+}
+
+#[tokio::test]
+async fn b8_a_root_that_does_not_match_is_refused_with_both_names() {
+    let device = device();
+    let before = [device.slot(2), device.slot(3)];
+    device.boot_slot(3);
+    let error = device
+        .fetch(&artifact(&image(1)))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("slot3") && error.contains("slot2") && error.contains("mender_boot_part=2"),
+        "{error}"
+    );
+    device
+        .boot()
+        .write(&[("mender_boot_part", "9")])
+        .await
+        .unwrap();
+    let error = device
+        .fetch(&artifact(&image(1)))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("mender_boot_part=9") && error.contains("2 of") && error.contains("3 of"),
+        "{error}"
+    );
+    assert!([device.slot(2), device.slot(3)] == before);
+}
+
+#[tokio::test]
+async fn an_update_on_trial_must_be_settled_before_the_next() {
+    let device = device();
+    let handler = fetched(&device, 1).await;
+    handler.install().await.unwrap();
+    let error = device
+        .fetch(&artifact(&image(2)))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("on trial"), "{error}");
+}
+
+#[tokio::test]
+async fn the_bootloader_going_back_by_itself_is_noticed() {
+    let device = device();
+    let handler = fetched(&device, 1).await;
+    handler.install().await.unwrap();
+    // what the bootloader does when the new system does not come up
+    device
+        .boot()
+        .write(&[("mender_boot_part", "2"), ("upgrade_available", "0")])
+        .await
+        .unwrap();
+    for error in [
+        handler.verify_reboot().await.unwrap_err(),
+        handler.commit().await.unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("gone back"), "{error}");
+    }
+    handler.rollback().await.unwrap();
+    assert_eq!(handler.needs_reboot().await.unwrap(), Reboot::No);
+    handler.verify_rollback_reboot().await.unwrap();
+    assert_eq!(device.env().await.boot_part(), Some(2));
+}
+
+#[tokio::test]
+async fn a_reboot_that_did_not_happen_is_noticed() {
+    let device = device();
+    let handler = fetched(&device, 1).await;
+    handler.install().await.unwrap();
+    let error = handler.verify_reboot().await.unwrap_err().to_string();
+    assert!(
+        error.contains("slot2") && error.contains("slot3"),
+        "{error}"
+    );
+    assert!(handler.commit().await.is_err());
+    assert_eq!(vars(&device).await, ["3", "3", "1", "0"]);
+}
+
+#[tokio::test]
+async fn rollback_goes_to_the_original_slot_however_often_and_from_wherever() {
+    // not yet rebooted, running the new system, and after the bootloader went back
+    for running in [2, 3] {
+        let device = device();
+        let handler = fetched(&device, 1).await;
+        handler.install().await.unwrap();
+        device.boot_slot(running);
+        for _ in 0..3 {
+            handler.rollback().await.unwrap();
+            assert_eq!(
+                vars(&device).await,
+                ["2", "2", "0", "0"],
+                "running {running}"
+            );
+        }
+        let expected = if running == 2 {
+            Reboot::No
+        } else {
+            Reboot::Automatic
+        };
+        assert_eq!(handler.needs_reboot().await.unwrap(), expected);
+        let verified = handler.verify_rollback_reboot().await;
+        assert_eq!(
+            verified.is_ok(),
+            running == 2,
+            "the old system must really run"
+        );
+        device.boot_slot(2);
+        handler.verify_rollback_reboot().await.unwrap();
+        handler.failure().await.unwrap();
+        handler.cleanup().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rollback_of_an_installation_that_never_completed_changes_nothing() {
+    let device = device();
+    let handler = fetched(&device, 1).await;
+    let before = vars(&device).await;
+    handler.rollback().await.unwrap();
+    assert_eq!(vars(&device).await, before);
+    // power cut between the note of the original slot and the switch
+    std::fs::write(device.tree("tmp/orig-part"), "2\n").unwrap();
+    handler.rollback().await.unwrap();
+    assert_eq!(vars(&device).await, before);
+    // a switch made by the reference's module, whose note was lost
+    std::fs::remove_file(device.tree("tmp/orig-part")).unwrap();
+    device
+        .boot()
+        .write(&[("mender_boot_part", "3"), ("upgrade_available", "1")])
+        .await
+        .unwrap();
+    handler.rollback().await.unwrap();
+    assert_eq!(device.env().await.boot_part(), Some(2));
+}
+
+#[tokio::test]
+async fn a_repeated_install_does_not_flip_back() {
+    let device = device();
+    let handler = fetched(&device, 1).await;
+    handler.install().await.unwrap();
+    handler.install().await.unwrap();
+    assert_eq!(vars(&device).await, ["3", "3", "1", "0"]);
+    assert_eq!(support::read(&device.tree("tmp/orig-part")), "2\n");
+}
+
+#[tokio::test]
+async fn a_system_without_configuration_leaves_the_rollback_to_the_bootloader() {
+    let mut device = device();
+    fetched(&device, 1).await.install().await.unwrap();
+    device.context.rootfs.part_a = None;
+    let handler = resumed(&device);
+    handler.rollback().await.unwrap();
+    assert_eq!(vars(&device).await, ["3", "3", "1", "0"]);
+    let error = handler.verify_reboot().await.unwrap_err();
+    assert!(matches!(error, HandlerError::Configuration(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_damaged_image_leaves_the_switch_alone() {
+    let device = device();
+    let mut spec = spec(Payload::RootfsImage);
+    spec.compression = ambidex_artifact::CompressionChoice::of(ambidex_artifact::Compression::None);
+    let mut artifact = build(&spec, &[("rootfs.ext4", &image(1))]);
+    let at = artifact.len() - 100_000;
+    artifact[at] ^= 1;
+    let error = device.fetch(&artifact).await.unwrap_err();
+    assert!(error.to_string().contains("checksum"), "{error}");
+    assert_eq!(vars(&device).await, ["2", "", "0", "0"]);
+    resumed(&device).cleanup().await.unwrap();
+}
+
+#[tokio::test]
+async fn exactly_one_file_is_an_image() {
+    let device = device();
+    // the reference tool makes no such artifact, so it is bent from one of a module
+    let mut two = spec(Payload::Module("rootfs-imagf".into()));
+    two.compression = ambidex_artifact::CompressionChoice::of(ambidex_artifact::Compression::None);
+    assert!(
+        device
+            .fetch(&build(&two, &[("a", b"1"), ("b", b"2")]))
+            .await
+            .is_err()
+    );
+    assert_eq!(vars(&device).await, ["2", "", "0", "0"]);
+}
+
+#[tokio::test]
+async fn b5_either_copy_of_the_environment_may_be_damaged_at_any_step() {
+    for damaged in ["env1", "env2"] {
+        let device = device();
+        let spoil = || std::fs::write(device.path("env").join(damaged), [0; 1024]).unwrap();
+        spoil();
+        let handler = fetched(&device, 1).await;
+        handler.install().await.unwrap();
+        spoil();
+        device.boot_slot(3);
+        handler.verify_reboot().await.unwrap();
+        handler.commit().await.unwrap();
+        spoil();
+        assert_eq!(vars(&device).await, ["3", "3", "0", "0"], "{damaged}");
+    }
+}
+
+#[tokio::test]
+async fn provides_of_the_image_are_told() {
+    let device = device();
+    let spec = spec(Payload::RootfsImage).with_rootfs_checksum(false);
+    let fetched = device
+        .fetch(&build(&spec, &[("rootfs.ext4", &image(1))]))
+        .await
+        .unwrap();
+    assert_eq!(fetched.facts.payload_type.as_deref(), Some("rootfs-image"));
+    assert!(fetched.facts.provides.contains_key("rootfs-image.checksum"));
+    assert_ne!(fetched.facts.provides, map(&[]));
+}
+
+#[tokio::test]
+async fn a_module_of_that_name_counts_only_when_configured() {
+    let mut device = device();
+    device.module("log mine");
+    std::fs::rename(
+        device.context.modules_dir.join("app"),
+        device.context.modules_dir.join("rootfs-image"),
+    )
+    .unwrap();
+    assert!(matches!(fetched(&device, 1).await, Handler::Rootfs(_)));
+    device.context.rootfs_module = true;
+    assert!(matches!(fetched(&device, 1).await, Handler::Module(_)));
+    assert!(device.calls().contains(&"mine".to_owned()));
+}
