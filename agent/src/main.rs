@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ambidex_agent::cli::main(std::env::args_os().skip(1))
+    ambidex_agent::cli::main(std::env::args_os())
 }

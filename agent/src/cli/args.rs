@@ -38,7 +38,7 @@ pub(super) struct Invocation {
     pub stop_before: Vec<String>,
 }
 
-/// Understands the command line.
+/// Understands the command line; the first word is the name of the program.
 ///
 /// # Errors
 /// One sentence for the user.

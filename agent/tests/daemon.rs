@@ -1,0 +1,281 @@
+//! The daemon as a process against a scripted server: polls, triggers, inventory, stopping.
+
+#![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+
+mod support;
+
+use std::{
+    process::{Child, Command, Output, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use support::{Device, Server, answer, answer_with};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ambidex-agent");
+
+fn command(device: &Device, words: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command
+        .arg("--conf-dir")
+        .arg(device.path("conf"))
+        .arg("--data-dir")
+        .arg(device.path("data"))
+        .arg("--state-dir")
+        .arg(device.path("state"))
+        .args(words)
+        .env_remove("JOURNAL_STREAM")
+        .env_remove("NOTIFY_SOCKET");
+    command
+}
+
+fn verb(device: &Device, words: &[&str]) -> Output {
+    command(device, words).output().unwrap()
+}
+
+/// A running daemon; killed when the test ends.
+struct Daemon(Child);
+
+impl Daemon {
+    fn start(device: &Device) -> Self {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(device.path("daemon.log")).unwrap();
+        Self(command(device, &["daemon", "-l", "debug"]).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// Stops it with SIGTERM; it must end in good order within a few seconds.
+    async fn stop(mut self) {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+        let limit = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                assert!(status.success(), "{status}");
+                return;
+            }
+            assert!(Instant::now() < limit, "the daemon does not stop");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn log_of(device: &Device) -> String {
+    std::fs::read_to_string(device.path("daemon.log")).unwrap_or_default()
+}
+
+fn attribute(body: &Value, name: &str) -> Option<Value> {
+    body.as_array().unwrap().iter().find(|a| a["name"] == name).map(|a| a["value"].clone())
+}
+
+/// P1, I1, I2, G3.
+#[tokio::test]
+async fn a_start_sends_the_inventory_and_asks_for_a_deployment() {
+    let server = Server::friendly(|_| None).await;
+    let device = Device::new(&[&server.url], "");
+    device.script("data/inventory/mender-inventory-b", "echo list=2; echo device_type=from-script");
+    device.script("data/inventory/mender-inventory-a", "echo list=1; echo zone=z");
+    device.script("data/inventory/mender-inventory-bad", "echo lost=1; exit 1");
+    let daemon = Daemon::start(&device);
+    server.wait_for("/next", 1).await;
+    let order: Vec<String> = server.requests().iter().map(|r| r.target.rsplit('/').next().unwrap().to_owned()).collect();
+    assert_eq!(order, ["auth_requests", "attributes", "next"]);
+
+    let inventory = &server.requests_to("/attributes")[0];
+    assert_eq!(inventory.method, "PUT");
+    let body = inventory.json();
+    let names: Vec<&str> = body.as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
+    assert!(names.is_sorted(), "{names:?}");
+    assert_eq!(attribute(&body, "list"), Some(serde_json::json!(["1", "2"])));
+    assert_eq!(attribute(&body, "zone"), Some(serde_json::json!("z")));
+    assert_eq!(attribute(&body, "lost"), None);
+    assert_eq!(attribute(&body, "device_type"), Some(serde_json::json!("from-script")));
+    assert_eq!(attribute(&body, "artifact_name"), Some(serde_json::json!("unknown")));
+    assert!(attribute(&body, "mender_client_version").is_some());
+    assert!(attribute(&body, "kernel").is_some());
+
+    let next = server.requests_to("/next")[0].json();
+    assert_eq!(next["device_provides"]["device_type"], "test-board");
+    assert_eq!(next["device_provides"]["artifact_name"], "unknown");
+    daemon.stop().await;
+}
+
+/// P8, I1: SIGUSR1, SIGUSR2 and the verbs; an unchanged inventory is not sent again.
+#[tokio::test]
+async fn the_verbs_wake_the_daemon() {
+    let server = Server::friendly(|_| None).await;
+    let device = Device::new(&[&server.url], "");
+    let refused = verb(&device, &["check-update"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no daemon runs"), "{refused:?}");
+
+    device.script("data/inventory/mender-inventory-a", &format!("cat {}", device.path("fact").display()));
+    device.write("fact", "fact=1\n");
+    let daemon = Daemon::start(&device);
+    server.wait_for("/next", 1).await;
+    assert!(verb(&device, &["check-update"]).status.success());
+    server.wait_for("/next", 2).await;
+    daemon.signal(nix::sys::signal::Signal::SIGUSR1);
+    server.wait_for("/next", 3).await;
+
+    assert!(verb(&device, &["send-inventory"]).status.success());
+    device.write("fact", "fact=2\n");
+    daemon.signal(nix::sys::signal::Signal::SIGUSR2);
+    let sent = server.wait_for("/attributes", 2).await;
+    let facts: Vec<_> = sent.iter().map(|r| attribute(&r.json(), "fact").unwrap()).collect();
+    assert_eq!(facts, ["1", "2"]);
+    daemon.stop().await;
+}
+
+/// A7, W5: a pending device tries by itself and shows up at once when it is accepted.
+#[tokio::test]
+async fn acceptance_is_noticed_without_help() {
+    let tries = AtomicUsize::new(0);
+    let server = Server::friendly(move |r| {
+        let pending = r.target.ends_with("/auth_requests") && tries.fetch_add(1, Ordering::SeqCst) < 4;
+        pending.then(|| answer(401, ""))
+    })
+    .await;
+    let device = Device::new(&[&server.url], "");
+    let daemon = Daemon::start(&device);
+    server.wait_for("/next", 1).await;
+    assert_eq!(server.requests_to("/auth_requests").len(), 5);
+    assert_eq!(server.requests_to("/attributes").len(), 1);
+    daemon.stop().await;
+}
+
+/// P2, P7: the backoff grows to its cap, gives up until the regular poll, and starts over.
+#[tokio::test]
+async fn polls_back_off_after_errors() {
+    let server = Server::friendly(|r| r.target.contains("/next").then(|| answer(500, ""))).await;
+    let device = Device::new(&[&server.url], "");
+    device.write(
+        "conf/agent.toml",
+        &format!(
+            "server_url = {:?}\nupdate_poll_interval_seconds = 3\nretry_poll_first_seconds = 0.2\nretry_poll_interval_seconds = 0.4\n",
+            server.url
+        ),
+    );
+    let daemon = Daemon::start(&device);
+    let polls = server.wait_for("/next", 8).await;
+    let gaps: Vec<f64> = polls.windows(2).map(|w| (w[1].at - w[0].at).as_secs_f64()).collect();
+    for (gap, expected) in gaps.iter().zip([0.2, 0.2, 0.2, 0.4, 0.4, 0.4, 3.0]) {
+        assert!(*gap > expected * 0.89 && *gap < expected * 1.11 + 0.5, "{gaps:?}");
+    }
+    daemon.stop().await;
+}
+
+/// P6.
+#[tokio::test]
+async fn the_servers_wish_to_wait_is_honoured() {
+    let tries = AtomicUsize::new(0);
+    let server = Server::friendly(move |r| {
+        let busy = r.target.contains("/next") && tries.fetch_add(1, Ordering::SeqCst) == 0;
+        busy.then(|| answer_with(429, &[("Retry-After", "1")], ""))
+    })
+    .await;
+    let device = Device::new(&[&server.url], "");
+    let daemon = Daemon::start(&device);
+    let polls = server.wait_for("/next", 2).await;
+    let gap = polls[1].at - polls[0].at;
+    assert!(gap >= Duration::from_millis(990) && gap < Duration::from_millis(1800), "{gap:?}");
+    daemon.stop().await;
+}
+
+/// A8: a token that is refused in a poll is renewed, and the inventory sent anew.
+#[tokio::test]
+async fn a_new_login_sends_the_inventory_again() {
+    let next = AtomicUsize::new(0);
+    let server = Server::friendly(move |r| {
+        let refused = r.target.contains("/next") && next.fetch_add(1, Ordering::SeqCst) == 1;
+        refused.then(|| answer(401, ""))
+    })
+    .await;
+    let device = Device::new(&[&server.url], "");
+    let daemon = Daemon::start(&device);
+    server.wait_for("/next", 1).await;
+    assert!(verb(&device, &["check-update"]).status.success());
+    server.wait_for("/attributes", 2).await;
+    assert_eq!(server.requests_to("/auth_requests").len(), 2);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_daemon_is_refused() {
+    let server = Server::friendly(|_| None).await;
+    let device = Device::new(&[&server.url], "");
+    let daemon = Daemon::start(&device);
+    server.wait_for("/next", 1).await;
+    let second = verb(&device, &["daemon"]);
+    assert_eq!(second.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&second.stderr);
+    assert!(text.contains("another daemon runs already") && text.contains("process"), "{text}");
+    let status = String::from_utf8(verb(&device, &["status"]).stdout).unwrap();
+    assert!(status.contains("running, process"), "{status}");
+    daemon.stop().await;
+    let status = String::from_utf8(verb(&device, &["status"]).stdout).unwrap();
+    assert!(status.contains("not running"), "{status}");
+}
+
+/// A11 and other mistakes: named, with the file, the key and the remedy, and exit code 1.
+#[tokio::test]
+async fn a_wrong_configuration_is_explained() {
+    let device = Device::new(&[], "");
+    for (text, expected) in [
+        ("server_url = \"https://a\"\nservers = [\"https://b\"]\n", "'servers' and 'server_url' are both set"),
+        ("server_ulr = \"https://a\"\n", "server_ulr"),
+        ("server_url = \"a b\"\n", "'server_url' holds 'a b'"),
+        ("server_url = \"https://u:p@a\"\n", "user or password"),
+        ("update_poll_interval_seconds = 0\n", "'update_poll_interval_seconds' is 0"),
+        ("artifact_verify_keys = [\"/nonexistent.pem\"]\n", "'/nonexistent.pem', which cannot be read"),
+        ("[https_client]\ncertificate = \"/c\"\n", "'https_client.key' is missing"),
+        ("[boot]\nkind = \"lilo\"\n", "'boot.kind' is 'lilo'"),
+        ("", "no server is configured"),
+    ] {
+        device.write("conf/agent.toml", text);
+        let output = verb(&device, &["daemon"]);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(complaint.contains(expected), "{text}: {complaint}");
+    }
+}
+
+#[tokio::test]
+async fn a_reference_configuration_is_read_as_it_is() {
+    let server = Server::friendly(|_| None).await;
+    let device = Device::new(&[], "");
+    std::fs::remove_file(device.path("conf/agent.toml")).unwrap();
+    device.write("state/mender.conf", r#"{"RootfsPartA": "/dev/a2", "serverurl": "https://overridden.example"}"#);
+    device.write(
+        "conf/mender.conf",
+        &format!(r#"{{"SERVERURL": "{}", "TenantToken": "tt", "UnknownKey": 1, "SkipVerify": "wrong type"}}"#, server.url),
+    );
+    let daemon = Daemon::start(&device);
+    let logins = server.wait_for("/auth_requests", 1).await;
+    assert_eq!(logins[0].json()["tenant_token"], "tt");
+    server.wait_for("/next", 1).await;
+    daemon.stop().await;
+    assert!(log_of(&device).contains("'skip_verify' is ignored"), "{}", log_of(&device));
+}
+
+/// G3: also while the server does not answer.
+#[tokio::test]
+async fn it_stops_at_once_while_it_waits_for_an_answer() {
+    let server = Server::friendly(|r| r.target.contains("/next").then(|| support::stall(200, &[], "xx", 1))).await;
+    let device = Device::new(&[&server.url], "");
+    let daemon = Daemon::start(&device);
+    server.wait_for("/next", 1).await;
+    let started = Instant::now();
+    daemon.stop().await;
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
