@@ -50,8 +50,7 @@ enum Engine {
 }
 
 impl Blobs {
-    /// Objects as files below `dir`, which is made if need be. Uploads that an earlier process left
-    /// unfinished are removed, so only one process may have a directory open for writing.
+    /// Objects as files below `dir`, which is made if need be.
     ///
     /// # Errors
     /// [`BlobError::Unavailable`] when the directory cannot be made or written.
@@ -60,6 +59,17 @@ impl Blobs {
             engine: Engine::Local(local::LocalStore::open(dir)?),
             signer: Signer::new(signing_secret),
         })))
+    }
+
+    /// Removes what uploads of an earlier process left behind. Only for the one process that uploads, and
+    /// before it begins: it would pull the floor from under uploads in progress.
+    ///
+    /// # Errors
+    /// [`BlobError::Unavailable`].
+    pub async fn remove_unfinished(&self) -> Result<(), BlobError> {
+        match &self.0.engine {
+            Engine::Local(store) => store.remove_unfinished().await,
+        }
     }
 
     /// Starts an upload. Nothing is visible under `key` until [`Upload::commit`].

@@ -83,13 +83,20 @@ impl LocalStore {
         };
         make_dir(&store.objects)?;
         make_dir(&store.uploads)?;
-        let stale =
-            std::fs::read_dir(&store.uploads).map_err(|e| unavailable(&store.uploads, &e))?;
-        for entry in stale.flatten() {
-            let path = entry.path();
-            std::fs::remove_file(&path).map_err(|e| unavailable(&path, &e))?;
-        }
         Ok(store)
+    }
+
+    pub(crate) async fn remove_unfinished(&self) -> Result<(), BlobError> {
+        let uploads = self.uploads.clone();
+        blocking(move || {
+            let stale = std::fs::read_dir(&uploads).map_err(|e| unavailable(&uploads, &e))?;
+            for entry in stale.flatten() {
+                let path = entry.path();
+                std::fs::remove_file(&path).map_err(|e| unavailable(&path, &e))?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     pub(crate) fn dir(&self) -> &Path {

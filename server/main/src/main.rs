@@ -1,2 +1,5 @@
-//! The Ambidex server: every service in one process
-fn main() {}
+//! The server's binary; everything is in the library beside it.
+
+fn main() -> std::process::ExitCode {
+    ambidex_server::main()
+}

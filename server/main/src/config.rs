@@ -1,0 +1,280 @@
+//! What the server is told: command line, environment, configuration file, defaults, in this order.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+use crate::address;
+use crate::cli::{ServeArgs, StoreArgs};
+
+const DEFAULT_FILE: &str = "/etc/ambidex/server.toml";
+const DEFAULT_DATA_DIR: &str = "/var/lib/ambidex-server";
+
+/// The configuration file: the flags' names with underscores.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    listen: Option<String>,
+    internal_listen: Option<String>,
+    data_dir: Option<PathBuf>,
+    database_url: Option<String>,
+    storage_url: Option<String>,
+    nats_url: Option<String>,
+    public_url: Option<String>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    multi_tenant: Option<bool>,
+    smtp_url: Option<String>,
+}
+
+impl File {
+    fn read(named: Option<&Path>) -> anyhow::Result<File> {
+        let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+        match std::fs::read_to_string(path) {
+            Ok(text) => File::parse(&text)
+                .with_context(|| format!("the configuration file {}", path.display())),
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(File::default())
+            }
+            Err(error) => Err(error)
+                .with_context(|| format!("cannot read the configuration file {}", path.display())),
+        }
+    }
+
+    fn parse(text: &str) -> anyhow::Result<File> {
+        // The error of the parser would quote the line, which may hold a password.
+        toml::from_str(text).map_err(|error| {
+            let line = error
+                .span()
+                .map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+            let line = line.map_or(String::new(), |line| format!(" near line {line}"));
+            anyhow::anyhow!("is not valid{line}: {}", error.message())
+        })
+    }
+}
+
+/// Where the data is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Store {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) database: PathBuf,
+    pub(crate) artifacts: PathBuf,
+}
+
+/// Everything `serve` needs to know.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Serve {
+    pub(crate) store: Store,
+    pub(crate) listen: SocketAddr,
+    pub(crate) internal_listen: SocketAddr,
+    pub(crate) public_url: Option<String>,
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    pub(crate) multi_tenant: bool,
+}
+
+impl Store {
+    /// For the administration verbs.
+    pub(crate) fn load(args: StoreArgs) -> anyhow::Result<Store> {
+        let file = File::read(args.config.as_deref())?;
+        Store::merge(args, &file)
+    }
+
+    fn merge(args: StoreArgs, file: &File) -> anyhow::Result<Store> {
+        let data_dir = args
+            .data_dir
+            .or_else(|| file.data_dir.clone())
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
+        let database = match args.database_url.or_else(|| file.database_url.clone()) {
+            None => data_dir.join("server.db"),
+            Some(url) => match local_path(&url, "sqlite") {
+                Some(path) => path.unwrap_or_else(|| data_dir.join("server.db")),
+                None => bail!(
+                    "--database-url {}: this version has the embedded database only; use sqlite: or leave the option out",
+                    scheme(&url)
+                ),
+            },
+        };
+        let artifacts = match args.storage_url.or_else(|| file.storage_url.clone()) {
+            None => data_dir.join("artifacts"),
+            Some(url) => match local_path(&url, "file") {
+                Some(path) => path.unwrap_or_else(|| data_dir.join("artifacts")),
+                None => bail!(
+                    "--storage-url {}: this version keeps artifacts as files only; use file:DIR or leave the option out",
+                    scheme(&url)
+                ),
+            },
+        };
+        Ok(Store {
+            data_dir,
+            database,
+            artifacts,
+        })
+    }
+}
+
+impl Serve {
+    pub(crate) fn load(store: StoreArgs, args: ServeArgs) -> anyhow::Result<Serve> {
+        let file = File::read(store.config.as_deref())?;
+        Serve::merge(store, args, file)
+    }
+
+    fn merge(store: StoreArgs, args: ServeArgs, file: File) -> anyhow::Result<Serve> {
+        let store = Store::merge(store, &file)?;
+        for (flag, url, instead) in [
+            (
+                "--nats-url",
+                args.nats_url.or(file.nats_url),
+                "run one instance",
+            ),
+            (
+                "--smtp-url",
+                args.smtp_url.or(file.smtp_url),
+                "set passwords with `ambidex-server user set-password`",
+            ),
+        ] {
+            if let Some(url) = url {
+                bail!(
+                    "{flag} {}: not supported by this version; leave the option out and {instead}",
+                    scheme(&url)
+                );
+            }
+        }
+        let tls = match (
+            args.tls_cert.or(file.tls_cert),
+            args.tls_key.or(file.tls_key),
+        ) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                bail!("--tls-cert needs --tls-key, the private key of the certificate")
+            }
+            (None, Some(_)) => bail!("--tls-key needs --tls-cert, the certificate of the key"),
+        };
+        let public_url = args
+            .public_url
+            .or(file.public_url)
+            .map(|url| address::public_url(&url))
+            .transpose()?;
+        let listen = args.listen.or(file.listen);
+        let internal = args.internal_listen.or(file.internal_listen);
+        Ok(Serve {
+            store,
+            listen: address::resolve("--listen", listen.as_deref().unwrap_or("127.0.0.1:8080"))?,
+            internal_listen: address::resolve(
+                "--internal-listen",
+                internal.as_deref().unwrap_or("127.0.0.1:8081"),
+            )?,
+            public_url,
+            tls,
+            multi_tenant: args.multi_tenant || file.multi_tenant.unwrap_or(false),
+        })
+    }
+}
+
+/// `scheme:`, `scheme:PATH` and `scheme://PATH`: the path, if the scheme is the wanted one.
+fn local_path(url: &str, wanted: &str) -> Option<Option<PathBuf>> {
+    let rest = url.strip_prefix(wanted)?.strip_prefix(':')?;
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    Some((!path.is_empty()).then(|| PathBuf::from(path)))
+}
+
+/// What of a URL may be shown: the rest may hold a password.
+fn scheme(url: &str) -> String {
+    match url.split_once(':') {
+        Some((scheme, _))
+            if scheme
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'+') =>
+        {
+            format!("{scheme}:…")
+        }
+        _ => "(not a URL)".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
+mod tests {
+    use super::*;
+
+    fn store(data_dir: Option<&str>, database_url: Option<&str>) -> StoreArgs {
+        StoreArgs {
+            data_dir: data_dir.map(PathBuf::from),
+            database_url: database_url.map(str::to_owned),
+            ..StoreArgs::default()
+        }
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file_and_the_file_over_defaults() {
+        let file =
+            File::parse("listen = '127.0.0.1:1'\ndata_dir = '/a'\nmulti_tenant = true").unwrap();
+        let args = ServeArgs {
+            listen: Some("127.0.0.1:2".to_owned()),
+            ..ServeArgs::default()
+        };
+        let config = Serve::merge(store(None, None), args, file).unwrap();
+        assert_eq!(config.listen.port(), 2);
+        assert_eq!(config.internal_listen.port(), 8081);
+        assert_eq!(config.store.database, Path::new("/a/server.db"));
+        assert_eq!(config.store.artifacts, Path::new("/a/artifacts"));
+        assert!(config.multi_tenant);
+        let config = Serve::merge(
+            store(Some("/b"), None),
+            ServeArgs::default(),
+            File::default(),
+        );
+        assert_eq!(config.unwrap().store.data_dir, Path::new("/b"));
+    }
+
+    #[test]
+    fn what_this_version_lacks_is_refused_without_showing_secrets() {
+        let refused = |store: StoreArgs, args: ServeArgs| {
+            let error = Serve::merge(store, args, File::default())
+                .unwrap_err()
+                .to_string();
+            assert!(!error.contains("secret"), "{error}");
+            error
+        };
+        let url = || Some("postgres://u:secret@h/db".to_owned());
+        let plain = || store(None, None);
+        let with = |change: fn(&mut ServeArgs)| {
+            let mut args = ServeArgs::default();
+            change(&mut args);
+            args
+        };
+        let postgres = refused(store(None, url().as_deref()), ServeArgs::default());
+        assert!(postgres.contains("sqlite:"), "{postgres}");
+        let mut s3 = plain();
+        s3.storage_url = Some("s3://secret@x".to_owned());
+        let storage = refused(s3, ServeArgs::default());
+        assert!(storage.contains("file:DIR"), "{storage}");
+        refused(
+            plain(),
+            with(|a| a.nats_url = Some("nats://u:secret@h".to_owned())),
+        );
+        refused(
+            plain(),
+            with(|a| a.smtp_url = Some("smtp://u:secret@h".to_owned())),
+        );
+        refused(plain(), with(|a| a.tls_cert = Some("cert.pem".into())));
+        refused(plain(), with(|a| a.tls_key = Some("key.pem".into())));
+        refused(plain(), with(|a| a.listen = Some("nonsense".to_owned())));
+        refused(plain(), with(|a| a.public_url = Some("ftp://x".to_owned())));
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_of_the_file_are_named() {
+        let unknown = File::parse("listne = 'x'").unwrap_err().to_string();
+        assert!(unknown.contains("listne"), "{unknown}");
+        let broken = File::parse("listen = 'x'\nsmtp_url = 'secret")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            broken.contains("line 2") && !broken.contains("secret"),
+            "{broken}"
+        );
+    }
+}

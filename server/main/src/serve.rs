@@ -1,0 +1,162 @@
+//! `ambidex-server serve`: from the data directory to a graceful stop.
+
+use std::net::SocketAddr;
+
+use ambidex_kit::{Limits, Shutdown, Tls, serve as serve_listener, stop_signal};
+use anyhow::Context as _;
+use tokio::task::JoinHandle;
+
+use crate::address;
+use crate::config::Serve;
+use crate::data_dir::{self, ListenFile};
+use crate::services::{Options, Services};
+
+/// File descriptors kept for the database, artifacts and logs.
+const DESCRIPTORS_RESERVED: usize = 256;
+/// Connections of neighbours and operators' tools to the internal listener.
+const INTERNAL_CONNECTIONS: usize = 256;
+
+pub(crate) async fn run(config: Serve) -> anyhow::Result<()> {
+    // Listening for the signal from the beginning: a stop during the start is a stop, not a crash.
+    let mut signal = tokio::spawn(stop_signal());
+    let tls = config
+        .tls
+        .as_ref()
+        .map(|(cert, key)| Tls::from_files(cert, key))
+        .transpose()?;
+    data_dir::prepare(&config.store.data_dir)?;
+    let _lock = data_dir::lock(&config.store.data_dir)?;
+    ListenFile::clear(&config.store.data_dir)?;
+    let public = address::bind("--listen", config.listen).await?;
+    let internal = address::bind("--internal-listen", config.internal_listen).await?;
+    let services = Services::open(
+        &config.store,
+        Options {
+            public_url: config.public_url.clone(),
+            multi_tenant: config.multi_tenant,
+        },
+    )?;
+    services
+        .recover()
+        .await
+        .context("recovering after the last stop")?;
+
+    let (public_at, internal_at) = (public.local_addr()?, internal.local_addr()?);
+    let listen_file = ListenFile::write(&config.store.data_dir, public_at, internal_at)?;
+    greet(&config, public_at, internal_at, &services).await?;
+
+    let shutdown = Shutdown::new();
+    let limits = Limits {
+        connections: connections_max(),
+        ..Limits::default()
+    };
+    let internal_limits = Limits {
+        connections: INTERNAL_CONNECTIONS.min(limits.connections),
+        ..Limits::default()
+    };
+    let listeners = [
+        tokio::spawn(serve_listener(
+            public,
+            services.public(),
+            tls,
+            limits,
+            shutdown.clone(),
+        )),
+        tokio::spawn(serve_listener(
+            internal,
+            services.internal(),
+            None,
+            internal_limits,
+            shutdown.clone(),
+        )),
+    ];
+    let background = background(&services);
+
+    let name = (&mut signal).await?.context("cannot listen for signals")?;
+    tracing::info!("{name}: finishing requests in flight");
+    drop(listen_file);
+    shutdown.trigger();
+    for listener in listeners {
+        let cut = listener.await.context("a listener failed")?;
+        if cut > 0 {
+            tracing::warn!("{cut} connections were still busy and were cut off");
+        }
+    }
+    for task in background {
+        task.abort();
+    }
+    if let Err(error) = services.devauth.record_check_ins().await {
+        tracing::warn!(%error, "the last check-in times were not recorded");
+    }
+    services.db.close().await.context("closing the database")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Work that goes on beside requests. Each of them may be dropped at any moment.
+fn background(services: &Services) -> Vec<JoinHandle<()>> {
+    let devauth = services.devauth.clone();
+    vec![tokio::spawn(async move { devauth.run().await })]
+}
+
+async fn greet(
+    config: &Serve,
+    public: SocketAddr,
+    internal: SocketAddr,
+    services: &Services,
+) -> anyhow::Result<()> {
+    let scheme = if config.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let url = config
+        .public_url
+        .clone()
+        .unwrap_or_else(|| format!("{scheme}://{public}"));
+    tracing::info!(
+        "serving {url} (listening on {public}, internal API on {internal}, data in {})",
+        config.store.data_dir.display()
+    );
+    if config.tls.is_none() && !public.ip().is_loopback() {
+        tracing::warn!(
+            "{public} speaks plain http: passwords and tokens can be read on the network; give --tls-cert and --tls-key, or put a TLS proxy in front and listen on a loopback address"
+        );
+    }
+    if !internal.ip().is_loopback() {
+        tracing::warn!(
+            "the internal API on {internal} asks for no credentials: make sure that only this server's neighbours can reach it"
+        );
+    }
+    if !services.useradm.any_user().await? {
+        let data_dir = config.store.data_dir.display();
+        tracing::info!(
+            "there is no user yet; create one with: ambidex-server user create --data-dir {data_dir} --email you@example.com"
+        );
+    }
+    Ok(())
+}
+
+/// As many as the process may open files for, less a reserve.
+fn connections_max() -> usize {
+    let wanted = Limits::default().connections;
+    let limit = std::fs::read_to_string("/proc/self/limits")
+        .ok()
+        .and_then(|text| {
+            let line = text
+                .lines()
+                .find(|line| line.starts_with("Max open files"))?;
+            line.split_whitespace().nth(3)?.parse::<usize>().ok()
+        });
+    match limit {
+        Some(files) if files < wanted + DESCRIPTORS_RESERVED => {
+            // A transfer of an artifact holds two descriptors.
+            let connections = (files.saturating_sub(DESCRIPTORS_RESERVED) / 2).max(64);
+            tracing::info!(
+                "at most {connections} connections at the same time, because the process may open {files} files only; raise it with ulimit -n or LimitNOFILE= for more"
+            );
+            connections
+        }
+        _ => wanted,
+    }
+}

@@ -1,0 +1,159 @@
+//! Opens the engines and wires the services to each other.
+
+use std::sync::Arc;
+
+use ambidex_access::{Access, Keys};
+use ambidex_blob::Blobs;
+use ambidex_db::Db;
+use ambidex_deployments::Deployments;
+use ambidex_devauth::Devauth;
+use ambidex_inventory::Inventory;
+use ambidex_kit::{Clock, front};
+use ambidex_tenantadm::Tenantadm;
+use ambidex_useradm::Useradm;
+use anyhow::Context as _;
+use axum::{Extension, Router};
+
+use crate::access_check::AccessCheck;
+use crate::config::Store;
+use crate::data_dir;
+use crate::ports::accounts::Accounts;
+use crate::ports::{deployments, devauth, useradm};
+
+/// Choices that only a serving process makes.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub(crate) public_url: Option<String>,
+    pub(crate) multi_tenant: bool,
+}
+
+/// All services, wired.
+pub(crate) struct Services {
+    pub(crate) db: Db,
+    pub(crate) inventory: Inventory,
+    pub(crate) deployments: Deployments,
+    blobs: Blobs,
+    pub(crate) devauth: Devauth,
+    pub(crate) useradm: Useradm,
+    pub(crate) tenantadm: Tenantadm,
+    multi_tenant: bool,
+    keys: Arc<Keys>,
+    clock: Clock,
+}
+
+impl Services {
+    /// Opens the database and the keys (made at the first start) and brings every service's tables up
+    /// to date.
+    pub(crate) fn open(store: &Store, options: Options) -> anyhow::Result<Services> {
+        data_dir::prepare(&store.data_dir)?;
+        let keys_dir = store.data_dir.join("keys");
+        let keys = Arc::new(Keys::open(&keys_dir)?);
+        let clock = Clock::system();
+        let db = Db::open_sqlite(&store.database)?;
+        let inventory = Inventory::new(db.clone(), clock.clone()).context("inventory")?;
+        let links = ambidex_access::secret(&keys_dir, "download-links.key")?;
+        let blobs = Blobs::local(&store.artifacts, links)?;
+        let deployments = Deployments::new(
+            db.clone(),
+            blobs.clone(),
+            clock.clone(),
+            deployments::ports(inventory.clone()),
+            ambidex_deployments::Settings {
+                public_url: options.public_url,
+                ..ambidex_deployments::Settings::default()
+            },
+        )
+        .context("deployments")?;
+        let accounts = Arc::new(Accounts::default());
+        let tenantadm = Tenantadm::new(
+            db.clone(),
+            clock.clone(),
+            Arc::clone(&keys),
+            Arc::clone(&accounts) as Arc<dyn ambidex_tenantadm::ports::Accounts>,
+        )
+        .context("tenantadm")?;
+        let useradm = Useradm::new(
+            db.clone(),
+            clock.clone(),
+            Arc::clone(&keys),
+            Arc::new(useradm::Tenants(tenantadm.clone())),
+            ambidex_useradm::Settings::default(),
+        )
+        .context("useradm")?;
+        let devauth = Devauth::new(
+            db.clone(),
+            clock.clone(),
+            Arc::clone(&keys),
+            devauth::ports(
+                inventory.clone(),
+                deployments.clone(),
+                options.multi_tenant.then(|| tenantadm.clone()),
+            ),
+            ambidex_devauth::Settings::default(),
+        )
+        .context("devauth")?;
+        accounts.connect(useradm.clone(), devauth.clone());
+        Ok(Services {
+            db,
+            inventory,
+            deployments,
+            blobs,
+            devauth,
+            useradm,
+            tenantadm,
+            multi_tenant: options.multi_tenant,
+            keys,
+            clock,
+        })
+    }
+
+    /// Routes of the public listener.
+    pub(crate) fn public(&self) -> Router {
+        let routes = self
+            .devauth
+            .routes()
+            .merge(self.inventory.routes())
+            .merge(self.deployments.routes())
+            .merge(self.useradm.routes())
+            .merge(self.tenantadm.routes());
+        front(routes.layer(Extension(self.access())))
+    }
+
+    /// Routes of the internal listener.
+    pub(crate) fn internal(&self) -> Router {
+        let routes = self
+            .devauth
+            .internal_routes()
+            .merge(self.inventory.internal_routes())
+            .merge(self.deployments.internal_routes())
+            .merge(self.useradm.internal_routes())
+            .merge(self.tenantadm.internal_routes());
+        front(routes.layer(Extension(self.access())))
+    }
+
+    fn access(&self) -> Access {
+        let check = AccessCheck {
+            devauth: self.devauth.clone(),
+            useradm: self.useradm.clone(),
+            tenants: self.multi_tenant.then(|| self.tenantadm.clone()),
+        };
+        Access::new(Arc::clone(&self.keys), self.clock.clone(), Arc::new(check))
+    }
+
+    /// Finishes what an earlier process left half done. Only for the process that holds the lock of the
+    /// data directory, before it serves.
+    pub(crate) async fn recover(&self) -> anyhow::Result<()> {
+        self.blobs.remove_unfinished().await?;
+        self.deployments.recover().await.context("deployments")?;
+        // A user whose address was saved here but not yet told to tenant administration.
+        for tenant in self.tenantadm.all().await? {
+            let id = ambidex_access::TenantId::new(tenant.id.as_str());
+            for user in self.useradm.users(&id).await? {
+                self.tenantadm
+                    .user_saved(&tenant.id, &user.id, &user.email)
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+}
