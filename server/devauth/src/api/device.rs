@@ -9,6 +9,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 
+use super::object;
 use crate::Devauth;
 use crate::domain::admission::Admission;
 use crate::domain::identity::Identity;
@@ -48,7 +49,7 @@ async fn authenticate_device(
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<([(http::HeaderName, &'static str); 1], String), ApiError> {
-    let request = body.json::<AuthRequestBody>("failed to decode auth request")?.parse()?;
+    let request = object::<AuthRequestBody>(&body, "failed to decode auth request")?.parse()?;
     let signature = headers
         .get(paths::SIGNATURE_HEADER)
         .filter(|signature| !signature.is_empty())

@@ -10,6 +10,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
+use super::object;
 use super::management::{listing, number_of_devices, page_of_devices};
 use crate::Devauth;
 use crate::domain::limit::MAX_DEVICES;
@@ -100,7 +101,7 @@ async fn update_device_limit(
     body: RawBody,
 ) -> Result<StatusCode, ApiError> {
     check_limit_name(&name)?;
-    let body: Limit = body.json("failed to decode limit request")?;
+    let body: Limit = object(&body, "failed to decode limit request")?;
     if i64::try_from(body.limit).is_err() {
         return Err(ApiError::bad_request("failed to decode limit request: limit is too large"));
     }
@@ -126,7 +127,7 @@ struct NewTenant {
 
 /// Provision a new tenant.
 async fn create_tenant(State(devauth): State<Devauth>, body: RawBody) -> Result<StatusCode, ApiError> {
-    let body: NewTenant = body.json("failed to decode tenant")?;
+    let body: NewTenant = object(&body, "failed to decode tenant")?;
     let tenant = body
         .tenant_id
         .filter(|tenant| !tenant.is_empty())

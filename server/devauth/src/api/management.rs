@@ -12,6 +12,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::object;
 use crate::Devauth;
 use crate::domain::admission::Admission;
 use crate::domain::identity::{Identity, IdentityError};
@@ -112,7 +113,7 @@ struct PreAuthBody {
 /// Submit a preauthorized device.
 async fn preauthorize(UserAuth(user): UserAuth, State(devauth): State<Devauth>, body: RawBody) -> Result<Response, ApiError> {
     const PREFIX: &str = "failed to decode preauth request";
-    let body: PreAuthBody = body.json(PREFIX)?;
+    let body: PreAuthBody = object(&body, PREFIX)?;
     let invalid = |reason: String| ApiError::bad_request(format!("{PREFIX}: {reason}"));
     let object = body.identity_data.ok_or_else(|| invalid(IdentityError::Empty.to_string()))?;
     let identity = Identity::from_object(&object).map_err(|error| invalid(error.to_string()))?;
@@ -214,7 +215,7 @@ async fn set_authentication_status(
     Path((id, set_id)): Path<(String, String)>,
     body: RawBody,
 ) -> Result<StatusCode, ApiError> {
-    let body: Status = body.json("failed to decode status data")?;
+    let body: Status = object(&body, "failed to decode status data")?;
     let status = SetStatus::parse(&body.status)
         .filter(|status| *status != SetStatus::Preauthorized)
         .ok_or_else(|| ApiError::bad_request("incorrect device status"))?;

@@ -4,7 +4,8 @@ pub mod device;
 pub mod internal;
 pub mod management;
 
-use ambidex_kit::ApiError;
+use ambidex_kit::{ApiError, RawBody};
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::error::DevauthError;
 
@@ -26,4 +27,14 @@ impl From<DevauthError> for ApiError {
             | DevauthError::Database(_) => ApiError::internal(error),
         }
     }
+}
+
+/// Reads a body that must be a JSON object: a list would pass for a structure without members.
+fn object<T: DeserializeOwned>(body: &RawBody, prefix: &str) -> Result<T, ApiError> {
+    if body.0.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte != b'{') {
+        // Whatever is wrong with the text comes first: it is the more precise reason.
+        body.json::<IgnoredAny>(prefix)?;
+        return Err(ApiError::bad_request(format!("{prefix}: must be a JSON object")));
+    }
+    body.json(prefix)
 }

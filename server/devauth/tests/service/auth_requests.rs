@@ -32,7 +32,7 @@ async fn d1_to_d5_malformed_requests_are_refused_with_their_reason() {
         check(json!({ "id_data": id_data, "pubkey": pem }), "invalid auth request: id_data").await;
     }
     check(json!({ "id_data": { "mac": "d1" }, "pubkey": pem }), "failed to decode auth request").await;
-    check(json!([5]), "failed to decode auth request").await;
+    check(json!([]), "failed to decode auth request").await;
     assert!(rig.devices().await.is_empty(), "nothing is stored for a request that is refused");
 }
 

@@ -1,15 +1,18 @@
 //! Whatever is sent, the answer is a 4xx with the usual body, never a 5xx or a panic.
 
+use std::collections::HashMap;
+
 use axum::body::Body;
 use http::{Method, Request};
-use serde_json::{Map, Value, json};
+use serde::de::IgnoredAny;
+use serde_json::json;
 
 use crate::rig::{AUTH_REQUESTS, DEVICES, Device, INTERNAL, Rig};
 
 /// Bodies that no operation takes.
 fn bodies() -> Vec<Vec<u8>> {
     let mut bodies: Vec<Vec<u8>> = [
-        "", "{", "nul", "\"text\"", "5", "[[[[", "{\"status\":", "\u{0}", "{\"a\":1e999}", "[1,", "{\"limit\":1.5}",
+        "", "[]", "{", "nul", "\"text\"", "5", "[[[[", "{\"status\":", "\u{0}", "{\"a\":1e999}", "[1,", "{\"limit\":1.5}",
         "{\"id_data\":5,\"pubkey\":[]}", "{\"identity_data\":[1],\"pubkey\":{}}", "{\"status\":{\"$gt\":\"\"}}",
     ]
     .iter()
@@ -44,7 +47,7 @@ async fn wrong_bodies_are_refused_everywhere() {
             let answer = rig.public(request).await;
             let expected = if body.len() > 1 << 20 { 413 } else { 400 };
             // A search ignores members that it does not know.
-            if path.ends_with("/search") && answer.status == 200 && serde_json::from_slice::<Map<String, Value>>(&body).is_ok() {
+            if path.ends_with("/search") && answer.status == 200 && serde_json::from_slice::<HashMap<String, IgnoredAny>>(&body).is_ok() {
                 continue;
             }
             let shown = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();

@@ -10,7 +10,7 @@ use http::header::{ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde::Deserialize;
 
-use super::attributes;
+use super::{attributes, object};
 use crate::Inventory;
 use crate::domain::group::GroupName;
 use crate::domain::predicate::{AttributeKey, Operand, TERMS_MAX, Term, Test};
@@ -161,7 +161,7 @@ async fn assign_group(
     if body.0.is_empty() {
         return Err(ApiError::bad_request(format!("{PREFIX}: JSON payload is empty")));
     }
-    let body: GroupBody = body.json(PREFIX)?;
+    let body: GroupBody = object(&body, PREFIX)?;
     inventory.assign_group(&user.tenant, &id, &GroupName::parse(&body.group)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 use http::header::LOCATION;
 use http::{HeaderMap, HeaderName, StatusCode};
 
+use super::object;
 use crate::Inventory;
 use crate::domain::predicate::{AttributeKey, PredicateError, Term};
 use crate::domain::scope::Scope;
@@ -57,7 +58,7 @@ pub(super) async fn run_search(
 ) -> Result<(HeaderMap, Json<Vec<DeviceInventory>>), ApiError> {
     let request: SearchRequest = match body.0.is_empty() {
         true => SearchRequest::default(),
-        false => body.json("failed to decode request body")?,
+        false => object(body, "failed to decode request body")?,
     };
     let (page, per_page) = paging(&request)?;
     let search = read_search(request)?;
@@ -128,7 +129,7 @@ async fn create_filter(
     State(inventory): State<Inventory>,
     body: RawBody,
 ) -> Result<(StatusCode, [(HeaderName, String); 1]), ApiError> {
-    let new: NewFilter = body.json("failed to decode request body")?;
+    let new: NewFilter = object(&body, "failed to decode request body")?;
     let id = inventory.create_filter(&user.tenant, &new).await?;
     Ok((StatusCode::CREATED, [(LOCATION, format!("{BASE}/{id}"))]))
 }

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::attributes;
+use super::{attributes, object};
 use super::filters::run_search;
 use crate::Inventory;
 use crate::domain::attribute::{AttributeError, NewAttribute, named_scope, read_attributes};
@@ -87,7 +87,7 @@ struct NewTenant {
 
 /// Create a tenant with provided configuration.
 async fn create_tenant(State(inventory): State<Inventory>, body: RawBody) -> Result<StatusCode, ApiError> {
-    let body: NewTenant = body.json("failed to decode request body")?;
+    let body: NewTenant = object(&body, "failed to decode request body")?;
     let tenant = body
         .tenant_id
         .filter(|tenant| !tenant.is_empty())
@@ -110,7 +110,7 @@ async fn initialize_device(
     Path(target): Path<Target>,
     body: RawBody,
 ) -> Result<(StatusCode, [(HeaderName, String); 1]), ApiError> {
-    let body: NewDevice = body.json("failed to decode request body")?;
+    let body: NewDevice = object(&body, "failed to decode request body")?;
     if body.id.is_empty() {
         return Err(ApiError::bad_request("id: cannot be blank."));
     }

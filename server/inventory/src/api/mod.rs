@@ -8,6 +8,7 @@ pub mod internal;
 
 use ambidex_kit::{ApiError, RawBody};
 use http::StatusCode;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use crate::domain::attribute::{NewAttribute, read_attributes};
@@ -39,4 +40,14 @@ fn attributes(body: &RawBody) -> Result<Vec<NewAttribute>, ApiError> {
     }
     let value: Value = body.json(PREFIX)?;
     read_attributes(&value).map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+/// Reads a body that must be a JSON object: a list would pass for a structure without members.
+fn object<T: DeserializeOwned>(body: &RawBody, prefix: &str) -> Result<T, ApiError> {
+    if body.0.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte != b'{') {
+        // Whatever is wrong with the text comes first: it is the more precise reason.
+        body.json::<IgnoredAny>(prefix)?;
+        return Err(ApiError::bad_request(format!("{prefix}: must be a JSON object")));
+    }
+    body.json(prefix)
 }

@@ -1,0 +1,13 @@
+//! The service over its routers, on a real database. Names of tests carry the rows of the reference's table.
+#![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+
+mod attributes;
+mod devices;
+mod filters;
+mod fleet;
+mod groups;
+mod hostile;
+mod internal;
+mod rig;
+mod search;
+mod tags;
