@@ -9,6 +9,10 @@ pub enum Code {
     Failure,
     /// The arguments do not fit together.
     Usage,
+    /// Not logged in, or the server does not permit it.
+    Refused,
+    /// The deployment that was waited for did not succeed.
+    DeploymentFailed,
 }
 
 impl From<Code> for ExitCode {
@@ -16,6 +20,8 @@ impl From<Code> for ExitCode {
         match code {
             Code::Failure => Self::from(1),
             Code::Usage => Self::from(2),
+            Code::Refused => Self::from(3),
+            Code::DeploymentFailed => Self::from(4),
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod artifact;
 mod exit;
+mod fleet;
 mod interrupt;
 mod output_file;
 mod progress;
@@ -39,7 +40,11 @@ Examples:
   Write an artifact of a root file system image:
     ambidex artifact write rootfs-image -f rootfs.ext4 -c qemux86-64 -n release-2 -o release-2.mender
   Look at it:
-    ambidex artifact read release-2.mender"
+    ambidex artifact read release-2.mender
+  Deploy it:
+    ambidex login --server https://updates.example.com
+    ambidex artifacts upload release-2.mender
+    ambidex deployments create --artifact release-2 --all --watch"
 )]
 struct Cli {
     /// How results are shown.
@@ -53,6 +58,14 @@ struct Cli {
 enum Verb {
     /// Write, read, check and sign artifacts; needs no server.
     Artifact(artifact::Arguments),
+    /// Log in at a server.
+    Login(fleet::Login),
+    /// Show and admit devices.
+    Devices(fleet::Devices),
+    /// Upload and manage artifacts on the server.
+    Artifacts(fleet::Artifacts),
+    /// Update devices, and follow how it goes.
+    Deployments(fleet::Deployments),
 }
 
 fn main() -> ExitCode {
@@ -73,6 +86,10 @@ fn main() -> ExitCode {
 async fn run(cli: Cli) -> ExitCode {
     let outcome = match cli.verb {
         Verb::Artifact(arguments) => artifact::run(arguments, cli.output).await,
+        Verb::Login(arguments) => arguments.run().await,
+        Verb::Devices(arguments) => arguments.run(cli.output).await,
+        Verb::Artifacts(arguments) => arguments.run(cli.output).await,
+        Verb::Deployments(arguments) => arguments.run(cli.output).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

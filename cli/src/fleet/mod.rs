@@ -1,0 +1,17 @@
+//! Verbs that talk to a server: one file a noun.
+
+mod api;
+mod artifacts;
+mod connection;
+mod deployments;
+mod devices;
+mod login;
+mod profile;
+mod table;
+mod tls;
+mod watch;
+
+pub use artifacts::Arguments as Artifacts;
+pub use deployments::Arguments as Deployments;
+pub use devices::Arguments as Devices;
+pub use login::Arguments as Login;
