@@ -9,6 +9,11 @@
 //! counters of the deployment in the same breath; who loses the race reads again. So statistics add up
 //! at any time, a phase is never overfilled, and an answer given is on the disk.
 //!
+//! Deliberate differences from the reference: a deployment that has not started yet does not hold up
+//! newer ones and takes its place at its start; a deployment once in progress does not become pending
+//! again through retries; a failure reported twice costs one attempt; aborting an unknown deployment is
+//! 404; an upload beyond the storage limit is 413; releases are sorted by ascending name.
+//!
 //! Not implemented here: deployments by filter (version 2), generated artifacts, configuration
 //! deployments, update control maps, tags and notes of releases, direct upload.
 
@@ -28,6 +33,7 @@ use ambidex_db::{Db, DbError};
 use ambidex_kit::Clock;
 use axum::Router;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
 pub use error::Error;
 use ports::Ports;
@@ -92,12 +98,19 @@ impl Deployments {
         Ok(Self { context: Context { db, blobs, clock, ports, settings, intakes } })
     }
 
-    /// Finishes what the last run could not. Call it once, before serving.
+    /// Starts to finish what the last run could not. Call it once and wait for its answer before
+    /// serving; the work itself goes on in the returned task, beside requests.
     ///
     /// # Errors
-    /// When a store refuses; calling again is safe.
-    pub async fn recover(&self) -> Result<(), Error> {
-        domain::recovery::run(&self.context).await
+    /// When the database refuses; calling again is safe.
+    pub async fn recover(&self) -> Result<JoinHandle<()>, Error> {
+        let left = domain::recovery::find(&self.context).await?;
+        let context = self.context.clone();
+        Ok(tokio::spawn(async move {
+            if let Err(error) = domain::recovery::run(&context, left).await {
+                tracing::warn!(?error, "what the last run left is left until the next start");
+            }
+        }))
     }
 
     /// Routes of the public listener, full paths. They need the `ambidex_access::Access` extension.

@@ -17,7 +17,7 @@ pub struct ApiError {
     /// The text for the client; never a cause from inside the server.
     pub message: String,
     body: bool,
-    headers: HeaderMap,
+    headers: Box<HeaderMap>,
 }
 
 #[derive(Serialize)]
@@ -42,7 +42,7 @@ impl ApiError {
             status,
             message: message.into(),
             body: true,
-            headers: HeaderMap::new(),
+            headers: Box::default(),
         }
     }
 
@@ -130,7 +130,7 @@ impl IntoResponse for ApiError {
         } else {
             self.status.into_response()
         };
-        response.headers_mut().extend(self.headers);
+        response.headers_mut().extend(*self.headers);
         response
     }
 }

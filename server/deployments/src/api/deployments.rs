@@ -173,9 +173,11 @@ async fn create(
     Ok((StatusCode::CREATED, [(LOCATION, location)]).into_response())
 }
 
-/// Phases and retries belong to the plans above `os`. A server without tenants has no plans.
+/// Phases, later starts and retries belong to the plans above `os`. A server without tenants has no
+/// plans.
 fn check_plan(user: &UserIdentity, body: &NewDeployment) -> Result<(), ApiError> {
-    let wanted = body.phases.len() > 1 || body.retries.is_some_and(|retries| retries > 0);
+    let phased = body.phases.len() > 1 || body.phases.iter().any(|phase| phase.start_ts.is_some());
+    let wanted = phased || body.retries.is_some_and(|retries| retries > 0);
     if wanted && !user.tenant.as_str().is_empty() && user.plan == "os" {
         return Err(ApiError::forbidden("Feature not available in your Plan."));
     }

@@ -11,6 +11,10 @@ use crate::error::Error;
 use crate::store;
 use crate::store::device::Sweep;
 
+/// Targets up to which an abort is answered after the last row. A larger one is answered at once: what
+/// clients see is settled already.
+const CLEANED_BEFORE_ANSWER_MAX: u64 = 10_000;
+
 /// Aborts a deployment (`abort_deployment`).
 ///
 /// # Errors
@@ -33,11 +37,17 @@ pub async fn abort(context: &Context, tenant: &TenantId, id: &str) -> Result<(),
         Err(error) if error.is_lost_race() => return Err(finished()),
         outcome => outcome?,
     };
-    // A client that hangs up must not stop the work.
+    // A client that hangs up must not stop the work; a failure is made good by the next start.
     let (context, tenant) = (context.clone(), tenant.clone());
-    tokio::spawn(async move { clean(&context, &tenant, deployment.number, now_ms).await })
-        .await
-        .map_err(|error| Error::Internal(format!("aborting a deployment: {error}")))?
+    let work = tokio::spawn(async move {
+        if let Err(error) = clean(&context, &tenant, deployment.number, now_ms).await {
+            tracing::warn!(?error, "devices of an aborted deployment are left until the next start");
+        }
+    });
+    if deployment.target_count <= CLEANED_BEFORE_ANSWER_MAX {
+        work.await.map_err(|error| Error::Internal(format!("aborting a deployment: {error}")))?;
+    }
+    Ok(())
 }
 
 /// Brings the rows of an aborted deployment's devices to their end.

@@ -39,6 +39,31 @@ async fn thousands_of_targets_are_all_or_none() {
 }
 
 #[tokio::test]
+async fn an_abort_of_many_is_answered_at_once_and_settled_at_once() {
+    let world = World::new();
+    world.artifact("release-2", &["qemu"]).await;
+    accept(&world, 10_001);
+    let body = json!({"name": "n", "artifact_name": "release-2", "all_devices": true});
+    let id = world.post("/deployments", body).await.expect(201).created();
+    let device = world.device(10_001);
+    world.poll(&device).await.unwrap();
+    world.put(&format!("/deployments/{id}/status"), json!({"status": "aborted"})).await.expect(204);
+    assert_eq!(world.counts(&id).await, json!({"aborted": 1}));
+    assert_eq!(world.device_rows(&id).await[0]["status"], "aborted");
+    assert_eq!(world.poll(&device).await, None);
+    assert_eq!(world.poll(&world.device(5)).await, None);
+    world.report(&device, &id, "success").await.expect(409);
+    for _ in 0..1_000 {
+        if world.rows("SELECT cleaning FROM deployments WHERE number = 1").await == 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(world.rows("SELECT COUNT(*) FROM deployment_devices WHERE state IN (0, 1)").await, 0);
+    world.report(&device, &id, "success").await.expect(409);
+}
+
+#[tokio::test]
 async fn a_start_up_finishes_what_was_cut_off() {
     let world = World::new();
     world.artifact("release-2", &["qemu"]).await;
@@ -64,7 +89,7 @@ async fn a_start_up_finishes_what_was_cut_off() {
     let World { dir, db, .. } = world;
     db.close().await.unwrap();
     let world = World::open(dir, ambidex_deployments::Settings::default());
-    world.service.recover().await.unwrap();
+    world.service.recover().await.unwrap().await.unwrap();
     world.get(&format!("/deployments/{cut}")).await.expect(404);
     assert_eq!(world.rows("SELECT COUNT(*) FROM deployment_devices WHERE deployment_number = 1").await, 0);
     assert_eq!(world.rows("SELECT COUNT(*) FROM deployment_devices WHERE state IN (0, 1)").await, 0);

@@ -37,8 +37,8 @@ async fn b131_tenants_share_nothing() {
     two.call("DELETE", &format!("/deployments/devices/{}", device.id), None).await.expect(204);
 
     let second = two.call("POST", "/deployments", body("n")).await.expect(201).created();
-    assert_eq!(ids(&two.call("GET", "/deployments", None).await.json()), [second.clone()]);
-    assert_eq!(ids(&one.call("GET", "/deployments", None).await.json()), [first.clone()]);
+    assert_eq!(ids(&two.call("GET", "/deployments", None).await.json()), std::slice::from_ref(&second));
+    assert_eq!(ids(&one.call("GET", "/deployments", None).await.json()), std::slice::from_ref(&first));
     assert_eq!(world.poll(&device).await.unwrap().id, second);
     assert_eq!(world.poll(&one.device(1)).await.unwrap().id, first);
     world.report(&device, &second, "success").await.expect(204);
