@@ -28,7 +28,7 @@ pub async fn to_the_end(api: &Api, id: &str, limit: Option<Duration>) -> Result<
             shown = line;
         }
         if deployment.status == "finished" {
-            return verdict(id, &counts);
+            return verdict(id, &counts, deployment.max_devices);
         }
         if limit.is_some_and(|limit| begun.elapsed() >= limit) {
             return Err(Failure {
@@ -52,17 +52,24 @@ pub fn summary(counts: &Statistics) -> String {
     if parts.is_empty() { "no devices yet".into() } else { parts.join(", ") }
 }
 
-/// A deployment succeeded when no device ended otherwise than with the release installed.
-fn verdict(id: &str, counts: &Statistics) -> Result<(), Failure> {
+/// A deployment succeeded when every device that it was for has the release installed. Devices
+/// that had not begun when it was aborted do not appear in the counts.
+fn verdict(id: &str, counts: &Statistics, devices: Option<u64>) -> Result<(), Failure> {
     let good = [DeviceStatus::Success, DeviceStatus::AlreadyInstalled].map(DeviceStatus::as_str);
-    let bad: Vec<&String> =
-        counts.iter().filter(|(status, count)| **count > 0 && !good.contains(&status.as_str())).map(|(status, _)| status).collect();
-    if bad.is_empty() {
+    let count = |wanted: bool| -> u64 {
+        counts.iter().filter(|(status, _)| good.contains(&status.as_str()) == wanted).map(|(_, count)| count).sum()
+    };
+    let (installed, otherwise) = (count(true), count(false));
+    let expected = devices.unwrap_or(installed + otherwise).max(1);
+    if otherwise == 0 && installed >= expected {
         return Ok(());
     }
     Err(Failure {
         code: Code::DeploymentFailed,
-        error: anyhow!("{id} did not succeed everywhere: {}; see: ambidex deployments logs {id}", summary(counts)),
+        error: anyhow!(
+            "{id} is installed on {installed} of {expected} devices ({}); see: ambidex deployments logs {id}",
+            summary(counts)
+        ),
     })
 }
 
@@ -76,9 +83,18 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        assert!(verdict("x", &counts(&[("success", 2), ("failure", 0), ("already-installed", 1)])).is_ok());
-        for bad in ["failure", "aborted", "noartifact", "decommissioned", "pending"] {
-            let Err(failure) = verdict("x", &counts(&[("success", 2), (bad, 1)])) else { panic!("{bad}") };
+        assert!(verdict("x", &counts(&[("success", 2), ("failure", 0), ("already-installed", 1)]), Some(3)).is_ok());
+        assert!(verdict("x", &counts(&[("success", 2)]), None).is_ok());
+        for (bad, devices) in [
+            (counts(&[("success", 2), ("failure", 1)]), None),
+            (counts(&[("success", 2), ("aborted", 1)]), Some(2)),
+            (counts(&[("success", 2), ("noartifact", 1)]), None),
+            (counts(&[("success", 2), ("pending", 1)]), None),
+            (counts(&[("success", 2)]), Some(3)),
+            (counts(&[]), Some(1)),
+            (counts(&[]), None),
+        ] {
+            let Err(failure) = verdict("x", &bad, devices) else { panic!("{bad:?}") };
             assert_eq!(failure.code, Code::DeploymentFailed);
         }
     }
