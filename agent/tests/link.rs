@@ -187,7 +187,6 @@ async fn a_corrupt_key_is_never_replaced() {
     for text in ["", "-----BEGIN PRIVATE KEY-----\nMC4CAQ", "garbage"] {
         device.write("state/mender-agent.pem", text);
         let error = Link::new(device.config()).authorize().await.unwrap_err();
-        assert_eq!(error.kind(), LinkErrorKind::Permanent);
         assert!(error.to_string().contains("mender-agent.pem") && error.to_string().contains("--forcebootstrap"), "{error}");
         assert_eq!(std::fs::read_to_string(device.path("state/mender-agent.pem")).unwrap(), text);
     }

@@ -13,7 +13,7 @@ pub enum LinkErrorKind {
     Aborted,
     /// What was asked for is not there any more (404, 410), or the link has expired (403).
     Gone,
-    /// Trying again as it is cannot help.
+    /// The server has understood and refused; trying again as it is cannot help.
     Permanent,
     /// The caller cancelled.
     Cancelled,

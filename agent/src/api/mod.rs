@@ -114,14 +114,15 @@ impl Link {
     /// Loads or makes the device key.
     ///
     /// # Errors
-    /// Permanent, with the remedy.
+    /// Transient, with the remedy: whatever is wrong on this device may be corrected while the agent
+    /// runs, and nothing that the server has to learn may be thrown away until then.
     pub fn ensure_key(&self) -> Result<Arc<DeviceKey>, LinkError> {
         let mut slot = lock(&self.0.key);
         if let Some(key) = slot.as_ref() {
             return Ok(Arc::clone(key));
         }
         let key = Arc::new(
-            DeviceKey::load_or_create(&self.0.config).map_err(|error| LinkError::permanent(error.to_string()))?,
+            DeviceKey::load_or_create(&self.0.config).map_err(|error| LinkError::transient(error.to_string()))?,
         );
         *slot = Some(Arc::clone(&key));
         Ok(key)
@@ -141,7 +142,7 @@ impl Link {
     async fn log_in(&self) -> Result<Session, LinkError> {
         let config = &self.0.config;
         if config.servers.is_empty() {
-            return Err(LinkError::permanent(
+            return Err(LinkError::transient(
                 "no server is configured: set server_url (ServerURL in mender.conf)",
             ));
         }
@@ -151,7 +152,7 @@ impl Link {
             .await
             .map_err(|error| LinkError::transient(error.to_string()))?;
         let request =
-            auth::sign(config, id_data, &key).map_err(|error| LinkError::permanent(error.to_string()))?;
+            auth::sign(config, id_data, &key).map_err(|error| LinkError::transient(error.to_string()))?;
 
         let mut failures: Vec<LinkError> = Vec::new();
         for server in &config.servers {
@@ -289,7 +290,7 @@ impl Link {
             return Ok(client.clone());
         }
         // not kept when it fails: a missing file may appear later
-        let client = client::build(&self.0.config).map_err(LinkError::permanent)?;
+        let client = client::build(&self.0.config).map_err(LinkError::transient)?;
         *slot = Some(client.clone());
         Ok(client)
     }

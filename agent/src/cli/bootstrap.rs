@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    api::{Link, LinkErrorKind},
+    api::Link,
     config::Config,
     identity::DeviceKey,
 };
@@ -34,8 +34,7 @@ pub(super) async fn run(config: Arc<Config>, force: bool) -> Result<u8, String> 
             }
             Err(error) => error,
         };
-        let hopeless = error.kind() == LinkErrorKind::Permanent;
-        if hopeless || Instant::now() + PAUSE > deadline {
+        if Instant::now() + PAUSE > deadline {
             return Err(error.to_string());
         }
         log::info!("{error}; trying for another {} s", (deadline - Instant::now()).as_secs());

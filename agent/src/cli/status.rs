@@ -28,12 +28,11 @@ pub(super) fn show_provides(config: &Config) -> Result<u8, String> {
 }
 
 /// Opens the state. A device that has no name yet gets it from the bootstrap artifact, unless
-/// somebody else is at work.
+/// somebody else is at work; the artifact is removed also when it was not needed.
 fn open(config: &Config) -> Result<Store, String> {
     let mut store = Store::open(&config.roots.state).map_err(|error| error.to_string())?;
     let file = config.roots.bootstrap_artifact();
-    if store.artifact_name().is_none()
-        && file.exists()
+    if file.exists()
         && let Ok(_lock) = StateLock::acquire(&config.roots.state)
         && let Err(error) = bootstrap::ensure_name(&mut store, &file)
     {

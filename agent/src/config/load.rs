@@ -198,3 +198,119 @@ fn parse_reference(path: &Path, text: &str) -> Result<Map<String, Value>, Config
     }
     Ok(native)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device in a temporary folder.
+    fn load_files(files: &[(&str, &str)]) -> Result<Config, String> {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let overrides = Overrides {
+            conf_dir: Some(dir.path().join("conf")),
+            data_dir: Some(dir.path().join("data")),
+            state_dir: Some(dir.path().join("state")),
+            ..Overrides::default()
+        };
+        load_with(&overrides, &|_| None).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_configuration_overrides_the_persistent_file_key_by_key() {
+        let config = load_files(&[
+            ("state/agent.toml", "rootfs_part_a = \"/dev/a\"\nserver_url = \"https://old\"\n"),
+            ("conf/agent.toml", "server_url = \"https://new/\"\n"),
+        ])
+        .unwrap();
+        assert_eq!(config.rootfs_part_a.as_deref(), Some("/dev/a"));
+        assert_eq!(config.servers, ["https://new"]);
+        assert_eq!(config.files.len(), 2);
+    }
+
+    #[test]
+    fn defaults_are_the_reference_ones() {
+        let config = load_files(&[]).unwrap();
+        assert_eq!(config.polls.update_interval.as_secs(), 1800);
+        assert_eq!(config.polls.inventory_interval.as_secs(), 28_800);
+        assert_eq!(config.polls.retry_interval_max.as_secs(), 300);
+        assert_eq!(config.http.download_retry_count, 10);
+        assert_eq!(config.module_timeout.as_secs(), 14_400);
+        assert!(config.commit.server_contact && config.verify_keys.is_empty() && config.servers.is_empty());
+    }
+
+    #[test]
+    fn a_broken_default_file_of_the_reference_spelling_only_warns() {
+        let good = r#"{"ServerURL": "https://a"}"#;
+        let config = load_files(&[("state/mender.conf", "{"), ("conf/mender.conf", good)]).unwrap();
+        assert_eq!(config.servers, ["https://a"]);
+        // a native file must be right
+        assert!(load_files(&[("state/agent.toml", "x ="), ("conf/agent.toml", "")]).is_err());
+    }
+
+    #[test]
+    fn a_zero_interval_of_a_reference_file_means_the_default() {
+        let conf = r#"{"RetryPollIntervalSeconds": 0, "UpdatePollIntervalSeconds": 7}"#;
+        let config = load_files(&[("conf/mender.conf", conf)]).unwrap();
+        assert_eq!(config.polls.retry_interval_max.as_secs(), 300);
+        assert_eq!(config.polls.update_interval.as_secs(), 7);
+    }
+
+    #[test]
+    fn errors_name_the_file_the_key_and_the_place() {
+        let error = load_files(&[("conf/agent.toml", "server_url = \"https://a\"\nservr = 1\n")]).unwrap_err();
+        assert!(error.contains("agent.toml") && error.contains("servr") && error.contains("line 2"), "{error}");
+        let error = load_files(&[("conf/mender.conf", r#"{"ServerURL": "ftp://a"}"#)]).unwrap_err();
+        assert!(error.contains("mender.conf") && error.contains("'ServerURL'"), "{error}");
+    }
+
+    #[test]
+    fn a_file_without_end_is_refused() {
+        let text = "#".repeat(usize::try_from(FILE_BYTES_MAX).unwrap() + 1);
+        assert!(load_files(&[("conf/agent.toml", &text)]).unwrap_err().contains("larger than"));
+    }
+
+    #[test]
+    fn what_can_be_known_without_the_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("agent.toml"), "rootfs_part_a = \"/dev/a\"\nserver_url = \"https://x\"").unwrap();
+        let overrides = Overrides {
+            config: Some(dir.path().join("broken.toml")),
+            state_dir: Some(dir.path().to_owned()),
+            ..Overrides::default()
+        };
+        assert!(load(&overrides).is_err());
+        let config = load_persistent(&overrides).unwrap();
+        assert_eq!(config.rootfs_part_a.as_deref(), Some("/dev/a"));
+        assert!(config.servers.is_empty());
+    }
+
+    /// The example teaches every key, and each of its commented lines is one that works.
+    #[test]
+    fn the_example_is_complete_and_right() {
+        let example = include_str!("../../support/agent.toml");
+        let is_key = |line: &str| {
+            line.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        };
+        let live: String = example
+            .lines()
+            .map(|line| line.strip_prefix("# ").unwrap_or(line))
+            .filter(|line| is_key(line) || line.starts_with('['))
+            // one of each pair that excludes the other
+            .filter(|line| !line.starts_with("servers") && !line.starts_with("artifact_verify_key ="))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        load_files(&[("conf/agent.toml", &live)]).unwrap();
+        for key in schema::TOP {
+            let taught = example.contains(&format!("{key} = ")) || example.contains(&format!("[{key}]"));
+            assert!(taught, "the example says nothing of {key}");
+        }
+        for key in schema::NESTED.iter().filter(|key| **key != "ssl_engine") {
+            assert!(example.contains(&format!("{key} = ")), "the example says nothing of {key}");
+        }
+    }
+}

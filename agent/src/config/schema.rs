@@ -144,7 +144,7 @@ impl<'de> Deserialize<'de> for Seconds {
 }
 
 /// Native names of the top level; the order is that of the documentation.
-const TOP: &[&str] = &[
+pub(crate) const TOP: &[&str] = &[
     "server_url",
     "servers",
     "server_certificate",
@@ -183,7 +183,7 @@ const TOP: &[&str] = &[
 ];
 
 /// Native names inside a table.
-const NESTED: &[&str] = &[
+pub(crate) const NESTED: &[&str] = &[
     "server_url",
     "certificate",
     "key",

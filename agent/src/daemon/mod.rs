@@ -194,11 +194,12 @@ impl Daemon {
         };
         self.idle(Action::Leave).await;
         if let Some(instructions) = self.sync(due, &mut runner).await {
-            let outcome = runner.run(&instructions).await;
-            if outcome == Outcome::Stopped {
-                return self.going_down().await;
+            match runner.run(&instructions).await {
+                Outcome::Stopped => return self.going_down().await,
+                Outcome::Success | Outcome::Failure => self.schedule.deployment_ended(Instant::now()),
+                // something is in the way, which the regular interval is soon enough for
+                Outcome::Declined => {}
             }
-            self.schedule.deployment_ended(Instant::now());
         }
         self.idle(Action::Enter).await;
     }

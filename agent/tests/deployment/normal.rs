@@ -73,7 +73,7 @@ async fn s16_the_result_is_told_until_it_is_taken() {
 async fn s16_the_result_survives_restarts_and_the_deployment_is_not_repeated() {
     // Three waits of the backoff, each at most 0.2 s: the server refuses for longer than the agent insists.
     let mut trial = Trial::offering(&Offer::default(), "No", "retry_poll_count = 2", |ordinal, status| {
-        (status == "success" && ordinal < 9).then(|| answer(503, "{}"))
+        (status == "success" && ordinal < 6).then(|| answer(503, "{}"))
     })
     .await;
     trial.until(|trial| trial.statuses().matches("success").count() >= 3).await;

@@ -145,6 +145,11 @@ impl Trial {
             Server::start(move |request| respond(request, &seen, &artifact, &treatment)).await
         };
         let device = Device::new(&[&server.url], extra_config);
+        // A rebuild in the middle of a test run must not change the program between two lives.
+        let program = env!("CARGO_BIN_EXE_ambidex-agent");
+        if std::fs::hard_link(program, device.path("ambidex-agent")).is_err() {
+            std::fs::copy(program, device.path("ambidex-agent")).unwrap();
+        }
         let trial = Self { device, server, seen, agent: None, lives: 0 };
         *artifact.lock().unwrap() = offer.artifact(&trial.lab());
         for folder in ["kill", "kill-always", "fail", "fail-always", "hang", "answer", "run"] {
@@ -195,7 +200,7 @@ impl Trial {
     }
 
     pub fn agent_command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ambidex-agent"));
+        let mut command = Command::new(self.device.path("ambidex-agent"));
         command
             .env("AMBIDEX_CONF_DIR", self.device.path("conf"))
             .env("AMBIDEX_DATA_DIR", self.device.path("data"))

@@ -12,9 +12,10 @@ use std::{
 
 use ambidex_agent::config::{self, Config, Overrides};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
 };
+use tokio_rustls::{TlsAcceptor, rustls};
 
 /// One request as it came.
 #[derive(Debug, Clone)]
@@ -86,15 +87,38 @@ impl Drop for Server {
 
 impl Server {
     pub async fn start(script: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        Self::listen(None, script).await
+    }
+
+    /// A friendly server behind TLS, with the test certificate of this name.
+    pub async fn tls(certificate: &str, client_certificate: bool) -> Self {
+        Self::listen(Some(acceptor(certificate, client_certificate)), default_answer).await
+    }
+
+    async fn listen(
+        tls: Option<TlsAcceptor>,
+        script: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let log = Arc::new(Mutex::new(Vec::new()));
         let script: Arc<Script> = Arc::new(script);
         let seen = Arc::clone(&log);
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve(stream, Arc::clone(&script), Arc::clone(&seen)));
+                let (script, seen, tls) = (Arc::clone(&script), Arc::clone(&seen), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, script, seen).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, script, seen).await;
+                            }
+                        }
+                    }
+                });
             }
         });
         Self { url, log, task }
@@ -143,7 +167,7 @@ pub fn default_answer(request: &Request) -> Answer {
     }
 }
 
-async fn serve(mut stream: TcpStream, script: Arc<Script>, log: Arc<Mutex<Vec<Request>>>) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, script: Arc<Script>, log: Arc<Mutex<Vec<Request>>>) {
     while let Some(request) = read_request(&mut stream).await {
         log.lock().unwrap().push(request.clone());
         let (status, headers, body, limit, stall) = match script(&request) {
@@ -153,10 +177,11 @@ async fn serve(mut stream: TcpStream, script: Arc<Script>, log: Arc<Mutex<Vec<Re
             Answer::Stall { status, headers, body, after } => (status, headers, body, Some(after), true),
         };
         let mut head = format!("HTTP/1.1 {status} X\r\n");
+        // an empty one stands for none
         if !headers.iter().any(|(name, _)| name == "Content-Length") && status != 204 {
             head += &format!("Content-Length: {}\r\n", body.len());
         }
-        for (name, value) in headers {
+        for (name, value) in headers.into_iter().filter(|(_, value)| !value.is_empty()) {
             head += &format!("{name}: {value}\r\n");
         }
         head += "\r\n";
@@ -176,7 +201,7 @@ async fn serve(mut stream: TcpStream, script: Arc<Script>, log: Arc<Mutex<Vec<Re
     }
 }
 
-async fn read_request(stream: &mut TcpStream) -> Option<Request> {
+async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<Request> {
     let mut bytes = Vec::new();
     let end = loop {
         if let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -208,6 +233,27 @@ async fn read_request(stream: &mut TcpStream) -> Option<Request> {
         }
     }
     Some(Request { at: Instant::now(), method, target, headers, body })
+}
+
+pub fn certificate(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates").join(name)
+}
+
+fn acceptor(name: &str, client_certificate: bool) -> TlsAcceptor {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let read = |file: String| CertificateDer::from_pem_file(certificate(&file)).unwrap();
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
+    let builder = if client_certificate {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(read("authority.pem".to_owned())).unwrap();
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        builder.with_client_cert_verifier(verifier)
+    } else {
+        builder.with_no_client_auth()
+    };
+    let key = PrivateKeyDer::from_pem_file(certificate(&format!("{name}.key"))).unwrap();
+    TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![read(format!("{name}.pem"))], key).unwrap()))
 }
 
 /// The folders of one device, removed at the end.
