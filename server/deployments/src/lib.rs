@@ -95,7 +95,16 @@ impl Deployments {
         db.migrate("deployments", store::MIGRATIONS)?;
         let settings = Arc::new(settings);
         let intakes = domain::intake::slots();
-        Ok(Self { context: Context { db, blobs, clock, ports, settings, intakes } })
+        Ok(Self {
+            context: Context {
+                db,
+                blobs,
+                clock,
+                ports,
+                settings,
+                intakes,
+            },
+        })
     }
 
     /// Starts to finish what the last run could not. Call it once and wait for its answer before
@@ -108,7 +117,10 @@ impl Deployments {
         let context = self.context.clone();
         Ok(tokio::spawn(async move {
             if let Err(error) = domain::recovery::run(&context, left).await {
-                tracing::warn!(?error, "what the last run left is left until the next start");
+                tracing::warn!(
+                    ?error,
+                    "what the last run left is left until the next start"
+                );
             }
         }))
     }
@@ -136,7 +148,10 @@ impl Deployments {
     /// # Errors
     /// When the database refuses.
     pub async fn create_tenant(&self, tenant: &TenantId) -> Result<(), Error> {
-        self.context.db.apply(vec![store::storage::ensure(tenant)]).await?;
+        self.context
+            .db
+            .apply(vec![store::storage::ensure(tenant)])
+            .await?;
         Ok(())
     }
 

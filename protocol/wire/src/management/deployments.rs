@@ -106,7 +106,10 @@ pub struct Deployment {
     pub statistics: Option<DeploymentStatistics>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde calls it with a reference"
+)]
 const fn is_false(value: &bool) -> bool {
     !*value
 }
@@ -343,8 +346,13 @@ mod tests {
         let text = r#"{"id":"i","name":"n","info":{"format":"mender","version":3},"modified":"t",
             "artifact_depends":{"device_type":["a","b"],"key":"one"}}"#;
         let artifact: Result<Artifact, _> = serde_json::from_str(text);
-        let depends = artifact.map(|artifact| artifact.artifact_depends).unwrap_or_default();
-        assert_eq!(depends.get("device_type"), Some(&vec!["a".to_owned(), "b".to_owned()]));
+        let depends = artifact
+            .map(|artifact| artifact.artifact_depends)
+            .unwrap_or_default();
+        assert_eq!(
+            depends.get("device_type"),
+            Some(&vec!["a".to_owned(), "b".to_owned()])
+        );
         assert_eq!(depends.get("key"), Some(&vec!["one".to_owned()]));
     }
 }

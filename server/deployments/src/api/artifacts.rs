@@ -26,12 +26,16 @@ pub fn routes() -> Router<Context> {
         .route(
             &path("/artifacts"),
             // The artifact is streamed; its own limit counts.
-            get(list_artifacts).post(upload_artifact).layer(DefaultBodyLimit::disable()),
+            get(list_artifacts)
+                .post(upload_artifact)
+                .layer(DefaultBodyLimit::disable()),
         )
         .route(&path("/artifacts/list"), get(list_artifacts_paged))
         .route(
             &path("/artifacts/{id}"),
-            get(show_artifact).put(update_artifact_info).delete(delete_artifact),
+            get(show_artifact)
+                .put(update_artifact_info)
+                .delete(delete_artifact),
         )
         .route(&path("/artifacts/{id}/download"), get(download_artifact))
         .route(&path("/limits/{name}"), get(get_storage_usage))
@@ -99,7 +103,8 @@ async fn artifacts(
         .await?
         .into_iter()
         .filter(|artifact| {
-            device_type.is_none_or(|wanted| artifact.device_types.iter().any(|known| known == wanted))
+            device_type
+                .is_none_or(|wanted| artifact.device_types.iter().any(|known| known == wanted))
         })
         .map(artifact::Artifact::into_wire)
         .collect())
@@ -122,7 +127,11 @@ async fn list_artifacts_paged(
     page: Page,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    Ok(paged(artifacts(&context, &user.tenant, &query).await?, &page, &uri))
+    Ok(paged(
+        artifacts(&context, &user.tenant, &query).await?,
+        &page,
+        &uri,
+    ))
 }
 
 /// Upload mender artifact
@@ -147,7 +156,9 @@ async fn found(
     id: &str,
 ) -> Result<artifact::Artifact, ApiError> {
     let id = id::parse(id)?;
-    Ok(store::artifact::find(&context.db, tenant, &id).await?.ok_or(Error::RESOURCE_NOT_FOUND)?)
+    Ok(store::artifact::find(&context.db, tenant, &id)
+        .await?
+        .ok_or(Error::RESOURCE_NOT_FOUND)?)
 }
 
 /// Get the details of a selected artifact
@@ -190,7 +201,10 @@ async fn download_artifact(
     Origin(origin): Origin,
 ) -> Result<Json<ArtifactLink>, ApiError> {
     let artifact = found(&context, &user.tenant, &id).await?;
-    let expires_ms = context.clock.now_ms().saturating_add(context.settings.artifact_link_ms);
+    let expires_ms = context
+        .clock
+        .now_ms()
+        .saturating_add(context.settings.artifact_link_ms);
     let link = context
         .blobs
         .sign_link(
@@ -200,7 +214,10 @@ async fn download_artifact(
             expires_ms,
         )
         .map_err(Error::from)?;
-    Ok(Json(ArtifactLink { uri: format!("{origin}{link}"), expire: rfc3339(expires_ms) }))
+    Ok(Json(ArtifactLink {
+        uri: format!("{origin}{link}"),
+        expire: rfc3339(expires_ms),
+    }))
 }
 
 /// Get storage limit and current storage usage

@@ -30,16 +30,31 @@ pub fn routes() -> Router<Context> {
         .route(&path(""), get(list_deployments).post(create_deployment))
         .route(&path("/group"), post(create_deployment_without_group))
         .route(&path("/group/"), post(create_deployment_without_group))
-        .route(&path("/group/{name}"), post(create_deployment_for_a_group_of_devices))
+        .route(
+            &path("/group/{name}"),
+            post(create_deployment_for_a_group_of_devices),
+        )
         .route(&path("/statistics/list"), post(list_deployment_statistics))
-        .route(&path("/devices/{id}"), delete(remove_device_from_deployments))
+        .route(
+            &path("/devices/{id}"),
+            delete(remove_device_from_deployments),
+        )
         .route(&path("/{id}"), get(show_deployment))
         .route(&path("/{id}/status"), put(abort_deployment))
         .route(&path("/{id}/statistics"), get(deployment_status_statistics))
         .route(&path("/{id}/devices"), get(list_devices_in_deployment))
-        .route(&path("/{id}/devices/list"), get(list_devices_in_deployment_paged))
-        .route(&path("/{id}/device_list"), get(list_device_ids_in_deployment))
-        .route(&path("/{id}/devices/{device_id}/log"), get(get_deployment_log_for_device))
+        .route(
+            &path("/{id}/devices/list"),
+            get(list_devices_in_deployment_paged),
+        )
+        .route(
+            &path("/{id}/device_list"),
+            get(list_device_ids_in_deployment),
+        )
+        .route(
+            &path("/{id}/devices/{device_id}/log"),
+            get(get_deployment_log_for_device),
+        )
 }
 
 const DEPLOYMENT_NOT_FOUND: Error = Error::NotFound("Deployment not found");
@@ -64,9 +79,15 @@ pub async fn list(
     uri: &http::Uri,
 ) -> Result<Response, ApiError> {
     let now_ms = context.clock.now_ms();
-    let found =
-        store::deployment::list(&context.db, tenant, filter, page.per_page, page.offset(), now_ms)
-            .await?;
+    let found = store::deployment::list(
+        &context.db,
+        tenant,
+        filter,
+        page.per_page,
+        page.offset(),
+        now_ms,
+    )
+    .await?;
     let total = store::deployment::count(&context.db, tenant, filter, now_ms).await?;
     let has_next = page.offset().saturating_add(page.per_page) < total;
     let mut shown = Vec::with_capacity(found.len());
@@ -122,7 +143,13 @@ pub fn filter(query: &QueryPairs) -> Result<Filter, ApiError> {
         Some("asc") => true,
         Some(_) => return Err(ApiError::bad_request("sort: must be asc or desc")),
     };
-    let all = |key: &str| query.all(key).filter(|text| !text.is_empty()).map(str::to_owned).collect();
+    let all = |key: &str| {
+        query
+            .all(key)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
     Ok(Filter {
         status,
         search: text("search").map(str::to_owned),
@@ -190,7 +217,9 @@ async fn found(
     id: &str,
 ) -> Result<deployment::Deployment, ApiError> {
     let id = id::parse(id)?;
-    Ok(store::deployment::find(&context.db, tenant, &id).await?.ok_or(Error::RESOURCE_NOT_FOUND)?)
+    Ok(store::deployment::find(&context.db, tenant, &id)
+        .await?
+        .ok_or(Error::RESOURCE_NOT_FOUND)?)
 }
 
 /// Get the details of a selected deployment
@@ -225,7 +254,9 @@ async fn deployment_status_statistics(
     State(context): State<Context>,
     Path(id): Path<String>,
 ) -> Result<Json<Statistics>, ApiError> {
-    Ok(Json(found(&context, &user.tenant, &id).await?.counts.into_wire()))
+    Ok(Json(
+        found(&context, &user.tenant, &id).await?.counts.into_wire(),
+    ))
 }
 
 /// Get status counts of several deployments
@@ -243,14 +274,21 @@ async fn list_deployment_statistics(
     for id in body.deployment_ids {
         let id = id::parse(&id)?;
         if let Some(found) = store::deployment::find(&context.db, &user.tenant, &id).await? {
-            items.push(StatisticsItem { id, stats: found.counts.into_wire() });
+            items.push(StatisticsItem {
+                id,
+                stats: found.counts.into_wire(),
+            });
         }
     }
     Ok(Json(items))
 }
 
 fn device(shown: Shown) -> DeploymentDevice {
-    let Shown { artifact_id, artifact_size_bytes, .. } = shown;
+    let Shown {
+        artifact_id,
+        artifact_size_bytes,
+        ..
+    } = shown;
     DeploymentDevice {
         id: shown.device_id,
         status: shown.status,
@@ -263,7 +301,10 @@ fn device(shown: Shown) -> DeploymentDevice {
         substate: shown.substate,
         attempts: (shown.retries > 0).then_some(shown.attempts),
         retries: (shown.retries > 0).then_some(shown.retries),
-        image: artifact_id.map(|id| DeviceImage { id, size: artifact_size_bytes.unwrap_or(0) }),
+        image: artifact_id.map(|id| DeviceImage {
+            id,
+            size: artifact_size_bytes.unwrap_or(0),
+        }),
     }
 }
 
@@ -273,8 +314,9 @@ async fn devices(
     id: &str,
 ) -> Result<Vec<DeploymentDevice>, ApiError> {
     let id = id::parse(id)?;
-    let number =
-        store::deployment::number(&context.db, tenant, &id).await?.ok_or(DEPLOYMENT_NOT_FOUND)?;
+    let number = store::deployment::number(&context.db, tenant, &id)
+        .await?
+        .ok_or(DEPLOYMENT_NOT_FOUND)?;
     let shown = store::device::list(&context.db, tenant, number).await?;
     Ok(shown.into_iter().map(device).collect())
 }
@@ -314,7 +356,11 @@ async fn list_devices_in_deployment_paged(
     .await?;
     let has_next = page.offset().saturating_add(page.per_page) < total;
     let shown: Vec<DeploymentDevice> = shown.into_iter().map(device).collect();
-    Ok((link_headers(&uri, &page, has_next, Some(total)), Json(shown)).into_response())
+    Ok((
+        link_headers(&uri, &page, has_next, Some(total)),
+        Json(shown),
+    )
+        .into_response())
 }
 
 /// Get the list of device IDs being part of the deployment
@@ -327,7 +373,9 @@ async fn list_device_ids_in_deployment(
     if deployment.dynamic {
         return Ok(Json(Vec::new()));
     }
-    Ok(Json(store::device::targets(&context.db, &user.tenant, deployment.number).await?))
+    Ok(Json(
+        store::device::targets(&context.db, &user.tenant, deployment.number).await?,
+    ))
 }
 
 /// Get the log of a selected device's deployment

@@ -23,7 +23,10 @@ pub fn routes() -> Router<Context> {
     Router::new()
         .route(paths::NEXT_V1, get(check_update).post(check_update_depends))
         .route(paths::NEXT_V2, post(check_update_v2))
-        .route(&paths::deployment_status("{id}"), put(update_deployment_status))
+        .route(
+            &paths::deployment_status("{id}"),
+            put(update_deployment_status),
+        )
         .route(&paths::deployment_log("{id}"), put(report_deployment_log))
 }
 
@@ -76,9 +79,9 @@ fn strings(map: Map<String, Value>) -> Result<BTreeMap<String, String>, ApiError
     map.into_iter()
         .filter_map(|(key, value)| match value {
             Value::String(text) => Some(Ok((key, text))),
-            _ if key == "device_type" || key == "artifact_name" => {
-                Some(Err(ApiError::bad_request(format!("invalid schema: {key} is no string"))))
-            }
+            _ if key == "device_type" || key == "artifact_name" => Some(Err(
+                ApiError::bad_request(format!("invalid schema: {key} is no string")),
+            )),
             _ => None,
         })
         .collect()
@@ -107,7 +110,10 @@ fn instructions(
     offer: Offer,
     Origin(origin): &Origin,
 ) -> Result<Instructions, Error> {
-    let expires_ms = context.clock.now_ms().saturating_add(context.settings.update_link_ms);
+    let expires_ms = context
+        .clock
+        .now_ms()
+        .saturating_add(context.settings.update_link_ms);
     let link = context.blobs.sign_link(
         Method::GET.as_str(),
         &offer.artifact.blob_key,
@@ -153,6 +159,13 @@ async fn report_deployment_log(
     Path(id): Path<String>,
     Json(body): Json<LogReport>,
 ) -> Result<StatusCode, ApiError> {
-    report::log(&context, &device.tenant, &device.device_id, &id, &body.messages).await?;
+    report::log(
+        &context,
+        &device.tenant,
+        &device.device_id,
+        &id,
+        &body.messages,
+    )
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -32,9 +32,19 @@ pub fn file_name(artifact_name: &str) -> String {
     let safe: String = artifact_name
         .chars()
         .take(NAME_BYTES_MAX)
-        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+                c
+            } else {
+                '_'
+            }
+        })
         .collect();
-    let safe = if safe.is_empty() { "artifact" } else { safe.as_str() };
+    let safe = if safe.is_empty() {
+        "artifact"
+    } else {
+        safe.as_str()
+    };
     format!("{safe}.mender")
 }
 
@@ -70,7 +80,11 @@ async fn download(
     answer.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     answer.insert(CACHE_CONTROL, CACHING);
     insert(&mut answer, ETAG, &etag);
-    insert(&mut answer, LAST_MODIFIED, &condition::http_date(meta.modified_ms));
+    insert(
+        &mut answer,
+        LAST_MODIFIED,
+        &condition::http_date(meta.modified_ms),
+    );
     let (status, range) = match outcome {
         Outcome::Whole => (StatusCode::OK, None),
         Outcome::Part(range) => {
@@ -83,15 +97,25 @@ async fn download(
             return Ok((StatusCode::PRECONDITION_FAILED, answer).into_response());
         }
         Outcome::Unsatisfiable => {
-            insert(&mut answer, CONTENT_RANGE, &format!("bytes */{}", meta.size));
+            insert(
+                &mut answer,
+                CONTENT_RANGE,
+                &format!("bytes */{}", meta.size),
+            );
             return Ok((StatusCode::RANGE_NOT_SATISFIABLE, answer).into_response());
         }
     };
-    let length = range.as_ref().map_or(meta.size, |range| range.end - range.start);
+    let length = range
+        .as_ref()
+        .map_or(meta.size, |range| range.end - range.start);
     answer.insert(CONTENT_TYPE, ARTIFACT_TYPE);
     answer.insert(CONTENT_LENGTH, HeaderValue::from(length));
     let name = file_name(name.strip_suffix(".mender").unwrap_or(&name));
-    insert(&mut answer, CONTENT_DISPOSITION, &format!("attachment; filename=\"{name}\""));
+    insert(
+        &mut answer,
+        CONTENT_DISPOSITION,
+        &format!("attachment; filename=\"{name}\""),
+    );
     let body = if method == Method::HEAD {
         Body::empty()
     } else {

@@ -25,7 +25,12 @@ mod tests {
         let id = "0c13a0e6-6b63-475d-8260-ee42a590e8ff";
         assert_eq!(parse(id).ok().as_deref(), Some(id));
         assert_eq!(parse(&id.to_uppercase()).ok().as_deref(), Some(id));
-        for wrong in ["", "x", "0c13a0e66b63475d8260ee42a590e8ff", "{0c13a0e6-6b63-475d-8260-ee42a590e8ff}"] {
+        for wrong in [
+            "",
+            "x",
+            "0c13a0e66b63475d8260ee42a590e8ff",
+            "{0c13a0e6-6b63-475d-8260-ee42a590e8ff}",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

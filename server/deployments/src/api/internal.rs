@@ -64,9 +64,14 @@ async fn set_storage_limit(
 ) -> Result<StatusCode, ApiError> {
     let StorageLimit { limit } = body.json("failed to decode storage limit")?;
     if limit > LIMIT_BYTES_MAX {
-        return Err(ApiError::bad_request(format!("limit: must be at most {LIMIT_BYTES_MAX}")));
+        return Err(ApiError::bad_request(format!(
+            "limit: must be at most {LIMIT_BYTES_MAX}"
+        )));
     }
-    context.db.apply(vec![store::storage::set_limit(&tenant(id), limit)]).await?;
+    context
+        .db
+        .apply(vec![store::storage::set_limit(&tenant(id), limit)])
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -85,7 +90,10 @@ async fn create_tenant(
     if tenant_id.is_empty() {
         return Err(ApiError::bad_request("tenant_id must be provided"));
     }
-    context.db.apply(vec![store::storage::ensure(&tenant(tenant_id))]).await?;
+    context
+        .db
+        .apply(vec![store::storage::ensure(&tenant(tenant_id))])
+        .await?;
     Ok(StatusCode::CREATED)
 }
 
@@ -137,12 +145,12 @@ pub async fn health(context: &Context) -> Result<(), Error> {
 async fn check_health(State(context): State<Context>) -> Result<StatusCode, ApiError> {
     match health(&context).await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
-        Err(Error::Db(error)) => {
-            Err(ApiError::unavailable(format!("error reaching the database: {error}")))
-        }
-        Err(Error::Blob(error)) => {
-            Err(ApiError::unavailable(format!("error reaching the artifact store: {error}")))
-        }
+        Err(Error::Db(error)) => Err(ApiError::unavailable(format!(
+            "error reaching the database: {error}"
+        ))),
+        Err(Error::Blob(error)) => Err(ApiError::unavailable(format!(
+            "error reaching the artifact store: {error}"
+        ))),
         Err(error) => Err(error.into()),
     }
 }

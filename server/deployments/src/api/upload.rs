@@ -36,17 +36,28 @@ pub async fn receive(
     tenant: &TenantId,
     request: Request,
 ) -> Result<String, ApiError> {
-    let request = request
-        .map(|body| Body::from_stream(Paced { body: body.into_data_stream(), pause: false }));
+    let request = request.map(|body| {
+        Body::from_stream(Paced {
+            body: body.into_data_stream(),
+            pause: false,
+        })
+    });
     let mut form = Multipart::from_request(request, &())
         .await
         .map_err(|error| ApiError::bad_request(format!("invalid multipart form: {error}")))?;
     let mut announced = Announced::default();
     for _ in 0..=PARTS_MAX {
         let Some(field) = form.next_field().await.map_err(malformed)? else {
-            return Err(ApiError::bad_request("request does not contain the artifact file"));
+            return Err(ApiError::bad_request(
+                "request does not contain the artifact file",
+            ));
         };
-        match field.name().unwrap_or_default().to_ascii_lowercase().as_str() {
+        match field
+            .name()
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+            .as_str()
+        {
             "artifact" => return store(context, tenant, announced, field).await,
             "description" => {
                 announced.description = text(field, "description").await?;
@@ -64,7 +75,9 @@ pub async fn receive(
             }
         }
     }
-    Err(ApiError::bad_request(format!("more than {PARTS_MAX} parts before the artifact")))
+    Err(ApiError::bad_request(format!(
+        "more than {PARTS_MAX} parts before the artifact"
+    )))
 }
 
 /// A body that is never ready twice in a row. The form parser takes everything that is ready into
@@ -77,10 +90,7 @@ struct Paced {
 impl Stream for Paced {
     type Item = Result<Bytes, axum::Error>;
 
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        task: &mut TaskContext<'_>,
-    ) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
         if std::mem::take(&mut self.pause) {
             task.waker().wake_by_ref();
             return Poll::Pending;

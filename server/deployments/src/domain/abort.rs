@@ -41,11 +41,15 @@ pub async fn abort(context: &Context, tenant: &TenantId, id: &str) -> Result<(),
     let (context, tenant) = (context.clone(), tenant.clone());
     let work = tokio::spawn(async move {
         if let Err(error) = clean(&context, &tenant, deployment.number, now_ms).await {
-            tracing::warn!(?error, "devices of an aborted deployment are left until the next start");
+            tracing::warn!(
+                ?error,
+                "devices of an aborted deployment are left until the next start"
+            );
         }
     });
     if deployment.target_count <= CLEANED_BEFORE_ANSWER_MAX {
-        work.await.map_err(|error| Error::Internal(format!("aborting a deployment: {error}")))?;
+        work.await
+            .map_err(|error| Error::Internal(format!("aborting a deployment: {error}")))?;
     }
     Ok(())
 }
@@ -61,6 +65,9 @@ pub async fn clean(
     at_ms: i64,
 ) -> Result<(), Error> {
     store::device::sweep(&context.db, tenant, number, Sweep::Abort { at_ms }).await?;
-    context.db.apply(vec![store::deployment::cleaned(tenant, number)]).await?;
+    context
+        .db
+        .apply(vec![store::deployment::cleaned(tenant, number)])
+        .await?;
     Ok(())
 }

@@ -54,7 +54,10 @@ impl Artifact {
             name: self.name,
             description: self.description,
             device_types_compatible: self.device_types,
-            info: ArtifactInfo { format: "mender".to_owned(), version: self.document.version },
+            info: ArtifactInfo {
+                format: "mender".to_owned(),
+                version: self.document.version,
+            },
             signed: self.document.signed,
             updates: self.document.updates,
             artifact_provides: self.document.provides,
@@ -88,7 +91,12 @@ pub fn choose<'a>(
 ) -> Option<&'a Candidate> {
     candidates
         .iter()
-        .filter(|candidate| candidate.device_types.iter().any(|known| known == device_type))
+        .filter(|candidate| {
+            candidate
+                .device_types
+                .iter()
+                .any(|known| known == device_type)
+        })
         .filter(|candidate| {
             candidate
                 .depends
@@ -168,7 +176,10 @@ mod tests {
         pairs
             .iter()
             .map(|(key, values)| {
-                ((*key).to_owned(), values.iter().map(|value| (*value).to_owned()).collect())
+                (
+                    (*key).to_owned(),
+                    values.iter().map(|value| (*value).to_owned()).collect(),
+                )
             })
             .collect()
     }
@@ -185,7 +196,10 @@ mod tests {
     }
 
     fn provides(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -198,17 +212,30 @@ mod tests {
         let id = |device_type: &str, provides: Option<&BTreeMap<String, String>>| {
             choose(&candidates, device_type, provides).map(|candidate| candidate.id.clone())
         };
-        assert_eq!(id("a", Some(&provides(&[("key", "2")]))), Some("small".into()));
-        assert_eq!(id("a", Some(&provides(&[("key", "3")]))), Some("tiny".into()));
-        assert_eq!(id("a", Some(&provides(&[("key", "4")]))), Some("big".into()));
+        assert_eq!(
+            id("a", Some(&provides(&[("key", "2")]))),
+            Some("small".into())
+        );
+        assert_eq!(
+            id("a", Some(&provides(&[("key", "3")]))),
+            Some("tiny".into())
+        );
+        assert_eq!(
+            id("a", Some(&provides(&[("key", "4")]))),
+            Some("big".into())
+        );
         assert_eq!(id("a", None), Some("big".into()));
-        assert_eq!(id("b", Some(&provides(&[("key", "2")]))), Some("big".into()));
+        assert_eq!(
+            id("b", Some(&provides(&[("key", "2")]))),
+            Some("big".into())
+        );
         assert_eq!(id("c", Some(&provides(&[]))), None);
     }
 
     #[test]
     fn combinations_are_the_product_of_the_values() {
-        let all = combinations(&map(&[(DEVICE_TYPE, &["a", "b"]), ("k", &["1", "2", "2"])])).unwrap();
+        let all =
+            combinations(&map(&[(DEVICE_TYPE, &["a", "b"]), ("k", &["1", "2", "2"])])).unwrap();
         assert_eq!(
             all,
             [
@@ -223,11 +250,18 @@ mod tests {
     #[test]
     fn combinations_have_a_limit() {
         let values: Vec<String> = (0..64).map(|n| n.to_string()).collect();
-        let two: Depends =
-            ["a", "b"].into_iter().map(|key| (key.to_owned(), values.clone())).collect();
+        let two: Depends = ["a", "b"]
+            .into_iter()
+            .map(|key| (key.to_owned(), values.clone()))
+            .collect();
         assert_eq!(combinations(&two).unwrap().len(), COMBINATIONS_MAX);
         let mut more = two;
         more.insert("c".to_owned(), vec!["1".to_owned(), "2".to_owned()]);
-        assert!(combinations(&more).unwrap_err().to_string().contains("combinations"));
+        assert!(
+            combinations(&more)
+                .unwrap_err()
+                .to_string()
+                .contains("combinations")
+        );
     }
 }

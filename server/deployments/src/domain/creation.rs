@@ -20,15 +20,24 @@ use crate::store::device::{STRETCH_ROWS, Sweep};
 /// # Errors
 /// 400 when there is no device for it or a phase would be empty; 422 when there is no artifact.
 pub async fn create(context: &Context, tenant: &TenantId, draft: Draft) -> Result<String, Error> {
-    let Draft { name, artifact_name, targets, waves, retries, force_installation } = draft;
+    let Draft {
+        name,
+        artifact_name,
+        targets,
+        waves,
+        retries,
+        force_installation,
+    } = draft;
     let mut group_name = None;
     let targets: Vec<String> = match targets {
         Targets::Devices(ids) => ids.into_iter().collect(),
-        Targets::All => {
-            sorted(context.ports.inventory.accepted_devices(tenant).await?)
-        }
+        Targets::All => sorted(context.ports.inventory.accepted_devices(tenant).await?),
         Targets::Group(group) => {
-            let ids = context.ports.inventory.devices_in_group(tenant, &group).await?;
+            let ids = context
+                .ports
+                .inventory
+                .devices_in_group(tenant, &group)
+                .await?;
             group_name = Some(group);
             sorted(ids)
         }
@@ -68,7 +77,8 @@ pub async fn create(context: &Context, tenant: &TenantId, draft: Draft) -> Resul
     let work = tokio::spawn(async move {
         write(&context, &tenant, deployment, phases, targets, starts_ms).await
     });
-    work.await.map_err(|error| Error::Internal(format!("creating a deployment: {error}")))??;
+    work.await
+        .map_err(|error| Error::Internal(format!("creating a deployment: {error}")))??;
     Ok(id)
 }
 
@@ -88,14 +98,17 @@ async fn write(
 ) -> Result<(), Error> {
     let few = targets.len() <= STRETCH_ROWS;
     let now_ms = context.clock.now_ms();
-    let (within, later) = if few { (targets, Vec::new()) } else { (Vec::new(), targets) };
+    let (within, later) = if few {
+        (targets, Vec::new())
+    } else {
+        (Vec::new(), targets)
+    };
     let owner = tenant.clone();
     let number = context
         .db
         .transaction(move |tx| -> Result<i64, Error> {
-            let number = store::deployment::insert(tx, &owner, &deployment)?.ok_or_else(|| {
-                Error::Unprocessable("No artifact for the deployment".to_owned())
-            })?;
+            let number = store::deployment::insert(tx, &owner, &deployment)?
+                .ok_or_else(|| Error::Unprocessable("No artifact for the deployment".to_owned()))?;
             for (position, phase) in phases.iter().enumerate() {
                 let (sql, params) = store::phase::insert(&owner, number, position, phase);
                 tx.execute(sql, &params)?;

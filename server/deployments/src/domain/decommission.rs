@@ -29,8 +29,11 @@ pub async fn device(context: &Context, tenant: &TenantId, device_id: &str) -> Re
                 device_count: i64::from(state == State::Waiting),
                 size_bytes: 0,
             };
-            let guard =
-                if state == State::Waiting { Guard::Active } else { Guard::NotAborted };
+            let guard = if state == State::Waiting {
+                Guard::Active
+            } else {
+                Guard::NotAborted
+            };
             let outcome = context
                 .db
                 .apply(vec![

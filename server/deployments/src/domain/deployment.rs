@@ -32,9 +32,14 @@ impl Status {
 
     /// Reads the word on the wire.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Scheduled, Self::Pending, Self::InProgress, Self::Finished]
-            .into_iter()
-            .find(|status| status.as_str() == text)
+        [
+            Self::Scheduled,
+            Self::Pending,
+            Self::InProgress,
+            Self::Finished,
+        ]
+        .into_iter()
+        .find(|status| status.as_str() == text)
     }
 }
 
@@ -70,7 +75,12 @@ impl Counts {
         DeviceStatus::ALL
             .into_iter()
             .zip(self.0)
-            .map(|(status, count)| (status.as_str().to_owned(), u64::try_from(count).unwrap_or(0)))
+            .map(|(status, count)| {
+                (
+                    status.as_str().to_owned(),
+                    u64::try_from(count).unwrap_or(0),
+                )
+            })
             .collect()
     }
 }
@@ -115,7 +125,12 @@ impl Deployment {
     }
 
     /// The deployment as clients see it.
-    pub fn into_wire(self, phases: Vec<Phase>, artifacts: Vec<String>, now_ms: i64) -> wire::Deployment {
+    pub fn into_wire(
+        self,
+        phases: Vec<Phase>,
+        artifacts: Vec<String>,
+        now_ms: i64,
+    ) -> wire::Deployment {
         let status = self.status_at(now_ms).as_str().to_owned();
         wire::Deployment {
             status,
@@ -140,7 +155,9 @@ impl Deployment {
             force_installation: self.force_installation,
             dynamic: self.dynamic,
             initial_device_count: self.dynamic.then_some(self.target_count),
-            filter: self.filter.and_then(|text| serde_json::from_str(&text).ok()),
+            filter: self
+                .filter
+                .and_then(|text| serde_json::from_str(&text).ok()),
             groups: self.group.into_iter().collect(),
             kind: self.kind,
             statistics: Some(wire::DeploymentStatistics {

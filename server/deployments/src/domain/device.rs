@@ -44,7 +44,11 @@ impl State {
 
     /// The state of a device that has asked and has this status.
     pub const fn of(status: DeviceStatus) -> Self {
-        if status.is_final() { Self::Done } else { Self::Active }
+        if status.is_final() {
+            Self::Done
+        } else {
+            Self::Active
+        }
     }
 }
 
@@ -69,10 +73,7 @@ pub enum Reaction {
     /// Nothing: it repeats what is known.
     Repeat,
     /// The device gets this status.
-    Become {
-        status: DeviceStatus,
-        attempts: u32,
-    },
+    Become { status: DeviceStatus, attempts: u32 },
     /// The attempt failed, another one is left: back to the start.
     TryAgain { attempts: u32 },
 }
@@ -107,7 +108,9 @@ pub fn on_report(standing: &Standing, reported: DeviceStatus) -> Result<Reaction
             return Ok(Reaction::Repeat);
         }
         if standing.attempts < standing.retries {
-            return Ok(Reaction::TryAgain { attempts: standing.attempts + 1 });
+            return Ok(Reaction::TryAgain {
+                attempts: standing.attempts + 1,
+            });
         }
     }
     let ended = reported.is_final() && standing.state == State::Active;
@@ -152,10 +155,16 @@ mod tests {
     #[test]
     fn any_status_follows_any_other_but_the_two_forced_ones() {
         for from in DeviceStatus::ALL {
-            for to in DeviceStatus::ALL.into_iter().filter(|to| to.is_reportable()) {
+            for to in DeviceStatus::ALL
+                .into_iter()
+                .filter(|to| to.is_reportable())
+            {
                 let reaction = on_report(&standing(from), to);
                 if matches!(from, Aborted | Decommissioned) {
-                    assert!(matches!(reaction, Err(Error::Conflict(_))), "{from} -> {to}");
+                    assert!(
+                        matches!(reaction, Err(Error::Conflict(_))),
+                        "{from} -> {to}"
+                    );
                 } else if from == to {
                     assert_eq!(reaction.unwrap(), Reaction::Repeat);
                 } else {
@@ -171,29 +180,62 @@ mod tests {
     #[test]
     fn a_device_that_never_asked_is_no_part() {
         for state in [State::Waiting, State::Closed] {
-            let standing = Standing { state, ..standing(Pending) };
-            assert!(matches!(on_report(&standing, Success), Err(Error::NotFound(_))));
+            let standing = Standing {
+                state,
+                ..standing(Pending)
+            };
+            assert!(matches!(
+                on_report(&standing, Success),
+                Err(Error::NotFound(_))
+            ));
         }
     }
 
     #[test]
     fn an_abort_is_felt_before_the_rows_are_cleaned() {
-        let running = Standing { aborted: true, ..standing(Installing) };
-        assert!(matches!(on_report(&running, Success), Err(Error::Conflict(_))));
-        let finished = Standing { aborted: true, ..standing(Success) };
+        let running = Standing {
+            aborted: true,
+            ..standing(Installing)
+        };
+        assert!(matches!(
+            on_report(&running, Success),
+            Err(Error::Conflict(_))
+        ));
+        let finished = Standing {
+            aborted: true,
+            ..standing(Success)
+        };
         assert!(on_report(&finished, Failure).is_ok());
     }
 
     #[test]
     fn a_failure_uses_up_one_attempt_only_once() {
-        let first = Standing { retries: 1, ..standing(Downloading) };
-        assert_eq!(on_report(&first, Failure).unwrap(), Reaction::TryAgain { attempts: 1 });
-        let waiting = Standing { retries: 1, attempts: 1, offered: false, ..standing(Pending) };
+        let first = Standing {
+            retries: 1,
+            ..standing(Downloading)
+        };
+        assert_eq!(
+            on_report(&first, Failure).unwrap(),
+            Reaction::TryAgain { attempts: 1 }
+        );
+        let waiting = Standing {
+            retries: 1,
+            attempts: 1,
+            offered: false,
+            ..standing(Pending)
+        };
         assert_eq!(on_report(&waiting, Failure).unwrap(), Reaction::Repeat);
-        let second = Standing { retries: 1, attempts: 1, ..standing(Installing) };
+        let second = Standing {
+            retries: 1,
+            attempts: 1,
+            ..standing(Installing)
+        };
         assert_eq!(
             on_report(&second, Failure).unwrap(),
-            Reaction::Become { status: Failure, attempts: 2 }
+            Reaction::Become {
+                status: Failure,
+                attempts: 2
+            }
         );
     }
 

@@ -73,7 +73,11 @@ pub fn parse(body: NewDeployment, group: Option<String>, now_ms: i64) -> Result<
 
 fn check(body: &NewDeployment, for_group: bool, now_ms: i64) -> Result<Vec<Wave>, Error> {
     check_text("name", &body.name, NAME_CHARS_MAX)?;
-    check_text("artifact_name", &body.artifact_name, ARTIFACT_NAME_CHARS_MAX)?;
+    check_text(
+        "artifact_name",
+        &body.artifact_name,
+        ARTIFACT_NAME_CHARS_MAX,
+    )?;
     let all = body.all_devices.unwrap_or(false);
     let devices = body.devices.as_deref().unwrap_or(&[]);
     if for_group {
@@ -97,7 +101,9 @@ fn check(body: &NewDeployment, for_group: bool, now_ms: i64) -> Result<Vec<Wave>
         check_text(&format!("devices: {index}"), id, DEVICE_ID_CHARS_MAX)?;
     }
     if body.retries.is_some_and(|retries| retries > RETRIES_MAX) {
-        return Err(Error::invalid(format!("retries: must be no greater than {RETRIES_MAX}.")));
+        return Err(Error::invalid(format!(
+            "retries: must be no greater than {RETRIES_MAX}."
+        )));
     }
     phase::parse(&body.phases, now_ms)
 }
@@ -136,7 +142,9 @@ mod tests {
     #[test]
     fn devices_are_taken_once() {
         let draft = parse(body(), None, 0).unwrap();
-        let Targets::Devices(devices) = draft.targets else { unreachable!("devices were given") };
+        let Targets::Devices(devices) = draft.targets else {
+            unreachable!("devices were given")
+        };
         assert_eq!(devices.into_iter().collect::<Vec<_>>(), ["d1", "d2"]);
     }
 
@@ -144,28 +152,103 @@ mod tests {
     fn wrong_bodies_are_named() {
         let all = Some(true);
         for (body, group, text) in [
-            (NewDeployment { name: String::new(), ..body() }, None, "name: cannot be blank."),
-            (NewDeployment { name: "x".repeat(257), ..body() }, None, "name: the length must be"),
-            (NewDeployment { artifact_name: String::new(), ..body() }, None, "artifact_name: cannot"),
-            (NewDeployment { devices: None, ..body() }, None, "provide list of devices or set"),
-            (NewDeployment { devices: Some(vec![]), ..body() }, None, "provide list of devices or set"),
-            (NewDeployment { all_devices: all, ..body() }, None, "togheter with all_devices"),
-            (NewDeployment { devices: Some(vec![String::new()]), ..body() }, None, "devices: 0"),
-            (NewDeployment { retries: Some(101), ..body() }, None, "retries"),
+            (
+                NewDeployment {
+                    name: String::new(),
+                    ..body()
+                },
+                None,
+                "name: cannot be blank.",
+            ),
+            (
+                NewDeployment {
+                    name: "x".repeat(257),
+                    ..body()
+                },
+                None,
+                "name: the length must be",
+            ),
+            (
+                NewDeployment {
+                    artifact_name: String::new(),
+                    ..body()
+                },
+                None,
+                "artifact_name: cannot",
+            ),
+            (
+                NewDeployment {
+                    devices: None,
+                    ..body()
+                },
+                None,
+                "provide list of devices or set",
+            ),
+            (
+                NewDeployment {
+                    devices: Some(vec![]),
+                    ..body()
+                },
+                None,
+                "provide list of devices or set",
+            ),
+            (
+                NewDeployment {
+                    all_devices: all,
+                    ..body()
+                },
+                None,
+                "togheter with all_devices",
+            ),
+            (
+                NewDeployment {
+                    devices: Some(vec![String::new()]),
+                    ..body()
+                },
+                None,
+                "devices: 0",
+            ),
+            (
+                NewDeployment {
+                    retries: Some(101),
+                    ..body()
+                },
+                None,
+                "retries",
+            ),
             (body(), Some("g".to_owned()), "neither list of devices nor"),
-            (NewDeployment { devices: None, all_devices: all, ..body() }, Some("g".to_owned()), "neither"),
+            (
+                NewDeployment {
+                    devices: None,
+                    all_devices: all,
+                    ..body()
+                },
+                Some("g".to_owned()),
+                "neither",
+            ),
         ] {
             let error = parse(body, group, 0).unwrap_err().to_string();
             assert!(error.starts_with("Validating request body: "), "{error}");
             assert!(error.contains(text), "{error} lacks {text}");
         }
-        let group = NewDeployment { devices: None, ..body() };
-        assert_eq!(parse(group, Some(String::new()), 0).unwrap_err().to_string(), "Missing group name");
+        let group = NewDeployment {
+            devices: None,
+            ..body()
+        };
+        assert_eq!(
+            parse(group, Some(String::new()), 0)
+                .unwrap_err()
+                .to_string(),
+            "Missing group name"
+        );
     }
 
     #[test]
     fn a_name_of_256_characters_fits() {
-        let body = NewDeployment { name: "ü".repeat(256), ..body() };
+        let body = NewDeployment {
+            name: "ü".repeat(256),
+            ..body()
+        };
         assert!(parse(body, None, 0).is_ok());
     }
 }

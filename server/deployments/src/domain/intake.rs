@@ -88,10 +88,16 @@ impl Intake {
             "" => file,
             tenant => format!("{tenant}/{file}"),
         };
-        let upload = context.blobs.put_begin(&blob_key).await.map_err(|error| match error {
-            BlobError::Key(_) => Error::invalid("tenant id has characters that no tenant id has"),
-            error => error.into(),
-        })?;
+        let upload = context
+            .blobs
+            .put_begin(&blob_key)
+            .await
+            .map_err(|error| match error {
+                BlobError::Key(_) => {
+                    Error::invalid("tenant id has characters that no tenant id has")
+                }
+                error => error.into(),
+            })?;
         let (chunks, incoming) = mpsc::channel(CHUNKS_WAITING_MAX);
         let check = tokio::task::spawn_blocking(move || verify(incoming));
         Ok(Self {
@@ -115,7 +121,11 @@ impl Intake {
     /// 413 beyond a limit, 400 as soon as the bytes are no valid artifact; those of the store.
     pub async fn write(&mut self, chunk: Bytes) -> Result<(), Error> {
         self.bytes = self.bytes.saturating_add(chunk.len() as u64);
-        if self.announced.size_bytes.is_some_and(|announced| self.bytes > announced) {
+        if self
+            .announced
+            .size_bytes
+            .is_some_and(|announced| self.bytes > announced)
+        {
             return Err(Error::invalid(
                 "reading artifact error: the artifact is larger than the announced size",
             ));
@@ -123,7 +133,9 @@ impl Intake {
         if self.bytes > self.bytes_max {
             return Err(too_large(self.bytes_max, self.storage_full));
         }
-        let Some(chunks) = &self.chunks else { return Err(Error::Internal("upload is over".into())) };
+        let Some(chunks) = &self.chunks else {
+            return Err(Error::Internal("upload is over".into()));
+        };
         if chunks.send(chunk.clone()).await.is_err() {
             return Err(match self.verdict().await {
                 Err(error) => error,
@@ -142,7 +154,11 @@ impl Intake {
     pub async fn finish(mut self) -> Result<String, Error> {
         self.chunks = None;
         let (header, summary) = self.verdict().await?;
-        if self.announced.size_bytes.is_some_and(|announced| announced != self.bytes) {
+        if self
+            .announced
+            .size_bytes
+            .is_some_and(|announced| announced != self.bytes)
+        {
             return Err(Error::invalid(
                 "reading artifact error: unexpected EOF: the artifact is smaller than the announced size",
             ));
@@ -155,7 +171,11 @@ impl Intake {
             )));
         }
         let artifact = Artifact {
-            id: self.announced.artifact_id.take().unwrap_or_else(|| new_id().to_string()),
+            id: self
+                .announced
+                .artifact_id
+                .take()
+                .unwrap_or_else(|| new_id().to_string()),
             name: header.name.clone(),
             description: std::mem::take(&mut self.announced.description),
             blob_key: self.blob_key.clone(),
@@ -180,9 +200,20 @@ impl Intake {
     }
 
     async fn publish(self, artifact: Artifact, combinations: Vec<String>) -> Result<String, Error> {
-        let Self { context, tenant, upload, blob_key, storage_full, bytes_max, .. } = self;
+        let Self {
+            context,
+            tenant,
+            upload,
+            blob_key,
+            storage_full,
+            bytes_max,
+            ..
+        } = self;
         let now_ms = context.clock.now_ms();
-        context.db.apply(vec![store::storage::orphan(&blob_key, now_ms)]).await?;
+        context
+            .db
+            .apply(vec![store::storage::orphan(&blob_key, now_ms)])
+            .await?;
         upload.commit().await?;
         let mut batch = vec![
             store::storage::ensure(&tenant),
@@ -204,7 +235,11 @@ impl Intake {
             Err(error) => error.into(),
         };
         if let Err(error) = recovery::drop_orphan(&context, &blob_key).await {
-            tracing::warn!(?error, blob_key, "file of a refused artifact is left until the next start");
+            tracing::warn!(
+                ?error,
+                blob_key,
+                "file of a refused artifact is left until the next start"
+            );
         }
         Err(error)
     }
@@ -228,7 +263,10 @@ pub fn slots() -> Arc<Semaphore> {
 
 /// The blocking side: reads everything, keeps nothing.
 fn verify(incoming: mpsc::Receiver<Bytes>) -> Result<(Header, Summary), ambidex_artifact::Error> {
-    let input = Incoming { chunks: incoming, current: Bytes::new() };
+    let input = Incoming {
+        chunks: incoming,
+        current: Bytes::new(),
+    };
     // Signatures are for devices to verify: only they know the keys that count.
     let mut reader = Reader::open(input, &ReadOptions::inspect(Verification::Ignore))?;
     let header = reader.header().clone();
@@ -274,10 +312,12 @@ fn document(header: &Header, summary: &Summary) -> Document {
     let kind = header.payload.type_name().map(str::to_owned);
     // Files of an augmented part are not the artifact's own.
     let augmented = |name: &str| {
-        header
-            .augment
-            .as_ref()
-            .is_some_and(|augment| augment.manifest.iter().any(|entry| entry.name.ends_with(&format!("/{name}"))))
+        header.augment.as_ref().is_some_and(|augment| {
+            augment
+                .manifest
+                .iter()
+                .any(|entry| entry.name.ends_with(&format!("/{name}")))
+        })
     };
     let files = kind.is_some().then(|| {
         summary
@@ -302,8 +342,16 @@ fn document(header: &Header, summary: &Summary) -> Document {
     Document {
         version: u32::from(header.version),
         signed: header.signed,
-        updates: vec![Update { type_info: TypeInfo { kind }, files, meta_data }],
-        provides: if header.version >= 3 { header.provides() } else { Default::default() },
+        updates: vec![Update {
+            type_info: TypeInfo { kind },
+            files,
+            meta_data,
+        }],
+        provides: if header.version >= 3 {
+            header.provides()
+        } else {
+            Default::default()
+        },
         clears: header.clears_provides.clone().unwrap_or_default(),
     }
 }

@@ -43,7 +43,9 @@ pub fn parse(phases: &[NewPhase], now_ms: i64) -> Result<Vec<Wave>, Error> {
         let starts_ms = match phase.start_ts.as_deref() {
             None if index == 0 => now_ms,
             None => {
-                return Err(Error::invalid(format!("phases: ({number}) start_ts: cannot be blank.")));
+                return Err(Error::invalid(format!(
+                    "phases: ({number}) start_ts: cannot be blank."
+                )));
             }
             Some(text) => text
                 .parse::<Timestamp>()
@@ -72,9 +74,14 @@ pub fn parse(phases: &[NewPhase], now_ms: i64) -> Result<Vec<Wave>, Error> {
         };
         sum = sum.saturating_add(batch_size);
         if sum > 100 {
-            return Err(Error::invalid("phases: batch sizes sum up to more than 100 percent."));
+            return Err(Error::invalid(
+                "phases: batch sizes sum up to more than 100 percent.",
+            ));
         }
-        waves.push(Wave { batch_size, starts_ms: starts_ms.max(now_ms) });
+        waves.push(Wave {
+            batch_size,
+            starts_ms: starts_ms.max(now_ms),
+        });
     }
     Ok(waves)
 }
@@ -134,7 +141,10 @@ mod tests {
     use super::*;
 
     fn phase(batch_size: Option<u32>, start_ts: Option<&str>) -> NewPhase {
-        NewPhase { batch_size, start_ts: start_ts.map(str::to_owned) }
+        NewPhase {
+            batch_size,
+            start_ts: start_ts.map(str::to_owned),
+        }
     }
 
     const T1: &str = "2020-07-06T17:04:49.114046203+02:00";
@@ -148,8 +158,12 @@ mod tests {
 
     #[test]
     fn sizes_round_down_and_the_last_takes_the_rest() {
-        let phases =
-            [phase(Some(13), None), phase(Some(17), Some(T2)), phase(Some(29), Some(T2)), phase(None, Some(T3))];
+        let phases = [
+            phase(Some(13), None),
+            phase(Some(17), Some(T2)),
+            phase(Some(29), Some(T2)),
+            phase(None, Some(T3)),
+        ];
         assert_eq!(capacities(&phases, 101).unwrap(), [13, 17, 29, 42]);
         assert_eq!(capacities(&phases, 10).unwrap(), [1, 1, 2, 6]);
         assert_eq!(parse(&phases, 0).unwrap()[3].batch_size, 41);
@@ -158,9 +172,17 @@ mod tests {
 
     #[test]
     fn an_empty_batch_is_refused_and_named() {
-        let phases = [phase(Some(50), None), phase(Some(40), Some(T1)), phase(Some(5), Some(T2)), phase(None, Some(T3))];
+        let phases = [
+            phase(Some(50), None),
+            phase(Some(40), Some(T1)),
+            phase(Some(5), Some(T2)),
+            phase(None, Some(T3)),
+        ];
         let error = capacities(&phases, 10).unwrap_err().to_string();
-        assert!(error.contains("Attempt to create a batch with zero devices not allowed"), "{error}");
+        assert!(
+            error.contains("Attempt to create a batch with zero devices not allowed"),
+            "{error}"
+        );
         assert!(error.contains("Batch: (3) will be empty"), "{error}");
         assert!(capacities(&[phase(Some(100), None), phase(None, Some(T2))], 10).is_err());
     }
@@ -168,12 +190,27 @@ mod tests {
     #[test]
     fn malformed_phases_are_refused() {
         for (phases, word) in [
-            (vec![phase(Some(10), None), phase(None, None)], "(2) start_ts: cannot be blank"),
-            (vec![phase(None, None), phase(None, Some(T1))], "(1) batch_size"),
-            (vec![phase(Some(60), None), phase(Some(60), Some(T1))], "more than 100"),
-            (vec![phase(Some(10), Some(T3)), phase(None, Some(T1))], "(2) start_ts: must not"),
+            (
+                vec![phase(Some(10), None), phase(None, None)],
+                "(2) start_ts: cannot be blank",
+            ),
+            (
+                vec![phase(None, None), phase(None, Some(T1))],
+                "(1) batch_size",
+            ),
+            (
+                vec![phase(Some(60), None), phase(Some(60), Some(T1))],
+                "more than 100",
+            ),
+            (
+                vec![phase(Some(10), Some(T3)), phase(None, Some(T1))],
+                "(2) start_ts: must not",
+            ),
             (vec![phase(Some(10), Some("soon"))], "no RFC 3339 time"),
-            (vec![phase(Some(u32::MAX), None), phase(Some(u32::MAX), Some(T1))], "more than 100"),
+            (
+                vec![phase(Some(u32::MAX), None), phase(Some(u32::MAX), Some(T1))],
+                "more than 100",
+            ),
         ] {
             let error = parse(&phases, 0).unwrap_err().to_string();
             assert!(error.contains(word), "{error} lacks {word}");

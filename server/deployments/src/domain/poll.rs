@@ -49,16 +49,22 @@ impl Poll {
     ) -> Result<Self, Error> {
         let device_type = device_type.unwrap_or_default();
         let artifact_name = artifact_name.unwrap_or_default();
-        let wrong: Vec<String> =
-            [("artifact_name", &artifact_name), ("device_type", &device_type)]
-                .into_iter()
-                .filter_map(|(field, text)| check_text(field, text, TEXT_CHARS_MAX).err())
-                .map(|error| error.to_string().trim_end_matches('.').to_owned())
-                .collect();
+        let wrong: Vec<String> = [
+            ("artifact_name", &artifact_name),
+            ("device_type", &device_type),
+        ]
+        .into_iter()
+        .filter_map(|(field, text)| check_text(field, text, TEXT_CHARS_MAX).err())
+        .map(|error| error.to_string().trim_end_matches('.').to_owned())
+        .collect();
         if !wrong.is_empty() {
             return Err(Error::invalid(format!("{}.", wrong.join("; "))));
         }
-        Ok(Self { device_type, artifact_name, provides })
+        Ok(Self {
+            device_type,
+            artifact_name,
+            provides,
+        })
     }
 }
 
@@ -92,11 +98,17 @@ fn decide(open: &Open, poll: &Poll, candidates: Vec<Candidate>) -> Decision {
             .iter()
             .find(|candidate| open.artifact_id.as_deref() == Some(candidate.id.as_str()));
         if let Some(pinned) = pinned {
-            return Decision::Offer { artifact: pinned.clone(), fresh: false };
+            return Decision::Offer {
+                artifact: pinned.clone(),
+                fresh: false,
+            };
         }
     }
     match artifact::choose(&candidates, &poll.device_type, poll.provides.as_ref()) {
-        Some(chosen) => Decision::Offer { artifact: chosen.clone(), fresh: true },
+        Some(chosen) => Decision::Offer {
+            artifact: chosen.clone(),
+            fresh: true,
+        },
         None => Decision::Finish(DeviceStatus::NoArtifact),
     }
 }
@@ -113,8 +125,7 @@ pub async fn next(
 ) -> Result<Option<Offer>, Error> {
     for _ in 0..RACES_MAX {
         let now_ms = context.clock.now_ms();
-        let Some(open) =
-            store::device::next_open(&context.db, tenant, device_id, now_ms).await?
+        let Some(open) = store::device::next_open(&context.db, tenant, device_id, now_ms).await?
         else {
             return Ok(None);
         };
@@ -127,7 +138,9 @@ pub async fn next(
             outcome => return outcome,
         }
     }
-    Err(Error::Internal(format!("poll lost {RACES_MAX} races in a row")))
+    Err(Error::Internal(format!(
+        "poll lost {RACES_MAX} races in a row"
+    )))
 }
 
 /// The device asks for this deployment for the first time.
@@ -142,29 +155,43 @@ async fn take_up(
     let mut batch = Vec::with_capacity(4);
     if open.phased {
         let phases = store::phase::list(&context.db, tenant, open.number).await?;
-        let Some(position) = phase::open(&phases, now_ms) else { return Ok(None) };
+        let Some(position) = phase::open(&phases, now_ms) else {
+            return Ok(None);
+        };
         batch.push(store::phase::enter(tenant, open.number, position, now_ms));
     }
     let candidates = store::artifact::candidates(&context.db, tenant, &open.artifact_name).await?;
     let decision = decide(&open, poll, candidates);
     let (status, artifact) = match &decision {
-        Decision::Offer { artifact, .. } => {
-            (DeviceStatus::Pending, Some((artifact.id.as_str(), artifact.size_bytes)))
-        }
+        Decision::Offer { artifact, .. } => (
+            DeviceStatus::Pending,
+            Some((artifact.id.as_str(), artifact.size_bytes)),
+        ),
         Decision::Finish(status) => (*status, None),
     };
     batch.push(store::device::take_up(
         tenant,
         open.number,
         device_id,
-        &TakenUp { status, place: open.place, device_type: &poll.device_type, artifact, now_ms },
+        &TakenUp {
+            status,
+            place: open.place,
+            device_type: &poll.device_type,
+            artifact,
+            now_ms,
+        },
     ));
     let shift = Shift {
         counts: Counts::moved(DeviceStatus::Pending, status),
         device_count: 1,
         size_bytes: artifact.map_or(0, |(_, size_bytes)| size_bytes),
     };
-    batch.push(store::deployment::shift(tenant, open.number, shift, Guard::Active));
+    batch.push(store::deployment::shift(
+        tenant,
+        open.number,
+        shift,
+        Guard::Active,
+    ));
     if status.is_final() {
         batch.push(store::deployment::settle(tenant, open.number, now_ms));
     }
@@ -208,8 +235,10 @@ async fn go_on(
                 substate: None,
                 now_ms,
             };
-            let shift =
-                Shift { counts: Counts::moved(open.status, *status), ..Shift::default() };
+            let shift = Shift {
+                counts: Counts::moved(open.status, *status),
+                ..Shift::default()
+            };
             context
                 .db
                 .apply(vec![
@@ -269,7 +298,12 @@ mod tests {
     }
 
     fn poll(device_type: &str, artifact_name: &str) -> Poll {
-        Poll::new(Some(device_type.to_owned()), Some(artifact_name.to_owned()), None).unwrap()
+        Poll::new(
+            Some(device_type.to_owned()),
+            Some(artifact_name.to_owned()),
+            None,
+        )
+        .unwrap()
     }
 
     fn offered(decision: Decision) -> Option<(String, bool)> {
@@ -281,16 +315,27 @@ mod tests {
 
     #[test]
     fn an_assigned_artifact_stays() {
-        let decision = decide(&open(DeviceStatus::Pending), &poll("qemu", "old"), candidates());
+        let decision = decide(
+            &open(DeviceStatus::Pending),
+            &poll("qemu", "old"),
+            candidates(),
+        );
         assert_eq!(offered(decision), Some(("a2".into(), false)));
     }
 
     #[test]
     fn a_removed_or_unassigned_artifact_is_chosen_anew() {
-        let unassigned = Open { artifact_id: None, ..open(DeviceStatus::Pending) };
+        let unassigned = Open {
+            artifact_id: None,
+            ..open(DeviceStatus::Pending)
+        };
         let decision = decide(&unassigned, &poll("qemu", "old"), candidates());
         assert_eq!(offered(decision), Some(("a1".into(), true)));
-        let other = decide(&open(DeviceStatus::Downloading), &poll("arm", "old"), candidates());
+        let other = decide(
+            &open(DeviceStatus::Downloading),
+            &poll("arm", "old"),
+            candidates(),
+        );
         assert_eq!(other, Decision::Finish(DeviceStatus::NoArtifact));
     }
 
@@ -302,16 +347,26 @@ mod tests {
             Decision::Finish(DeviceStatus::AlreadyInstalled)
         );
         assert!(offered(decide(&open(DeviceStatus::Installing), &same, candidates())).is_some());
-        let forced = Open { force_installation: true, ..open(DeviceStatus::Pending) };
+        let forced = Open {
+            force_installation: true,
+            ..open(DeviceStatus::Pending)
+        };
         assert!(offered(decide(&forced, &same, candidates())).is_some());
-        let other_type = decide(&open(DeviceStatus::Pending), &poll("arm", "release-2"), Vec::new());
+        let other_type = decide(
+            &open(DeviceStatus::Pending),
+            &poll("arm", "release-2"),
+            Vec::new(),
+        );
         assert_eq!(other_type, Decision::Finish(DeviceStatus::AlreadyInstalled));
     }
 
     #[test]
     fn missing_keys_are_named_in_order() {
         let error = Poll::new(None, None, None).unwrap_err().to_string();
-        assert_eq!(error, "artifact_name: cannot be blank; device_type: cannot be blank.");
+        assert_eq!(
+            error,
+            "artifact_name: cannot be blank; device_type: cannot be blank."
+        );
         assert!(Poll::new(Some("x".repeat(4097)), Some("a".into()), None).is_err());
     }
 }

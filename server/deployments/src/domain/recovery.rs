@@ -53,6 +53,9 @@ pub async fn run(context: &Context, left: LeftOver) -> Result<(), Error> {
 /// Those of the stores; the note stays for the next try.
 pub async fn drop_orphan(context: &Context, blob_key: &str) -> Result<(), Error> {
     context.blobs.delete(blob_key).await?;
-    context.db.apply(vec![store::storage::adopt(blob_key)]).await?;
+    context
+        .db
+        .apply(vec![store::storage::adopt(blob_key)])
+        .await?;
     Ok(())
 }

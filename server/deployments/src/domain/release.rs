@@ -8,7 +8,10 @@ pub fn group(artifacts: impl IntoIterator<Item = Artifact>) -> Vec<Release> {
     for artifact in artifacts {
         match releases.last_mut() {
             Some(release) if release.name == artifact.name => release.artifacts.push(artifact),
-            _ => releases.push(Release { name: artifact.name.clone(), artifacts: vec![artifact] }),
+            _ => releases.push(Release {
+                name: artifact.name.clone(),
+                artifacts: vec![artifact],
+            }),
         }
     }
     releases

@@ -20,10 +20,17 @@ pub async fn describe(
     description: &str,
 ) -> Result<(), Error> {
     check_description(description)?;
-    store::artifact::find(&context.db, tenant, id).await?.ok_or(Error::RESOURCE_NOT_FOUND)?;
+    store::artifact::find(&context.db, tenant, id)
+        .await?
+        .ok_or(Error::RESOURCE_NOT_FOUND)?;
     let outcome = context
         .db
-        .apply(vec![store::artifact::describe(tenant, id, description, context.clock.now_ms())])
+        .apply(vec![store::artifact::describe(
+            tenant,
+            id,
+            description,
+            context.clock.now_ms(),
+        )])
         .await
         .map_err(Error::from);
     match outcome {
@@ -39,21 +46,31 @@ pub async fn describe(
 /// # Errors
 /// 404 for an unknown artifact, 409 while an unfinished deployment uses it.
 pub async fn remove(context: &Context, tenant: &TenantId, id: &str) -> Result<(), Error> {
-    let artifact =
-        store::artifact::find(&context.db, tenant, id).await?.ok_or(Error::RESOURCE_NOT_FOUND)?;
+    let artifact = store::artifact::find(&context.db, tenant, id)
+        .await?
+        .ok_or(Error::RESOURCE_NOT_FOUND)?;
     let mut batch = Vec::from(store::artifact::delete(tenant, id));
     batch.push(store::storage::give_back(tenant, artifact.size_bytes));
-    batch.push(store::storage::orphan(&artifact.blob_key, context.clock.now_ms()));
+    batch.push(store::storage::orphan(
+        &artifact.blob_key,
+        context.clock.now_ms(),
+    ));
     let outcome = context.db.apply(batch).await.map_err(Error::from);
     match outcome {
         Err(error) if error.is_lost_race() => {
-            return Err(Error::Conflict("Artifact is used in active deployment".to_owned()));
+            return Err(Error::Conflict(
+                "Artifact is used in active deployment".to_owned(),
+            ));
         }
         outcome => outcome?,
     };
     // The artifact is gone for everybody. If the file cannot go now, the next start deletes it.
     if let Err(error) = recovery::drop_orphan(context, &artifact.blob_key).await {
-        tracing::warn!(?error, blob_key = artifact.blob_key, "file of a deleted artifact is left");
+        tracing::warn!(
+            ?error,
+            blob_key = artifact.blob_key,
+            "file of a deleted artifact is left"
+        );
     }
     Ok(())
 }

@@ -48,8 +48,10 @@ pub async fn status(
             substate: report.substate.as_deref(),
             now_ms,
         };
-        let shift =
-            Shift { counts: Counts::moved(standing.status, to), ..Shift::default() };
+        let shift = Shift {
+            counts: Counts::moved(standing.status, to),
+            ..Shift::default()
+        };
         let guard = match standing.state {
             State::Active => Guard::NotAborted,
             _ => Guard::None,
@@ -68,7 +70,9 @@ pub async fn status(
             outcome => return outcome.map(|_| ()),
         }
     }
-    Err(Error::Internal(format!("status report lost {RACES_MAX} races in a row")))
+    Err(Error::Internal(format!(
+        "status report lost {RACES_MAX} races in a row"
+    )))
 }
 
 /// Takes a log; a later one replaces it.
@@ -88,7 +92,9 @@ pub async fn log(
     }
     for (index, message) in messages.iter().enumerate() {
         if message.level.is_empty() {
-            return Err(Error::invalid(format!("messages: ({index}: (level: cannot be blank.).).")));
+            return Err(Error::invalid(format!(
+                "messages: ({index}: (level: cannot be blank.).)."
+            )));
         }
         if message.timestamp.parse::<Timestamp>().is_err() {
             return Err(Error::invalid(format!(
@@ -124,7 +130,10 @@ pub fn log_text(messages: &[LogMessage]) -> String {
                 }
             })
             .unwrap_or_default();
-        text.push_str(&format!("{time} +0000 UTC {}: {}\n", message.level, message.message));
+        text.push_str(&format!(
+            "{time} +0000 UTC {}: {}\n",
+            message.level, message.message
+        ));
     }
     text
 }

@@ -13,11 +13,17 @@ macro_rules! columns {
     };
 }
 
-pub const FIND: &str =
-    concat!("SELECT ", columns!(), " FROM artifacts WHERE tenant_id = $1 AND id = $2");
+pub const FIND: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM artifacts WHERE tenant_id = $1 AND id = $2"
+);
 
-const LIST: &str =
-    concat!("SELECT ", columns!(), " FROM artifacts WHERE tenant_id = $1 ORDER BY name, id");
+const LIST: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM artifacts WHERE tenant_id = $1 ORDER BY name, id"
+);
 
 const LIST_OF_NAME: &str = concat!(
     "SELECT ",
@@ -34,16 +40,14 @@ const INSERT: &str = concat!(
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 );
 
-const INSERT_COMBINATION: &str =
-    "INSERT INTO artifact_combinations (tenant_id, name, combination, artifact_id) \
+const INSERT_COMBINATION: &str = "INSERT INTO artifact_combinations (tenant_id, name, combination, artifact_id) \
      VALUES ($1, $2, $3, $4)";
 
 const DELETE_COMBINATIONS: &str =
     "DELETE FROM artifact_combinations WHERE tenant_id = $1 AND artifact_id = $2";
 
 /// Unfinished deployments of a name take up later uploads of that name.
-const JOIN_DEPLOYMENTS: &str =
-    "INSERT INTO deployment_artifacts (tenant_id, deployment_number, artifact_id) \
+const JOIN_DEPLOYMENTS: &str = "INSERT INTO deployment_artifacts (tenant_id, deployment_number, artifact_id) \
      SELECT d.tenant_id, d.number, $3 FROM deployments d \
      WHERE d.tenant_id = $1 AND d.artifact_name = $2 AND d.active = 1";
 
@@ -72,13 +76,20 @@ fn from_row(row: &Row) -> Result<Artifact, Error> {
 
 /// One artifact.
 pub async fn find(db: &Db, tenant: &TenantId, id: &str) -> Result<Option<Artifact>, Error> {
-    db.point(FIND, &params![tenant.as_str(), id]).await?.as_ref().map(from_row).transpose()
+    db.point(FIND, &params![tenant.as_str(), id])
+        .await?
+        .as_ref()
+        .map(from_row)
+        .transpose()
 }
 
 /// All artifacts of a tenant by name, or those of one name.
 pub async fn list(db: &Db, tenant: &TenantId, name: Option<&str>) -> Result<Vec<Artifact>, Error> {
     let rows = match name {
-        Some(name) => db.query(LIST_OF_NAME, params![tenant.as_str(), name]).await?,
+        Some(name) => {
+            db.query(LIST_OF_NAME, params![tenant.as_str(), name])
+                .await?
+        }
         None => db.query(LIST, params![tenant.as_str()]).await?,
     };
     rows.iter().map(from_row).collect()

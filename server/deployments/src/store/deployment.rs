@@ -78,8 +78,7 @@ const INSERT: &str = concat!(
      $11, $12, $13, $14, $15, 0, $16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)"
 );
 
-const JOIN_ARTIFACTS: &str =
-    "INSERT INTO deployment_artifacts (tenant_id, deployment_number, artifact_id) \
+const JOIN_ARTIFACTS: &str = "INSERT INTO deployment_artifacts (tenant_id, deployment_number, artifact_id) \
      SELECT a.tenant_id, $2, a.id FROM artifacts a WHERE a.tenant_id = $1 AND a.name = $3";
 
 const PUBLISH: &str = "UPDATE deployments SET published = 1, created_ms = $3, starts_ms = $4, \
@@ -105,10 +104,18 @@ const SHIFT: &str = "UPDATE deployments SET \
 
 const SETTLE: &str = concat!(
     "UPDATE deployments SET \
-     status = CASE WHEN max_devices > 0 AND ", finals!(), " >= max_devices THEN 'finished' \
-         WHEN ", acted!(), " > 0 THEN 'inprogress' ELSE status END, \
-     active = CASE WHEN max_devices > 0 AND ", finals!(), " >= max_devices THEN 0 ELSE 1 END, \
-     finished_ms = CASE WHEN max_devices > 0 AND ", finals!(), " >= max_devices THEN $3 END \
+     status = CASE WHEN max_devices > 0 AND ",
+    finals!(),
+    " >= max_devices THEN 'finished' \
+         WHEN ",
+    acted!(),
+    " > 0 THEN 'inprogress' ELSE status END, \
+     active = CASE WHEN max_devices > 0 AND ",
+    finals!(),
+    " >= max_devices THEN 0 ELSE 1 END, \
+     finished_ms = CASE WHEN max_devices > 0 AND ",
+    finals!(),
+    " >= max_devices THEN $3 END \
      WHERE tenant_id = $1 AND number = $2 AND active = 1"
 );
 
@@ -122,8 +129,7 @@ const ABORT: &str = "UPDATE deployments SET \
      status = 'finished', active = 0, aborted = 1, cleaning = 1, finished_ms = $3 \
      WHERE tenant_id = $1 AND id = $2 AND published = 1 AND active = 1";
 
-const CLEANED: &str =
-    "UPDATE deployments SET cleaning = 0 WHERE tenant_id = $1 AND number = $2";
+const CLEANED: &str = "UPDATE deployments SET cleaning = 0 WHERE tenant_id = $1 AND number = $2";
 
 const UNCLEAN: &str =
     "SELECT tenant_id, number FROM deployments WHERE cleaning = 1 ORDER BY tenant_id, number";
@@ -171,7 +177,11 @@ fn from_row(row: &Row) -> Result<Deployment, Error> {
 
 /// One deployment.
 pub async fn find(db: &Db, tenant: &TenantId, id: &str) -> Result<Option<Deployment>, Error> {
-    db.point(FIND, &params![tenant.as_str(), id]).await?.as_ref().map(from_row).transpose()
+    db.point(FIND, &params![tenant.as_str(), id])
+        .await?
+        .as_ref()
+        .map(from_row)
+        .transpose()
 }
 
 /// The number of a deployment.
@@ -221,7 +231,10 @@ fn conditions(tenant: &TenantId, filter: &Filter, now_ms: i64) -> (String, Vec<V
     }
     if let Some(before_s) = filter.created_before_s {
         // The whole second counts.
-        let n = bind(&mut params, before_s.saturating_mul(1000).saturating_add(999).into());
+        let n = bind(
+            &mut params,
+            before_s.saturating_mul(1000).saturating_add(999).into(),
+        );
         let _ = write!(text, " AND created_ms <= ${n}");
     }
     if let Some(after_s) = filter.created_after_s {
@@ -329,11 +342,17 @@ pub fn insert(
             deployment.phased,
             deployment.retries,
             deployment.force_installation,
-            if deployment.dynamic { 0 } else { deployment.target_count },
+            if deployment.dynamic {
+                0
+            } else {
+                deployment.target_count
+            },
         ],
     )?;
-    let artifacts =
-        tx.execute(JOIN_ARTIFACTS, &params![tenant.as_str(), number, &deployment.artifact_name])?;
+    let artifacts = tx.execute(
+        JOIN_ARTIFACTS,
+        &params![tenant.as_str(), number, &deployment.artifact_name],
+    )?;
     Ok((artifacts > 0).then_some(number))
 }
 
@@ -366,7 +385,11 @@ pub fn publish(
         PUBLISH,
         &params![tenant.as_str(), number, now_ms, starts_ms, later, place],
     )?;
-    if touched == 1 { Ok(()) } else { Err(DbError::Conflict { index: 0 }.into()) }
+    if touched == 1 {
+        Ok(())
+    } else {
+        Err(DbError::Conflict { index: 0 }.into())
+    }
 }
 
 /// What the deployment must still be for its counters to move; the batch fails otherwise.
@@ -389,7 +412,12 @@ pub fn shift(tenant: &TenantId, number: i64, shift: Shift, guard: Guard) -> Stat
     };
     let mut params = params![tenant.as_str(), number];
     params.extend(shift.counts.0.into_iter().map(Value::from));
-    params.extend(params![shift.device_count, shift.size_bytes, active_min, aborted_max]);
+    params.extend(params![
+        shift.device_count,
+        shift.size_bytes,
+        active_min,
+        aborted_max
+    ]);
     statement(SHIFT, params).expect_one()
 }
 

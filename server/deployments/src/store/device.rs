@@ -159,7 +159,9 @@ pub async fn next_open(
     now_ms: i64,
 ) -> Result<Option<Open>, Error> {
     let params = params![tenant.as_str(), device_id, now_ms];
-    let Some(row) = db.point(NEXT_OPEN, &params).await? else { return Ok(None) };
+    let Some(row) = db.point(NEXT_OPEN, &params).await? else {
+        return Ok(None);
+    };
     Ok(Some(Open {
         number: row.get(0)?,
         state: state(row.get(1)?)?,
@@ -184,7 +186,9 @@ pub async fn find(
     device_id: &str,
 ) -> Result<Option<Found>, Error> {
     let params = params![tenant.as_str(), deployment_id, device_id];
-    let Some(row) = db.point(FIND, &params).await? else { return Ok(None) };
+    let Some(row) = db.point(FIND, &params).await? else {
+        return Ok(None);
+    };
     Ok(Some(Found {
         number: row.get(0)?,
         standing: Standing {
@@ -282,7 +286,12 @@ pub struct Reported<'a> {
 }
 
 /// Writes a report; the batch fails when the status is not the one the decision was made from.
-pub fn report(tenant: &TenantId, number: i64, device_id: &str, reported: &Reported<'_>) -> Statement {
+pub fn report(
+    tenant: &TenantId,
+    number: i64,
+    device_id: &str,
+    reported: &Reported<'_>,
+) -> Statement {
     statement(
         REPORT,
         params![
@@ -313,7 +322,14 @@ pub fn decommission(
     let (state, status) = from;
     statement(
         DECOMMISSION,
-        params![tenant.as_str(), number, device_id, state.code(), status.as_str(), now_ms],
+        params![
+            tenant.as_str(),
+            number,
+            device_id,
+            state.code(),
+            status.as_str(),
+            now_ms
+        ],
     )
     .expect_one()
 }
@@ -337,7 +353,11 @@ fn shown(row: &Row) -> Result<Shown, Error> {
 
 /// All devices of a deployment that have asked.
 pub async fn list(db: &Db, tenant: &TenantId, number: i64) -> Result<Vec<Shown>, Error> {
-    db.query(LIST, params![tenant.as_str(), number]).await?.iter().map(shown).collect()
+    db.query(LIST, params![tenant.as_str(), number])
+        .await?
+        .iter()
+        .map(shown)
+        .collect()
 }
 
 /// Ids of all targets of a deployment.
@@ -351,14 +371,19 @@ pub async fn targets(db: &Db, tenant: &TenantId, number: i64) -> Result<Vec<Stri
 
 /// One statement for up to [`STRETCH_ROWS`] waiting devices.
 fn insert_waiting(tenant: &TenantId, number: i64, device_ids: &[String]) -> (String, Vec<Value>) {
-    let mut sql = "INSERT INTO deployment_devices (tenant_id, deployment_number, device_id, state, \
+    let mut sql =
+        "INSERT INTO deployment_devices (tenant_id, deployment_number, device_id, state, \
          place, status, offered, attempts, has_log) VALUES "
-        .to_owned();
+            .to_owned();
     let mut values = params![tenant.as_str(), number];
     for (index, device_id) in device_ids.iter().enumerate() {
         values.push(device_id.into());
         let comma = if index == 0 { "" } else { ", " };
-        let _ = write!(sql, "{comma}($1, $2, ${}, 0, 0, 'pending', 0, 0, 0)", values.len());
+        let _ = write!(
+            sql,
+            "{comma}($1, $2, ${}, 0, 0, 'pending', 0, 0, 0)",
+            values.len()
+        );
     }
     (sql, values)
 }
@@ -393,7 +418,9 @@ pub async fn insert_waiting_stretch(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sweep {
     /// Bring to their end: waiting devices will not be served, active ones are aborted.
-    Abort { at_ms: i64 },
+    Abort {
+        at_ms: i64,
+    },
     Delete,
 }
 
@@ -402,9 +429,16 @@ pub async fn sweep(db: &Db, tenant: &TenantId, number: i64, what: Sweep) -> Resu
     let mut after = String::new();
     loop {
         let rows = db
-            .query(STRETCH, params![tenant.as_str(), number, &after, STRETCH_ROWS])
+            .query(
+                STRETCH,
+                params![tenant.as_str(), number, &after, STRETCH_ROWS],
+            )
             .await?;
-        let Some(until) = rows.first().map(|row| row.get::<Option<String>>(0)).transpose()?.flatten()
+        let Some(until) = rows
+            .first()
+            .map(|row| row.get::<Option<String>>(0))
+            .transpose()?
+            .flatten()
         else {
             return Ok(());
         };
@@ -413,7 +447,10 @@ pub async fn sweep(db: &Db, tenant: &TenantId, number: i64, what: Sweep) -> Resu
             Sweep::Abort { at_ms } => {
                 let mut abort = range.clone();
                 abort.push(at_ms.into());
-                vec![statement(CLOSE_STRETCH, range), statement(ABORT_STRETCH, abort)]
+                vec![
+                    statement(CLOSE_STRETCH, range),
+                    statement(ABORT_STRETCH, abort),
+                ]
             }
             Sweep::Delete => vec![statement(DELETE_STRETCH, range)],
         };
@@ -436,7 +473,9 @@ impl StatusFilter {
         let all = DeviceStatus::ALL.into_iter();
         let statuses: Vec<DeviceStatus> = match word {
             None => return Ok(Self(Vec::new())),
-            Some("pause") => all.filter(|status| status.as_str().starts_with("pause_")).collect(),
+            Some("pause") => all
+                .filter(|status| status.as_str().starts_with("pause_"))
+                .collect(),
             Some("active") => all.filter(|status| !status.is_final()).collect(),
             Some("finished") => all.filter(|status| status.is_final()).collect(),
             Some(word) => all.filter(|status| status.as_str() == word).collect(),
@@ -459,8 +498,7 @@ pub async fn page(
     offset: u64,
 ) -> Result<(Vec<Shown>, u64), Error> {
     let mut params = params![tenant.as_str(), number];
-    let mut conditions =
-        "d.tenant_id = $1 AND d.number = $2 AND dd.state IN (1, 2)".to_owned();
+    let mut conditions = "d.tenant_id = $1 AND d.number = $2 AND dd.state IN (1, 2)".to_owned();
     if !filter.0.is_empty() {
         let numbers: Vec<String> = filter
             .0
@@ -475,7 +513,10 @@ pub async fn page(
     const FROM: &str = "FROM deployments d JOIN deployment_devices dd \
          ON dd.tenant_id = d.tenant_id AND dd.deployment_number = d.number";
     let total = db
-        .query(format!("SELECT COUNT(*) {FROM} WHERE {conditions}"), params.clone())
+        .query(
+            format!("SELECT COUNT(*) {FROM} WHERE {conditions}"),
+            params.clone(),
+        )
         .await?
         .first()
         .map(|row| row.get(0))
@@ -484,12 +525,21 @@ pub async fn page(
     params.push(limit.into());
     params.push(offset.into());
     let sql = format!(
-        concat!("SELECT ", shown!(), " {} WHERE {} ORDER BY dd.device_id LIMIT ${} OFFSET ${}"),
+        concat!(
+            "SELECT ",
+            shown!(),
+            " {} WHERE {} ORDER BY dd.device_id LIMIT ${} OFFSET ${}"
+        ),
         FROM,
         conditions,
         params.len() - 1,
         params.len()
     );
-    let shown = db.query(sql, params).await?.iter().map(shown).collect::<Result<_, _>>()?;
+    let shown = db
+        .query(sql, params)
+        .await?
+        .iter()
+        .map(shown)
+        .collect::<Result<_, _>>()?;
     Ok((shown, total))
 }

@@ -41,7 +41,10 @@ pub async fn save(
 ) -> Result<(), Error> {
     db.apply(vec![
         statement(MARK, params![tenant.as_str(), number, device_id]).expect_one(),
-        statement(SAVE, params![tenant.as_str(), number, device_id, to_json(&messages)?]),
+        statement(
+            SAVE,
+            params![tenant.as_str(), number, device_id, to_json(&messages)?],
+        ),
     ])
     .await?;
     Ok(())

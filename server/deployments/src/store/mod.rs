@@ -20,8 +20,9 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
 
 /// Reads a JSON column.
 fn json<T: serde::de::DeserializeOwned>(column: &'static str, text: &str) -> Result<T, Error> {
-    serde_json::from_str(text)
-        .map_err(|error| DbError::Corrupt(format!("column {column} holds no valid JSON: {error}")).into())
+    serde_json::from_str(text).map_err(|error| {
+        DbError::Corrupt(format!("column {column} holds no valid JSON: {error}")).into()
+    })
 }
 
 /// Writes a JSON column.
@@ -59,7 +60,10 @@ mod tests {
         db.migrate("deployments", MIGRATIONS).unwrap();
         for sql in POINT_STATEMENTS {
             let plan = db.explain(sql).unwrap().join("\n");
-            assert!(plan.contains("SEARCH") && !plan.contains("SCAN"), "{sql}\n{plan}");
+            assert!(
+                plan.contains("SEARCH") && !plan.contains("SCAN"),
+                "{sql}\n{plan}"
+            );
         }
     }
 }

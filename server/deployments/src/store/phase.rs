@@ -33,11 +33,20 @@ fn from_row(row: &Row) -> Result<Phase, Error> {
 
 /// The phases of a deployment in order; at most 100, as each takes at least one percent.
 pub async fn list(db: &Db, tenant: &TenantId, number: i64) -> Result<Vec<Phase>, Error> {
-    db.points(LIST, &params![tenant.as_str(), number]).await?.iter().map(from_row).collect()
+    db.points(LIST, &params![tenant.as_str(), number])
+        .await?
+        .iter()
+        .map(from_row)
+        .collect()
 }
 
 /// Parameters and text for writing a phase inside a transaction.
-pub fn insert(tenant: &TenantId, number: i64, position: usize, phase: &Phase) -> (&'static str, Vec<Value>) {
+pub fn insert(
+    tenant: &TenantId,
+    number: i64,
+    position: usize,
+    phase: &Phase,
+) -> (&'static str, Vec<Value>) {
     let params = params![
         tenant.as_str(),
         number,

@@ -6,8 +6,7 @@ use ambidex_wire::management::deployments::StorageUsage;
 
 use crate::error::Error;
 
-pub const FIND: &str =
-    "SELECT limit_bytes, usage_bytes FROM artifact_storage WHERE tenant_id = $1";
+pub const FIND: &str = "SELECT limit_bytes, usage_bytes FROM artifact_storage WHERE tenant_id = $1";
 
 const ENSURE: &str = "INSERT INTO artifact_storage (tenant_id, limit_bytes, usage_bytes) \
      VALUES ($1, 0, 0) ON CONFLICT (tenant_id) DO NOTHING";
@@ -24,12 +23,16 @@ const GIVE_BACK: &str = "UPDATE artifact_storage SET usage_bytes = usage_bytes -
 const ADOPT: &str = "DELETE FROM artifact_orphans WHERE blob_key = $1";
 const ORPHAN: &str = "INSERT INTO artifact_orphans (blob_key, since_ms) VALUES ($1, $2) \
      ON CONFLICT (blob_key) DO NOTHING";
-const ORPHANS: &str = "SELECT blob_key FROM artifact_orphans WHERE since_ms <= $1 ORDER BY blob_key";
+const ORPHANS: &str =
+    "SELECT blob_key FROM artifact_orphans WHERE since_ms <= $1 ORDER BY blob_key";
 
 /// Limit and use of a tenant; zeros for one that never stored anything.
 pub async fn find(db: &Db, tenant: &TenantId) -> Result<StorageUsage, Error> {
     match db.point(FIND, &params![tenant.as_str()]).await? {
-        Some(row) => Ok(StorageUsage { limit: row.get(0)?, usage: row.get(1)? }),
+        Some(row) => Ok(StorageUsage {
+            limit: row.get(0)?,
+            usage: row.get(1)?,
+        }),
         None => Ok(StorageUsage { limit: 0, usage: 0 }),
     }
 }

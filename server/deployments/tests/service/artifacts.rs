@@ -10,20 +10,53 @@ async fn b119_descriptions_change_until_a_deployment_uses_the_artifact() {
     let id = world.artifact("release-2", &["qemu"]).await;
     let path = format!("/artifacts/{id}");
     world.clock.advance(60_000);
-    let reply = world.put(&path, json!({"description": "new"})).await.expect(204);
+    let reply = world
+        .put(&path, json!({"description": "new"}))
+        .await
+        .expect(204);
     assert!(reply.body.is_empty());
     let shown = world.get(&path).await.json();
-    assert_eq!((&shown["description"], &shown["modified"]), (&json!("new"), &json!("2023-11-14T22:14:20Z")));
-    world.put(&path, json!({"description": "x".repeat(4097)})).await.expect(400);
-    world.put(&path, json!({"description": 1})).await.expect(400);
-    world.put(&format!("/artifacts/{}", uuid::Uuid::from_u128(1)), json!({"description": "d"})).await.expect(404);
-    world.put("/artifacts/x", json!({"description": "d"})).await.expect(400);
+    assert_eq!(
+        (&shown["description"], &shown["modified"]),
+        (&json!("new"), &json!("2023-11-14T22:14:20Z"))
+    );
+    world
+        .put(&path, json!({"description": "x".repeat(4097)}))
+        .await
+        .expect(400);
+    world
+        .put(&path, json!({"description": 1}))
+        .await
+        .expect(400);
+    world
+        .put(
+            &format!("/artifacts/{}", uuid::Uuid::from_u128(1)),
+            json!({"description": "d"}),
+        )
+        .await
+        .expect(404);
+    world
+        .put("/artifacts/x", json!({"description": "d"}))
+        .await
+        .expect(400);
 
     let deployment = world.deployment("release-2", &[world.device(1)]).await;
-    let reply = world.put(&path, json!({"description": "late"})).await.expect(422);
+    let reply = world
+        .put(&path, json!({"description": "late"}))
+        .await
+        .expect(422);
     assert_eq!(reply.error(), "Image has already been used in deployment");
-    world.put(&format!("/deployments/{deployment}/status"), json!({"status": "aborted"})).await.expect(204);
-    world.put(&path, json!({"description": "late"})).await.expect(422);
+    world
+        .put(
+            &format!("/deployments/{deployment}/status"),
+            json!({"status": "aborted"}),
+        )
+        .await
+        .expect(204);
+    world
+        .put(&path, json!({"description": "late"}))
+        .await
+        .expect(422);
 }
 
 #[tokio::test]
@@ -34,7 +67,13 @@ async fn b120_artifacts_in_use_stay() {
     let deployment = world.deployment("release-2", &[world.device(1)]).await;
     let reply = world.delete(&path).await.expect(409);
     assert_eq!(reply.error(), "Artifact is used in active deployment");
-    world.put(&format!("/deployments/{deployment}/status"), json!({"status": "aborted"})).await.expect(204);
+    world
+        .put(
+            &format!("/deployments/{deployment}/status"),
+            json!({"status": "aborted"}),
+        )
+        .await
+        .expect(204);
     world.delete(&path).await.expect(204);
     world.get(&path).await.expect(404);
     world.delete(&path).await.expect(404);
@@ -42,7 +81,11 @@ async fn b120_artifacts_in_use_stay() {
     assert_eq!(world.files(), 0);
     assert_eq!(world.get("/deployments/releases").await.json(), json!([]));
     assert_eq!(world.get("/limits/storage").await.json()["usage"], 0);
-    assert_eq!(world.show(&deployment).await["artifacts"], json!([id]), "history keeps the id");
+    assert_eq!(
+        world.show(&deployment).await["artifacts"],
+        json!([id]),
+        "history keeps the id"
+    );
     world.artifact("release-2", &["qemu"]).await;
 }
 
@@ -50,10 +93,22 @@ async fn b120_artifacts_in_use_stay() {
 async fn b121_a_link_lives_a_quarter_of_an_hour() {
     let world = World::new();
     let id = world.artifact("release-2", &["qemu"]).await;
-    let link = world.get(&format!("/artifacts/{id}/download")).await.expect(200).json();
+    let link = world
+        .get(&format!("/artifacts/{id}/download"))
+        .await
+        .expect(200)
+        .json();
     assert_eq!(link["expire"], "2023-11-14T22:28:20Z");
-    assert!(link["uri"].as_str().unwrap().starts_with(&format!("http://{HOST}/")));
-    world.get(&format!("/artifacts/{}/download", uuid::Uuid::from_u128(1))).await.expect(404);
+    assert!(
+        link["uri"]
+            .as_str()
+            .unwrap()
+            .starts_with(&format!("http://{HOST}/"))
+    );
+    world
+        .get(&format!("/artifacts/{}/download", uuid::Uuid::from_u128(1)))
+        .await
+        .expect(404);
     world.get("/artifacts/x/download").await.expect(400);
 }
 
@@ -91,8 +146,14 @@ async fn lists_are_sorted_filtered_and_paged() {
         let expected: Vec<String> = expected.into_iter().cloned().collect();
         assert_eq!(ids(&reply.json()), expected, "{query}");
     }
-    assert_eq!(world.get("/artifacts/list").await.header("x-total-count"), "3");
+    assert_eq!(
+        world.get("/artifacts/list").await.header("x-total-count"),
+        "3"
+    );
     world.get("/artifacts/list?page=0").await.expect(400);
     world.get("/artifacts/x").await.expect(400);
-    world.get(&format!("/artifacts/{}", uuid::Uuid::from_u128(1))).await.expect(404);
+    world
+        .get(&format!("/artifacts/{}", uuid::Uuid::from_u128(1)))
+        .await
+        .expect(404);
 }

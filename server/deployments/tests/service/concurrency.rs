@@ -25,8 +25,11 @@ async fn b095_parallel_polls_never_overfill_a_phase() {
             let world = Arc::clone(&world);
             tokio::spawn(async move { world.poll(&device).await.map(|_| device.id) })
         });
-        let mut served: Vec<String> =
-            join_all(polls).await.into_iter().filter_map(Result::unwrap).collect();
+        let mut served: Vec<String> = join_all(polls)
+            .await
+            .into_iter()
+            .filter_map(Result::unwrap)
+            .collect();
         served.sort_unstable();
         served.dedup();
         assert_eq!(served.len(), expected);
@@ -34,7 +37,9 @@ async fn b095_parallel_polls_never_overfill_a_phase() {
         world.clock.advance(1_000);
     }
     let phases = world.show(&id).await["phases"].clone();
-    let counts: Vec<_> = (0..3).map(|n| phases[n]["device_count"].as_u64().unwrap()).collect();
+    let counts: Vec<_> = (0..3)
+        .map(|n| phases[n]["device_count"].as_u64().unwrap())
+        .collect();
     assert_eq!(counts, [5, 15, 30]);
 }
 
@@ -47,8 +52,17 @@ async fn parallel_reports_keep_the_statistics_exact() {
     for device in &devices {
         world.poll(device).await.unwrap();
     }
-    let words = ["downloading", "installing", "rebooting", "success", "failure", "success"];
-    let reports = devices.iter().flat_map(|device| words.map(|word| (device.clone(), word)));
+    let words = [
+        "downloading",
+        "installing",
+        "rebooting",
+        "success",
+        "failure",
+        "success",
+    ];
+    let reports = devices
+        .iter()
+        .flat_map(|device| words.map(|word| (device.clone(), word)));
     let tasks = reports.map(|(device, word)| {
         let (world, id) = (Arc::clone(&world), id.clone());
         tokio::spawn(async move { world.report(&device, &id, word).await.status })
@@ -59,12 +73,18 @@ async fn parallel_reports_keep_the_statistics_exact() {
     let rows = world.device_rows(&id).await;
     let mut counted = std::collections::HashMap::<String, u64>::new();
     for row in &rows {
-        *counted.entry(row["status"].as_str().unwrap().to_owned()).or_default() += 1;
+        *counted
+            .entry(row["status"].as_str().unwrap().to_owned())
+            .or_default() += 1;
     }
     let statistics = world.statistics(&id).await;
     assert_eq!(statistics.values().sum::<u64>(), 40);
     for (status, count) in statistics {
-        assert_eq!(count, counted.get(&status).copied().unwrap_or(0), "{status}");
+        assert_eq!(
+            count,
+            counted.get(&status).copied().unwrap_or(0),
+            "{status}"
+        );
     }
 }
 
@@ -81,7 +101,10 @@ async fn an_abort_among_reports_leaves_statistics_that_add_up() {
             tasks.push(tokio::spawn(async move {
                 if n == 5 + round {
                     let path = format!("/deployments/{id}/status");
-                    world.put(&path, json!({"status": "aborted"})).await.expect(204);
+                    world
+                        .put(&path, json!({"status": "aborted"}))
+                        .await
+                        .expect(204);
                     return;
                 }
                 if world.poll(&device).await.is_some() {
@@ -116,7 +139,11 @@ async fn of_equal_uploads_one_wins() {
         let world = Arc::clone(&world);
         tokio::spawn(async move { world.upload(&artifact("release-2", &["qemu"])).await.status })
     });
-    let mut statuses: Vec<u16> = join_all(tasks).await.into_iter().map(Result::unwrap).collect();
+    let mut statuses: Vec<u16> = join_all(tasks)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
     statuses.sort_unstable();
     assert_eq!(statuses, [201, 409, 409, 409, 409, 409, 409, 409]);
     assert_eq!(world.files(), 1);
@@ -138,7 +165,9 @@ async fn an_artifact_is_deleted_or_deployed_never_both() {
         };
         let delete = {
             let world = Arc::clone(&world);
-            tokio::spawn(async move { world.delete(&format!("/artifacts/{artifact}")).await.status })
+            tokio::spawn(
+                async move { world.delete(&format!("/artifacts/{artifact}")).await.status },
+            )
         };
         let outcome = (deploy.await.unwrap(), delete.await.unwrap());
         assert!(matches!(outcome, (201, 409) | (422, 204)), "{outcome:?}");
@@ -153,12 +182,23 @@ async fn deployments_created_at_once_are_all_served_in_order() {
     let device = world.device(1);
     let tasks = (0..10).map(|_| {
         let (world, device) = (Arc::clone(&world), device.clone());
-        tokio::spawn(async move { world.deployment("release-2", std::slice::from_ref(&device)).await })
+        tokio::spawn(async move {
+            world
+                .deployment("release-2", std::slice::from_ref(&device))
+                .await
+        })
     });
-    let mut created: Vec<String> = join_all(tasks).await.into_iter().map(Result::unwrap).collect();
+    let mut created: Vec<String> = join_all(tasks)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
     let mut served = Vec::new();
     while let Some(found) = world.poll(&device).await {
-        world.report(&device, &found.id, "success").await.expect(204);
+        world
+            .report(&device, &found.id, "success")
+            .await
+            .expect(204);
         served.push(found.id);
     }
     created.sort_unstable();

@@ -15,7 +15,14 @@ async fn polled() -> (World, Device, String) {
 }
 
 async fn put(world: &World, device: &Device, id: &str, body: Value) -> Reply {
-    world.call("PUT", &format!("{DEVICES}/{id}/log"), &device.token, Some(body)).await
+    world
+        .call(
+            "PUT",
+            &format!("{DEVICES}/{id}/log"),
+            &device.token,
+            Some(body),
+        )
+        .await
 }
 
 fn message(text: &str) -> Value {
@@ -38,7 +45,9 @@ async fn b042_b046_a_log_is_kept_shown_and_replaced() {
         "2016-03-11 13:03:17.063 +0000 UTC INFO: OK\n\
          2016-03-11 13:03:17.063 +0000 UTC INFO: zwei\nlines\n"
     );
-    put(&world, &device, &id, json!({"messages": [message("new")]})).await.expect(204);
+    put(&world, &device, &id, json!({"messages": [message("new")]}))
+        .await
+        .expect(204);
     assert!(world.get(&log).await.text().ends_with("INFO: new\n"));
 }
 
@@ -64,7 +73,11 @@ async fn b043_malformed_logs_are_refused() {
 async fn b045_who_is_no_part_gets_404() {
     let (world, device, id) = polled().await;
     let body = json!({"messages": [message("m")]});
-    for (device, id) in [(&world.device(9), id.as_str()), (&world.device(2), &id), (&device, "garbage")] {
+    for (device, id) in [
+        (&world.device(9), id.as_str()),
+        (&world.device(2), &id),
+        (&device, "garbage"),
+    ] {
         let reply = put(&world, device, id, body.clone()).await.expect(404);
         assert_eq!(reply.error(), "Deployment not found");
     }
@@ -86,6 +99,14 @@ async fn b047_a_mebibyte_is_the_limit() {
 #[tokio::test]
 async fn a_log_is_taken_after_an_abort() {
     let (world, device, id) = polled().await;
-    world.put(&format!("/deployments/{id}/status"), json!({"status": "aborted"})).await.expect(204);
-    put(&world, &device, &id, json!({"messages": [message("why")]})).await.expect(204);
+    world
+        .put(
+            &format!("/deployments/{id}/status"),
+            json!({"status": "aborted"}),
+        )
+        .await
+        .expect(204);
+    put(&world, &device, &id, json!({"messages": [message("why")]}))
+        .await
+        .expect(204);
 }

@@ -2,13 +2,18 @@
 
 use serde_json::json;
 
-use crate::world::{DEVICES, Device, HOST, START_MS, World, artifact, artifact_depending, artifact_with, noise, request};
+use crate::world::{
+    DEVICES, Device, HOST, START_MS, World, artifact, artifact_depending, artifact_with, noise,
+    request,
+};
 
 async fn world_with_deployment() -> (World, Device, String) {
     let world = World::new();
     world.artifact("release-2", &["qemu", "arm"]).await;
     let device = world.device(1);
-    let id = world.deployment("release-2", std::slice::from_ref(&device)).await;
+    let id = world
+        .deployment("release-2", std::slice::from_ref(&device))
+        .await;
     (world, device, id)
 }
 
@@ -40,19 +45,38 @@ async fn b003_missing_keys_are_named() {
     for (query, text) in [
         ("", both),
         ("?device_type=qemu", "artifact_name: cannot be blank."),
-        ("?artifact_name=a&device_type=", "device_type: cannot be blank."),
+        (
+            "?artifact_name=a&device_type=",
+            "device_type: cannot be blank.",
+        ),
     ] {
-        let reply = world.call("GET", &format!("{DEVICES}/next{query}"), &device.token, None).await;
+        let reply = world
+            .call(
+                "GET",
+                &format!("{DEVICES}/next{query}"),
+                &device.token,
+                None,
+            )
+            .await;
         assert_eq!((reply.status, reply.error().as_str()), (400, text));
     }
     let next = format!("{DEVICES}/next");
     for (body, text) in [
         (json!({}), both),
-        (json!({"device_type": "qemu"}), "artifact_name: cannot be blank."),
-        (json!({"device_type": 1, "artifact_name": "a"}), "invalid schema"),
+        (
+            json!({"device_type": "qemu"}),
+            "artifact_name: cannot be blank.",
+        ),
+        (
+            json!({"device_type": 1, "artifact_name": "a"}),
+            "invalid schema",
+        ),
         (json!([]), "invalid schema"),
     ] {
-        let reply = world.call("POST", &next, &device.token, Some(body)).await.expect(400);
+        let reply = world
+            .call("POST", &next, &device.token, Some(body))
+            .await
+            .expect(400);
         assert!(reply.error().contains(text), "{}", reply.error());
     }
 }
@@ -70,7 +94,13 @@ async fn b006_instructions_name_deployment_artifact_and_link() {
     assert_eq!(found.id, id);
     assert_eq!(found.artifact.artifact_name, "release-2");
     assert_eq!(found.artifact.device_types_compatible, ["qemu", "arm"]);
-    assert!(found.artifact.source.uri.starts_with(&format!("http://{HOST}/api/devices/v1/")));
+    assert!(
+        found
+            .artifact
+            .source
+            .uri
+            .starts_with(&format!("http://{HOST}/api/devices/v1/"))
+    );
     assert_eq!(found.artifact.source.method.as_deref(), Some("GET"));
 }
 
@@ -93,15 +123,26 @@ async fn b007_a_second_poll_gives_the_same_with_a_fresh_link() {
 async fn b008_the_flat_body_works_as_the_query_does() {
     let (world, device, id) = world_with_deployment().await;
     let next = format!("{DEVICES}/next");
-    let body = json!({"device_type": "qemu", "artifact_name": "old", "rootfs-image.checksum": "00"});
-    let reply = world.call("POST", &next, &device.token, Some(body)).await.expect(200);
+    let body =
+        json!({"device_type": "qemu", "artifact_name": "old", "rootfs-image.checksum": "00"});
+    let reply = world
+        .call("POST", &next, &device.token, Some(body))
+        .await
+        .expect(200);
     assert_eq!(reply.json()["id"], id.as_str());
     let nested = json!({"device_type": "qemu", "artifact_name": "old", "artifact_provides": {"a": "b"}, "x": 1});
-    world.call("POST", &next, &device.token, Some(nested)).await.expect(200);
+    world
+        .call("POST", &next, &device.token, Some(nested))
+        .await
+        .expect(200);
     let mut bad = request("POST", &next, Some(&device.token), None);
     *bad.body_mut() = axum::body::Body::from("{");
     let reply = world.send(bad).await.expect(400);
-    assert!(reply.error().starts_with("invalid schema: "), "{}", reply.error());
+    assert!(
+        reply.error().starts_with("invalid schema: "),
+        "{}",
+        reply.error()
+    );
 }
 
 #[tokio::test]
@@ -112,12 +153,24 @@ async fn b011_version_two_answers_properly() {
         "device_provides": {"device_type": "qemu", "artifact_name": "old"},
         "update_control_map": true,
     });
-    let reply = world.call("POST", next, &device.token, Some(body.clone())).await.expect(200);
+    let reply = world
+        .call("POST", next, &device.token, Some(body.clone()))
+        .await
+        .expect(200);
     assert_eq!(reply.json()["id"], id.as_str());
     let other = world.device(2);
-    world.call("POST", next, &other.token, Some(body)).await.expect(204);
-    world.call("POST", next, &device.token, Some(json!({}))).await.expect(400);
-    world.send(request("POST", next, None, Some(json!({})))).await.expect(401);
+    world
+        .call("POST", next, &other.token, Some(body))
+        .await
+        .expect(204);
+    world
+        .call("POST", next, &device.token, Some(json!({})))
+        .await
+        .expect(400);
+    world
+        .send(request("POST", next, None, Some(json!({}))))
+        .await
+        .expect(401);
 }
 
 #[tokio::test]
@@ -134,7 +187,11 @@ async fn b013_what_is_installed_is_not_installed_again() {
     let (world, device, id) = world_with_deployment().await;
     assert_eq!(world.poll(&with(&device, "qemu", "release-2")).await, None);
     assert_eq!(world.counts(&id).await, json!({"already-installed": 1}));
-    assert_eq!(world.poll(&device).await, None, "the deployment is over for the device");
+    assert_eq!(
+        world.poll(&device).await,
+        None,
+        "the deployment is over for the device"
+    );
 }
 
 #[tokio::test]
@@ -146,7 +203,12 @@ async fn b014_unless_forced() {
         "name": "n", "artifact_name": "release-2", "devices": [device.id], "force_installation": true,
     });
     let id = world.post("/deployments", body).await.expect(201).created();
-    assert!(world.poll(&with(&device, "qemu", "release-2")).await.is_some());
+    assert!(
+        world
+            .poll(&with(&device, "qemu", "release-2"))
+            .await
+            .is_some()
+    );
     assert_eq!(world.show(&id).await["force_installation"], true);
 }
 
@@ -155,7 +217,10 @@ async fn b015_an_update_in_progress_is_not_already_installed() {
     let (world, device, id) = world_with_deployment().await;
     world.poll(&device).await.unwrap();
     world.report(&device, &id, "installing").await.expect(204);
-    let found = world.poll(&with(&device, "qemu", "release-2")).await.unwrap();
+    let found = world
+        .poll(&with(&device, "qemu", "release-2"))
+        .await
+        .unwrap();
     assert_eq!(found.id, id);
     assert_eq!(world.counts(&id).await, json!({"installing": 1}));
 }
@@ -182,13 +247,23 @@ async fn b016_b017_depends_are_matched_with_what_the_device_provides() {
     let next = format!("{DEVICES}/next");
     for (device, value) in devices.iter().zip(["1", "2"]) {
         let body = json!({"device_type": "qemu", "artifact_name": "old", "hardware": value});
-        let reply = world.call("POST", &next, &device.token, Some(body)).await.expect(200);
+        let reply = world
+            .call("POST", &next, &device.token, Some(body))
+            .await
+            .expect(200);
         let wanted = &uploaded[value.parse::<usize>().unwrap() - 1];
         assert_eq!(reply.json()["artifact"]["id"], wanted.as_str());
     }
     let body = json!({"device_type": "qemu", "artifact_name": "old", "hardware": "3"});
-    world.call("POST", &next, &devices[2].token, Some(body)).await.expect(204);
-    assert_eq!(world.poll(&devices[3]).await, None, "GET tells nothing of the hardware");
+    world
+        .call("POST", &next, &devices[2].token, Some(body))
+        .await
+        .expect(204);
+    assert_eq!(
+        world.poll(&devices[3]).await,
+        None,
+        "GET tells nothing of the hardware"
+    );
 }
 
 #[tokio::test]
@@ -199,18 +274,32 @@ async fn b018_the_smallest_of_several_is_chosen() {
     world.upload(&big).await.expect(201);
     let small = world.upload(&small).await.expect(201).created();
     let device = world.device(1);
-    world.deployment("release-2", std::slice::from_ref(&device)).await;
+    world
+        .deployment("release-2", std::slice::from_ref(&device))
+        .await;
     let body = json!({"device_type": "qemu", "artifact_name": "old", "k": "v"});
-    let reply = world.call("POST", &format!("{DEVICES}/next"), &device.token, Some(body)).await;
+    let reply = world
+        .call(
+            "POST",
+            &format!("{DEVICES}/next"),
+            &device.token,
+            Some(body),
+        )
+        .await;
     assert_eq!(reply.expect(200).json()["artifact"]["id"], small.as_str());
 }
 
 #[tokio::test]
 async fn b019_the_name_counts_before_the_depends() {
     let world = World::new();
-    world.upload(&artifact_depending("release-2", &["qemu"], "k", "v")).await.expect(201);
+    world
+        .upload(&artifact_depending("release-2", &["qemu"], "k", "v"))
+        .await
+        .expect(201);
     let device = world.device(1);
-    let id = world.deployment("release-2", std::slice::from_ref(&device)).await;
+    let id = world
+        .deployment("release-2", std::slice::from_ref(&device))
+        .await;
     assert_eq!(world.poll(&with(&device, "qemu", "release-2")).await, None);
     assert_eq!(world.counts(&id).await, json!({"already-installed": 1}));
 }
@@ -225,8 +314,15 @@ async fn b020_b022_deployments_come_in_the_order_of_creation() {
     let first = world.deployment("release-2", only).await;
     let second = world.deployment("release-3", only).await;
     assert_eq!(world.poll(&device).await.unwrap().id, first);
-    world.report(&device, &first, "downloading").await.expect(204);
-    assert_eq!(world.poll(&device).await.unwrap().id, first, "the one in progress goes on");
+    world
+        .report(&device, &first, "downloading")
+        .await
+        .expect(204);
+    assert_eq!(
+        world.poll(&device).await.unwrap().id,
+        first,
+        "the one in progress goes on"
+    );
     world.report(&device, &first, "success").await.expect(204);
     assert_eq!(world.poll(&device).await.unwrap().id, second);
     world.report(&device, &second, "failure").await.expect(204);
@@ -247,7 +343,11 @@ async fn b021_what_was_skipped_stays_skipped() {
     });
     let later = world.post("/deployments", body).await.expect(201).created();
     let now = world.deployment("release-2", only).await;
-    assert_eq!(world.poll(&device).await.unwrap().id, now, "one that waits holds up no other");
+    assert_eq!(
+        world.poll(&device).await.unwrap().id,
+        now,
+        "one that waits holds up no other"
+    );
     world.clock.advance(120_000);
     let newest = world.deployment("release-2", only).await;
     world.report(&device, &now, "success").await.expect(204);
@@ -259,7 +359,14 @@ async fn b021_what_was_skipped_stays_skipped() {
 #[tokio::test]
 async fn b023_links_live_a_day() {
     let (world, device, _) = world_with_deployment().await;
-    let expire = world.poll(&device).await.unwrap().artifact.source.expire.unwrap();
+    let expire = world
+        .poll(&device)
+        .await
+        .unwrap()
+        .artifact
+        .source
+        .expire
+        .unwrap();
     assert_eq!(expire, "2023-11-15T22:13:20Z");
     assert_eq!(START_MS, 1_700_000_000_000);
 }
@@ -270,7 +377,9 @@ async fn a_changed_device_type_gets_another_artifact() {
     world.artifact("release-2", &["qemu"]).await;
     let arm = world.artifact("release-2", &["arm"]).await;
     let device = world.device(1);
-    let id = world.deployment("release-2", std::slice::from_ref(&device)).await;
+    let id = world
+        .deployment("release-2", std::slice::from_ref(&device))
+        .await;
     world.poll(&device).await.unwrap();
     let found = world.poll(&with(&device, "arm", "old")).await.unwrap();
     assert_eq!(found.artifact.id.as_deref(), Some(arm.as_str()));
@@ -282,9 +391,16 @@ async fn an_artifact_uploaded_later_joins_unfinished_deployments() {
     let world = World::new();
     world.artifact("release-2", &["qemu"]).await;
     let device = with(&world.device(1), "arm", "old");
-    let id = world.deployment("release-2", std::slice::from_ref(&device)).await;
+    let id = world
+        .deployment("release-2", std::slice::from_ref(&device))
+        .await;
     let arm = world.artifact("release-2", &["arm"]).await;
-    assert!(world.show(&id).await["artifacts"].as_array().unwrap().contains(&json!(arm)));
+    assert!(
+        world.show(&id).await["artifacts"]
+            .as_array()
+            .unwrap()
+            .contains(&json!(arm))
+    );
     let found = world.poll(&device).await.unwrap();
     assert_eq!(found.artifact.id.as_deref(), Some(arm.as_str()));
 }
@@ -293,7 +409,10 @@ async fn an_artifact_uploaded_later_joins_unfinished_deployments() {
 async fn head_works_like_get() {
     let (world, device, _) = world_with_deployment().await;
     let path = format!("{DEVICES}/next?artifact_name=old&device_type=qemu");
-    let reply = world.call("HEAD", &path, &device.token, None).await.expect(200);
+    let reply = world
+        .call("HEAD", &path, &device.token, None)
+        .await
+        .expect(200);
     assert!(reply.body.is_empty());
 }
 
@@ -302,7 +421,9 @@ async fn a_link_names_the_configured_or_the_visible_host() {
     let (world, device, _) = world_with_deployment().await;
     let path = format!("{DEVICES}/next?artifact_name=old&device_type=qemu");
     let mut request = request("GET", &path, Some(&device.token), None);
-    request.headers_mut().insert("x-forwarded-proto", "https".parse().unwrap());
+    request
+        .headers_mut()
+        .insert("x-forwarded-proto", "https".parse().unwrap());
     let uri = world.send(request).await.expect(200).json()["artifact"]["source"]["uri"].to_string();
     assert!(uri.contains(&format!("https://{HOST}/")), "{uri}");
 
@@ -312,7 +433,12 @@ async fn a_link_names_the_configured_or_the_visible_host() {
     };
     let world = World::with(settings);
     world.artifact("release-2", &["qemu"]).await;
-    world.deployment("release-2", std::slice::from_ref(&device)).await;
+    world
+        .deployment("release-2", std::slice::from_ref(&device))
+        .await;
     let uri = world.poll(&device).await.unwrap().artifact.source.uri;
-    assert!(uri.starts_with("https://ota.example/api/devices/v1/deployments/download/"), "{uri}");
+    assert!(
+        uri.starts_with("https://ota.example/api/devices/v1/deployments/download/"),
+        "{uri}"
+    );
 }

@@ -10,9 +10,16 @@ async fn world() -> (World, Vec<u8>, String) {
     let world = World::new();
     let file = artifact("release 2/ü", &["qemu"]);
     let id = world.upload(&file).await.expect(201).created();
-    let link = world.get(&format!("/artifacts/{id}/download")).await.expect(200).json();
+    let link = world
+        .get(&format!("/artifacts/{id}/download"))
+        .await
+        .expect(200)
+        .json();
     let uri = link["uri"].as_str().unwrap();
-    let path = uri.strip_prefix(&format!("http://{HOST}")).unwrap().to_owned();
+    let path = uri
+        .strip_prefix(&format!("http://{HOST}"))
+        .unwrap()
+        .to_owned();
     (world, file, path)
 }
 
@@ -27,12 +34,20 @@ async fn fetch(world: &World, method: &str, path: &str, headers: &[(&str, &str)]
 #[tokio::test]
 async fn b024_the_whole_file() {
     let (world, file, path) = world().await;
-    let reply = fetch(&world, "GET", &path, &[("accept-encoding", "gzip, zstd")]).await.expect(200);
+    let reply = fetch(&world, "GET", &path, &[("accept-encoding", "gzip, zstd")])
+        .await
+        .expect(200);
     assert_eq!(reply.body, file);
     assert_eq!(reply.header("content-length"), file.len().to_string());
     assert_eq!(reply.header("accept-ranges"), "bytes");
-    assert_eq!(reply.header("content-type"), "application/vnd.mender-artifact");
-    assert_eq!(reply.header("content-disposition"), "attachment; filename=\"release_2__.mender\"");
+    assert_eq!(
+        reply.header("content-type"),
+        "application/vnd.mender-artifact"
+    );
+    assert_eq!(
+        reply.header("content-disposition"),
+        "attachment; filename=\"release_2__.mender\""
+    );
     assert!(reply.headers.get("content-encoding").is_none());
     assert!(reply.header("cache-control").contains("no-transform"));
     let head = fetch(&world, "HEAD", &path, &[]).await.expect(200);
@@ -50,14 +65,18 @@ async fn ranges_are_served() {
         ("bytes=-7".to_owned(), size - 7..size),
         (format!("bytes=5-{}", size + 100), 5..size),
     ] {
-        let reply = fetch(&world, "GET", &path, &[("range", &range)]).await.expect(206);
+        let reply = fetch(&world, "GET", &path, &[("range", &range)])
+            .await
+            .expect(206);
         assert_eq!(reply.body, file[expected.clone()], "{range}");
         assert_eq!(reply.header("content-length"), expected.len().to_string());
         let text = format!("bytes {}-{}/{size}", expected.start, expected.end - 1);
         assert_eq!(reply.header("content-range"), text);
     }
     let beyond = format!("bytes={size}-");
-    let reply = fetch(&world, "GET", &path, &[("range", &beyond)]).await.expect(416);
+    let reply = fetch(&world, "GET", &path, &[("range", &beyond)])
+        .await
+        .expect(416);
     assert_eq!(reply.header("content-range"), format!("bytes */{size}"));
     assert!(reply.body.is_empty());
 }
@@ -66,7 +85,10 @@ async fn ranges_are_served() {
 async fn b029_conditions_are_honoured() {
     let (world, file, path) = world().await;
     let first = fetch(&world, "GET", &path, &[]).await;
-    let (etag, modified) = (first.header("etag").to_owned(), first.header("last-modified").to_owned());
+    let (etag, modified) = (
+        first.header("etag").to_owned(),
+        first.header("last-modified").to_owned(),
+    );
     let past = "Thu, 01 Jan 1970 00:00:01 GMT";
     for (headers, status) in [
         (vec![("if-modified-since", modified.as_str())], 304),
@@ -130,7 +152,9 @@ async fn the_link_of_an_update_works_without_a_token() {
     let file = artifact("release-2", &["qemu"]);
     world.upload(&file).await.expect(201);
     let device = world.device(1);
-    world.deployment("release-2", std::slice::from_ref(&device)).await;
+    world
+        .deployment("release-2", std::slice::from_ref(&device))
+        .await;
     let uri = world.poll(&device).await.unwrap().artifact.source.uri;
     let path = uri.strip_prefix(&format!("http://{HOST}")).unwrap();
     assert_eq!(fetch(&world, "GET", path, &[]).await.expect(200).body, file);
@@ -141,7 +165,10 @@ async fn the_link_of_an_update_works_without_a_token() {
 #[tokio::test]
 async fn a_link_to_a_deleted_artifact_is_404() {
     let (world, _, path) = world().await;
-    let id = world.get("/artifacts").await.json()[0]["id"].as_str().unwrap().to_owned();
+    let id = world.get("/artifacts").await.json()[0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     world.delete(&format!("/artifacts/{id}")).await.expect(204);
     fetch(&world, "GET", &path, &[]).await.expect(404);
 }

@@ -14,7 +14,9 @@ async fn raw(world: &World, content_type: Option<&str>, body: impl Into<Body>) -
     if let Some(content_type) = content_type {
         request = request.header("content-type", content_type);
     }
-    send(&world.public, request.body(body.into()).unwrap()).await.status
+    send(&world.public, request.body(body.into()).unwrap())
+        .await
+        .status
 }
 
 async fn assert_empty(world: &World) {
@@ -60,7 +62,10 @@ async fn long_or_many_parts_are_400() {
     let file = artifact("release-2", &["qemu"]);
     let long = "x".repeat(70_000);
     for name in ["description", "size", "artifact_id", "unknown"] {
-        world.upload_form(&Form::new().text(name, &long).file(&file)).await.expect(400);
+        world
+            .upload_form(&Form::new().text(name, &long).file(&file))
+            .await
+            .expect(400);
     }
     let mut many = Form::new();
     for _ in 0..40 {
@@ -73,11 +78,16 @@ async fn long_or_many_parts_are_400() {
 #[tokio::test]
 async fn a_form_cut_off_anywhere_leaves_nothing() {
     let world = World::new();
-    let body = Form::new().text("description", "d").file(&artifact("release-2", &["qemu"])).body();
+    let body = Form::new()
+        .text("description", "d")
+        .file(&artifact("release-2", &["qemu"]))
+        .body();
     let path = format!("{MANAGEMENT}/artifacts");
     for cut in (0..body.len() - 4).step_by(97) {
         let part = Body::from(body[..cut].to_vec());
-        let reply = world.send(Form::raw_request(&path, Some(&world.user), part)).await;
+        let reply = world
+            .send(Form::raw_request(&path, Some(&world.user), part))
+            .await;
         assert_eq!(reply.status, 400, "cut at {cut}");
     }
     assert_empty(&world).await;
@@ -113,14 +123,20 @@ async fn a_client_that_leaves_in_the_middle_leaves_nothing() {
 async fn chunks_of_any_size_are_one_form() {
     for size in [1, 7, 4096] {
         let world = World::new();
-        let body = Form::new().text("description", "d").file(&artifact("release-2", &["qemu"])).body();
+        let body = Form::new()
+            .text("description", "d")
+            .file(&artifact("release-2", &["qemu"]))
+            .body();
         let chunks: Vec<_> = body
             .chunks(size)
             .map(|chunk| Ok::<_, std::io::Error>(Bytes::copy_from_slice(chunk)))
             .collect();
         let path = format!("{MANAGEMENT}/artifacts");
-        let request =
-            Form::raw_request(&path, Some(&world.user), Body::from_stream(stream::iter(chunks)));
+        let request = Form::raw_request(
+            &path,
+            Some(&world.user),
+            Body::from_stream(stream::iter(chunks)),
+        );
         world.send(request).await.expect(201);
     }
 }

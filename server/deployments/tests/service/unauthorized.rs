@@ -41,7 +41,10 @@ async fn every_secured_operation_wants_its_kind_of_token() {
     let devices = [
         ("GET", format!("{DEVICES}/next")),
         ("POST", format!("{DEVICES}/next")),
-        ("POST", "/api/devices/v2/deployments/device/deployments/next".to_owned()),
+        (
+            "POST",
+            "/api/devices/v2/deployments/device/deployments/next".to_owned(),
+        ),
         ("PUT", format!("{DEVICES}/x/status")),
         ("PUT", format!("{DEVICES}/x/log")),
     ];

@@ -120,18 +120,31 @@ impl Reply {
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).unwrap_or_else(|| panic!("no {name}")).to_str().unwrap()
+        self.headers
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name}"))
+            .to_str()
+            .unwrap()
     }
 
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        assert_eq!(
+            self.status,
+            status,
+            "{}",
+            String::from_utf8_lossy(&self.body)
+        );
         self
     }
 
     /// The last part of `Location`.
     pub fn created(&self) -> String {
-        self.header("location").rsplit('/').next().unwrap().to_owned()
+        self.header("location")
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .to_owned()
     }
 }
 
@@ -174,18 +187,34 @@ impl World {
         let blobs = Blobs::local(&dir.path().join("blobs"), [7; 32]).unwrap();
         let clock = Clock::manual(START_MS);
         let fleet = Arc::new(Fleet::default());
-        let ports = Ports { inventory: Arc::clone(&fleet) as Arc<dyn Inventory> };
+        let ports = Ports {
+            inventory: Arc::clone(&fleet) as Arc<dyn Inventory>,
+        };
         let service = Deployments::new(db.clone(), blobs, clock.clone(), ports, settings).unwrap();
         let access = Access::new(keys(), clock.clone(), Arc::new(Everybody));
         let public = front(service.routes().layer(Extension(access)));
         let internal = front(service.internal_routes());
         let user = user_token(None, "enterprise");
-        Self { dir, clock, fleet, db, service, public, internal, user, tenant: None }
+        Self {
+            dir,
+            clock,
+            fleet,
+            db,
+            service,
+            public,
+            internal,
+            user,
+            tenant: None,
+        }
     }
 
     /// The same server seen by another tenant.
     pub fn tenant(&self, id: &str, plan: &str) -> Tenant<'_> {
-        Tenant { world: self, id: id.to_owned(), user: user_token(Some(id), plan) }
+        Tenant {
+            world: self,
+            id: id.to_owned(),
+            user: user_token(Some(id), plan),
+        }
     }
 
     pub fn device(&self, n: u128) -> Device {
@@ -205,23 +234,41 @@ impl World {
     }
 
     pub async fn get(&self, path: &str) -> Reply {
-        self.call("GET", &format!("{MANAGEMENT}{path}"), &self.user, None).await
+        self.call("GET", &format!("{MANAGEMENT}{path}"), &self.user, None)
+            .await
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Reply {
-        self.call("POST", &format!("{MANAGEMENT}{path}"), &self.user, Some(body)).await
+        self.call(
+            "POST",
+            &format!("{MANAGEMENT}{path}"),
+            &self.user,
+            Some(body),
+        )
+        .await
     }
 
     pub async fn put(&self, path: &str, body: Value) -> Reply {
-        self.call("PUT", &format!("{MANAGEMENT}{path}"), &self.user, Some(body)).await
+        self.call(
+            "PUT",
+            &format!("{MANAGEMENT}{path}"),
+            &self.user,
+            Some(body),
+        )
+        .await
     }
 
     pub async fn delete(&self, path: &str) -> Reply {
-        self.call("DELETE", &format!("{MANAGEMENT}{path}"), &self.user, None).await
+        self.call("DELETE", &format!("{MANAGEMENT}{path}"), &self.user, None)
+            .await
     }
 
     pub async fn internal(&self, method: &str, path: &str, body: Option<Value>) -> Reply {
-        send(&self.internal, request(method, &format!("{INTERNAL}{path}"), None, body)).await
+        send(
+            &self.internal,
+            request(method, &format!("{INTERNAL}{path}"), None, body),
+        )
+        .await
     }
 
     /// Uploads an artifact file; any answer.
@@ -230,12 +277,16 @@ impl World {
     }
 
     pub async fn upload_form(&self, form: &Form) -> Reply {
-        self.send(form.request(&format!("{MANAGEMENT}/artifacts"), Some(&self.user))).await
+        self.send(form.request(&format!("{MANAGEMENT}/artifacts"), Some(&self.user)))
+            .await
     }
 
     /// Uploads an artifact of this name for these device types; returns its id.
     pub async fn artifact(&self, name: &str, device_types: &[&str]) -> String {
-        self.upload(&artifact(name, device_types)).await.expect(201).created()
+        self.upload(&artifact(name, device_types))
+            .await
+            .expect(201)
+            .created()
     }
 
     /// Creates a deployment of an artifact for devices; returns its id.
@@ -247,9 +298,17 @@ impl World {
 
     /// `GET next`.
     pub async fn poll_raw(&self, device: &Device) -> Reply {
-        let query =
-            format!("artifact_name={}&device_type={}", device.artifact_name, device.device_type);
-        self.call("GET", &format!("{DEVICES}/next?{query}"), &device.token, None).await
+        let query = format!(
+            "artifact_name={}&device_type={}",
+            device.artifact_name, device.device_type
+        );
+        self.call(
+            "GET",
+            &format!("{DEVICES}/next?{query}"),
+            &device.token,
+            None,
+        )
+        .await
     }
 
     /// `GET next`, which must be 200 or 204.
@@ -265,7 +324,8 @@ impl World {
     }
 
     pub async fn report(&self, device: &Device, deployment: &str, status: &str) -> Reply {
-        self.report_body(device, deployment, json!({"status": status})).await
+        self.report_body(device, deployment, json!({"status": status}))
+            .await
     }
 
     pub async fn report_body(&self, device: &Device, deployment: &str, body: Value) -> Reply {
@@ -274,7 +334,10 @@ impl World {
     }
 
     pub async fn statistics(&self, deployment: &str) -> HashMap<String, u64> {
-        let reply = self.get(&format!("/deployments/{deployment}/statistics")).await.expect(200);
+        let reply = self
+            .get(&format!("/deployments/{deployment}/statistics"))
+            .await
+            .expect(200);
         serde_json::from_value(reply.json()).unwrap()
     }
 
@@ -291,11 +354,17 @@ impl World {
     }
 
     pub async fn show(&self, deployment: &str) -> Value {
-        self.get(&format!("/deployments/{deployment}")).await.expect(200).json()
+        self.get(&format!("/deployments/{deployment}"))
+            .await
+            .expect(200)
+            .json()
     }
 
     pub async fn device_rows(&self, deployment: &str) -> Vec<Value> {
-        let reply = self.get(&format!("/deployments/{deployment}/devices")).await.expect(200);
+        let reply = self
+            .get(&format!("/deployments/{deployment}/devices"))
+            .await
+            .expect(200);
         reply.json().as_array().unwrap().clone()
     }
 
@@ -312,7 +381,9 @@ impl World {
     }
 
     pub async fn rows(&self, sql: &'static str) -> i64 {
-        self.db.query(sql, Vec::new()).await.unwrap()[0].get(0).unwrap()
+        self.db.query(sql, Vec::new()).await.unwrap()[0]
+            .get(0)
+            .unwrap()
     }
 }
 
@@ -325,7 +396,12 @@ pub fn device(n: u128, tenant: Option<&str>) -> Device {
         tenant: tenant.map(str::to_owned),
         ..Claims::default()
     });
-    Device { id, token, device_type: "qemu".to_owned(), artifact_name: "old".to_owned() }
+    Device {
+        id,
+        token,
+        device_type: "qemu".to_owned(),
+        artifact_name: "old".to_owned(),
+    }
 }
 
 /// A tenant of a server with several.
@@ -341,16 +417,28 @@ impl Tenant<'_> {
     }
 
     pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Reply {
-        self.world.call(method, &format!("{MANAGEMENT}{path}"), &self.user, body).await
+        self.world
+            .call(method, &format!("{MANAGEMENT}{path}"), &self.user, body)
+            .await
     }
 
     pub async fn upload(&self, form: &Form) -> Reply {
-        self.world.send(form.request(&format!("{MANAGEMENT}/artifacts"), Some(&self.user))).await
+        self.world
+            .send(form.request(&format!("{MANAGEMENT}/artifacts"), Some(&self.user)))
+            .await
     }
 }
 
-pub fn request(method: &str, path: &str, token: Option<&str>, body: Option<Value>) -> Request<Body> {
-    let mut builder = Request::builder().method(method).uri(path).header("host", HOST);
+pub fn request(
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: Option<Value>,
+) -> Request<Body> {
+    let mut builder = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", HOST);
     if let Some(token) = token {
         builder = builder.header("authorization", format!("Bearer {token}"));
     }
@@ -370,7 +458,11 @@ pub async fn send(app: &Router, request: Request<Body>) -> Reply {
     if parts.status == StatusCode::INTERNAL_SERVER_ERROR {
         panic!("internal error");
     }
-    Reply { status: parts.status.as_u16(), headers: parts.headers, body }
+    Reply {
+        status: parts.status.as_u16(),
+        headers: parts.headers,
+        body,
+    }
 }
 
 /// A multipart form.
@@ -387,12 +479,14 @@ impl Form {
     }
 
     pub fn text(mut self, name: &str, value: &str) -> Self {
-        self.parts.push((name.to_owned(), None, value.as_bytes().to_vec()));
+        self.parts
+            .push((name.to_owned(), None, value.as_bytes().to_vec()));
         self
     }
 
     pub fn file(mut self, content: &[u8]) -> Self {
-        self.parts.push(("artifact".to_owned(), Some("a.mender"), content.to_vec()));
+        self.parts
+            .push(("artifact".to_owned(), Some("a.mender"), content.to_vec()));
         self
     }
 
@@ -417,9 +511,10 @@ impl Form {
     }
 
     pub fn raw_request(path: &str, token: Option<&str>, body: Body) -> Request<Body> {
-        let mut builder = Request::post(path)
-            .header("host", HOST)
-            .header("content-type", format!("multipart/form-data; boundary={}", Self::BOUNDARY));
+        let mut builder = Request::post(path).header("host", HOST).header(
+            "content-type",
+            format!("multipart/form-data; boundary={}", Self::BOUNDARY),
+        );
         if let Some(token) = token {
             builder = builder.header("authorization", format!("Bearer {token}"));
         }
@@ -462,7 +557,8 @@ pub fn noise(length: usize) -> Vec<u8> {
 /// An artifact that depends on a value of `key`.
 pub fn artifact_depending(name: &str, device_types: &[&str], key: &str, value: &str) -> Vec<u8> {
     artifact_with(name, device_types, b"alpha\n", |spec| {
-        spec.type_depends.insert(key.to_owned(), vec![value.to_owned()]);
+        spec.type_depends
+            .insert(key.to_owned(), vec![value.to_owned()]);
     })
 }
 

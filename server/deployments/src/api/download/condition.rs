@@ -40,7 +40,9 @@ pub fn evaluate(headers: &HeaderMap, etag: &str, modified_ms: i64, size: u64) ->
     } else if date(headers, &IF_MODIFIED_SINCE).is_some_and(|since_s| modified_s <= since_s) {
         return Outcome::NotModified;
     }
-    let Some(range) = text(headers, &RANGE) else { return Outcome::Whole };
+    let Some(range) = text(headers, &RANGE) else {
+        return Outcome::Whole;
+    };
     if let Some(condition) = text(headers, &IF_RANGE) {
         let same = if condition.starts_with('"') {
             condition == etag
@@ -61,11 +63,16 @@ pub fn evaluate(headers: &HeaderMap, etag: &str, modified_ms: i64, size: u64) ->
 /// A time as headers carry it.
 pub fn http_date(ms: i64) -> String {
     let at = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::UNIX_EPOCH);
-    rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap_or_default()
+    rfc2822::DateTimePrinter::new()
+        .timestamp_to_rfc9110_string(&at)
+        .unwrap_or_default()
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .map(str::trim)
 }
 
 /// Malformed dates count as absent.
@@ -74,11 +81,16 @@ fn date(headers: &HeaderMap, name: &HeaderName) -> Option<i64> {
 }
 
 fn parse_date(text: &str) -> Option<i64> {
-    rfc2822::DateTimeParser::new().parse_timestamp(text).ok().map(|at| at.as_second())
+    rfc2822::DateTimeParser::new()
+        .parse_timestamp(text)
+        .ok()
+        .map(|at| at.as_second())
 }
 
 fn tag_listed(list: &str, etag: &str) -> bool {
-    list.split(',').map(str::trim).any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
+    list.split(',')
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.trim_start_matches("W/") == etag)
 }
 
 /// `None`: no range that is understood, serve everything. `Some(None)`: nothing of it exists. Several
@@ -125,8 +137,10 @@ mod tests {
     const BEFORE: &str = "Thu, 01 Jan 1970 00:16:39 GMT";
 
     fn check(pairs: &[(HeaderName, &str)]) -> Outcome {
-        let headers =
-            pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
+        let headers = pairs
+            .iter()
+            .map(|(name, value)| (name.clone(), value.parse().unwrap()))
+            .collect();
         evaluate(&headers, ETAG, MODIFIED_MS, 100)
     }
 
@@ -154,7 +168,10 @@ mod tests {
             assert_eq!(check(&[(RANGE, range)]), expected, "{range}");
         }
         let empty = HeaderMap::from_iter([(RANGE, "bytes=0-".parse().unwrap())]);
-        assert_eq!(evaluate(&empty, ETAG, MODIFIED_MS, 0), Outcome::Unsatisfiable);
+        assert_eq!(
+            evaluate(&empty, ETAG, MODIFIED_MS, 0),
+            Outcome::Unsatisfiable
+        );
     }
 
     #[test]
@@ -165,16 +182,43 @@ mod tests {
             (vec![(IF_MODIFIED_SINCE, BEFORE)], Outcome::Whole),
             (vec![(IF_MODIFIED_SINCE, "yesterday")], Outcome::Whole),
             (vec![(IF_UNMODIFIED_SINCE, THEN)], Outcome::Whole),
-            (vec![(IF_UNMODIFIED_SINCE, BEFORE)], Outcome::PreconditionFailed),
-            (vec![(IF_NONE_MATCH, "\"x\", W/\"k1\"")], Outcome::NotModified),
-            (vec![(IF_NONE_MATCH, "\"x\""), (IF_MODIFIED_SINCE, THEN)], Outcome::Whole),
+            (
+                vec![(IF_UNMODIFIED_SINCE, BEFORE)],
+                Outcome::PreconditionFailed,
+            ),
+            (
+                vec![(IF_NONE_MATCH, "\"x\", W/\"k1\"")],
+                Outcome::NotModified,
+            ),
+            (
+                vec![(IF_NONE_MATCH, "\"x\""), (IF_MODIFIED_SINCE, THEN)],
+                Outcome::Whole,
+            ),
             (vec![(IF_MATCH, "\"x\"")], Outcome::PreconditionFailed),
-            (vec![(IF_MATCH, "*"), (IF_UNMODIFIED_SINCE, BEFORE)], Outcome::Whole),
-            (vec![(RANGE, "bytes=1-"), (IF_RANGE, ETAG)], Outcome::Part(1..100)),
-            (vec![(RANGE, "bytes=1-"), (IF_RANGE, THEN)], Outcome::Part(1..100)),
-            (vec![(RANGE, "bytes=1-"), (IF_RANGE, "\"x\"")], Outcome::Whole),
-            (vec![(RANGE, "bytes=1-"), (IF_RANGE, "W/\"k1\"")], Outcome::Whole),
-            (vec![(RANGE, "bytes=1-"), (IF_RANGE, BEFORE)], Outcome::Whole),
+            (
+                vec![(IF_MATCH, "*"), (IF_UNMODIFIED_SINCE, BEFORE)],
+                Outcome::Whole,
+            ),
+            (
+                vec![(RANGE, "bytes=1-"), (IF_RANGE, ETAG)],
+                Outcome::Part(1..100),
+            ),
+            (
+                vec![(RANGE, "bytes=1-"), (IF_RANGE, THEN)],
+                Outcome::Part(1..100),
+            ),
+            (
+                vec![(RANGE, "bytes=1-"), (IF_RANGE, "\"x\"")],
+                Outcome::Whole,
+            ),
+            (
+                vec![(RANGE, "bytes=1-"), (IF_RANGE, "W/\"k1\"")],
+                Outcome::Whole,
+            ),
+            (
+                vec![(RANGE, "bytes=1-"), (IF_RANGE, BEFORE)],
+                Outcome::Whole,
+            ),
         ] {
             assert_eq!(check(&pairs), expected, "{pairs:?}");
         }
