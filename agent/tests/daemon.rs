@@ -10,6 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ambidex_agent::deployment::Store;
+use ambidex_machine::{Adoption, Record, Step};
+use ambidex_wire::deployments::DeviceStatus;
 use serde_json::Value;
 use support::{Device, Server, answer, answer_with};
 
@@ -278,4 +281,81 @@ async fn it_stops_at_once_while_it_waits_for_an_answer() {
     let started = Instant::now();
     daemon.stop().await;
     assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+/// A new system may bring a configuration that cannot be read: the deployment that brought it still
+/// comes to its end, and its result waits for a server.
+#[tokio::test]
+async fn a_broken_configuration_does_not_keep_a_deployment_from_ending() {
+    let device = Device::new(&[], "");
+    let state = device.path("state");
+    let mut record = Record::new("d-1", "http://127.0.0.1:1/a");
+    record.step = Step::Stream;
+    Store::open(&state).unwrap().save_deployment(&record, Adoption::Keep).unwrap();
+    device.write("conf/agent.toml", "server_ulr = 1\n");
+    device.write("state/agent.toml", "retry_poll_first_seconds = 0.02\nretry_poll_interval_seconds = 0.02\n");
+
+    let output = verb(&device, &["daemon"]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("server_ulr") && text.contains("only to finish the deployment"), "{text}");
+    let store = Store::open(&state).unwrap();
+    assert!(store.deployment().is_none());
+    let waiting: Vec<_> = store.reports().iter().map(|r| (r.deployment_id.as_str(), r.status)).collect();
+    assert_eq!(waiting, [("d-1", DeviceStatus::Failure)]);
+
+    // without anything to finish it does not even start
+    let output = verb(&device, &["daemon"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("only to finish"), "{output:?}");
+
+    // once the configuration is right, the server learns of it before anything else
+    let server = Server::friendly(|_| None).await;
+    device.write("conf/agent.toml", &format!("server_url = {:?}\n", server.url));
+    let daemon = Daemon::start(&device);
+    let told = server.wait_for("/d-1/status", 1).await;
+    assert_eq!(told[0].json()["status"], "failure");
+    server.wait_for("/d-1/log", 1).await;
+    server.wait_for("/next", 1).await;
+    let order: Vec<String> = server.requests().iter().map(|r| r.target.rsplit('/').next().unwrap().to_owned()).collect();
+    assert_eq!(order, ["auth_requests", "status", "log", "attributes", "next"]);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn the_state_is_shown_without_a_server_and_without_a_daemon() {
+    let device = Device::new(&["https://updates.example"], "");
+    let print = |words: &[&str]| String::from_utf8(verb(&device, words).stdout).unwrap();
+    assert_eq!(print(&["show-artifact"]), "unknown\n");
+    assert_eq!(print(&["show-provides"]), "");
+    let status = print(&["status"]);
+    for expected in ["https://updates.example", "test-board", "not made yet", "not running", "nothing"] {
+        assert!(status.contains(expected), "{expected}: {status}");
+    }
+    assert!(print(&["--help"]).contains("USAGE"));
+    assert!(print(&["install", "--help"]).contains("--reboot-exit-code"));
+    assert_eq!(print(&["--version"]), format!("ambidex-agent {}\n", ambidex_agent::VERSION));
+    assert_eq!(verb(&device, &["commit"]).status.code(), Some(2));
+    let mistaken = verb(&device, &["instal"]);
+    assert_eq!(mistaken.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&mistaken.stderr).contains("'instal' is no command"));
+}
+
+/// `bootstrap`: a key of its own, a new one only when it is asked for.
+#[tokio::test]
+async fn bootstrapping_makes_a_key_and_forcing_it_keeps_the_old_one() {
+    let server = Server::friendly(|_| None).await;
+    let device = Device::new(&[&server.url], "");
+    let bootstrap = |words: &'static [&'static str]| {
+        let mut command = command(&device, words);
+        tokio::task::spawn_blocking(move || command.output().unwrap())
+    };
+    let key = || std::fs::read_to_string(device.path("state/mender-agent.pem")).unwrap();
+    assert!(bootstrap(&["bootstrap"]).await.unwrap().status.success());
+    let first = key();
+    assert!(bootstrap(&["bootstrap"]).await.unwrap().status.success());
+    assert_eq!(key(), first);
+    assert!(bootstrap(&["bootstrap", "-F"]).await.unwrap().status.success());
+    assert_ne!(key(), first);
+    assert_eq!(std::fs::read_to_string(device.path("state/mender-agent.pem.replaced")).unwrap(), first);
+    assert_eq!(server.requests_to("/auth_requests").len(), 3);
 }

@@ -12,6 +12,7 @@ mod deaths;
 mod failures;
 mod limits;
 mod normal;
+mod random;
 mod standalone;
 
 pub const DOWN: &str = "Download_Enter Download Download_Leave";

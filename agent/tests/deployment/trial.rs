@@ -34,6 +34,8 @@ const ARTIFACT_STATES: [&str; 6] = [
 const BEHAVIOUR: &str = r#"
 act() {
     echo "$1" >> "$LAB/trace"
+    : > "$LAB/running/$$"
+    trap 'rm -f "$LAB/running/$$"' EXIT
     for how in kill fail hang; do
         hit=
         [ -e "$LAB/$how/$1" ] && { rm "$LAB/$how/$1"; hit=yes; }
@@ -152,7 +154,7 @@ impl Trial {
         }
         let trial = Self { device, server, seen, agent: None, lives: 0 };
         *artifact.lock().unwrap() = offer.artifact(&trial.lab());
-        for folder in ["kill", "kill-always", "fail", "fail-always", "hang", "answer", "run"] {
+        for folder in ["kill", "kill-always", "fail", "fail-always", "hang", "answer", "run", "running"] {
             std::fs::create_dir_all(trial.device.path("lab").join(folder)).unwrap();
         }
         trial.answers("NeedsArtifactReboot", reboot);
@@ -234,6 +236,23 @@ impl Trial {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+
+    /// Whether a recording program that the agent started still runs.
+    pub fn is_something_running(&self) -> bool {
+        std::fs::read_dir(self.device.path("lab/running")).unwrap().any(|entry| {
+            let pid = entry.unwrap().file_name().into_string().unwrap();
+            std::path::Path::new("/proc").join(pid).exists()
+        })
+    }
+
+    pub fn is_alive(&mut self) -> bool {
+        self.agent.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+    }
+
+    /// Whether the server has the result, and the agent has noted that.
+    pub fn is_over(&self) -> bool {
+        self.seen.lock().unwrap().finals_accepted > 0 && self.store_is_settled()
     }
 
     pub fn terminate(&mut self) -> Option<i32> {
