@@ -38,7 +38,7 @@ pub struct Fetching {
 
 /// What the first part led to.
 pub enum Opened {
-    Header(Facts),
+    Header(Box<Facts>),
     Failed(String),
     Stopped,
 }
@@ -87,11 +87,11 @@ impl Fetching {
             }
         };
         match facts {
-            Some(facts) if facts.payload_type.is_some() => Opened::Header(facts),
+            Some(facts) if facts.payload_type.is_some() => Opened::Header(Box::new(facts)),
             Some(facts) => {
                 self.permit();
                 match outcome((&mut self.task).await) {
-                    Ok(_) => Opened::Header(facts),
+                    Ok(_) => Opened::Header(Box::new(facts)),
                     Err(reason) => Opened::Failed(reason),
                 }
             }

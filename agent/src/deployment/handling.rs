@@ -29,7 +29,8 @@ fn context_for(config: &Config, store: &Store, device_type: String) -> InstallCo
     context
 }
 
-fn rootfs(config: &Config) -> RootfsConfig {
+/// The pair of slots and its bootloader, as configured.
+pub fn rootfs(config: &Config) -> RootfsConfig {
     let mut boot = BootConfig { fw_env_config: config.boot.fw_env_config.clone(), ..BootConfig::default() };
     boot.kind = match config.boot.kind {
         BootKind::Auto => boot::BootKind::Auto,
@@ -44,7 +45,8 @@ fn rootfs(config: &Config) -> RootfsConfig {
         part_a: config.rootfs_part_a.clone().map(Into::into),
         part_b: config.rootfs_part_b.clone().map(Into::into),
         boot,
-        ..RootfsConfig::default()
+        running_root: config.running_root.clone(),
+        verify_written: config.verify_written,
     }
 }
 

@@ -16,6 +16,7 @@ pub mod standalone;
 pub mod stop;
 pub mod store;
 
+pub(crate) use handling::rootfs as rootfs_config;
 pub use reports::Delivery;
 pub use runner::{Outcome, Runner};
 pub use stop::Stop;

@@ -313,7 +313,7 @@ impl Runner {
         match fetching.open(&self.stop).await {
             Opened::Header(facts) => {
                 self.fetching = Some(fetching);
-                Event::Opened(facts)
+                Event::Opened(*facts)
             }
             Opened::Failed(reason) => Event::Failed(reason),
             Opened::Stopped => Event::Stopped,

@@ -31,7 +31,7 @@ impl Standalone {
         let provides = self.store.provides().clone();
         let mut fetching = Fetching::start(input, cancel_source, context, provides, &self.config);
         let facts = match fetching.open(&self.stop).await {
-            Opened::Header(facts) => facts,
+            Opened::Header(facts) => *facts,
             Opened::Failed(reason) => return Report::not_read(reason),
             Opened::Stopped => return Report::not_read(STOPPED.into()),
         };
