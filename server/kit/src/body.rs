@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Visitor};
+use serde::{Deserializer, Serialize};
 
 use crate::ApiError;
 
@@ -62,7 +62,47 @@ impl<S: Sync> FromRequest<S> for RawBody {
 /// # Errors
 /// [`ApiError`] 400.
 pub fn decode_json<T: DeserializeOwned>(bytes: &[u8], prefix: &str) -> Result<T, ApiError> {
-    serde_json::from_slice(bytes).map_err(|e| ApiError::bad_request(format!("{prefix}: {e}")))
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    T::deserialize(Named(&mut deserializer))
+        .and_then(|value| deserializer.end().map(|()| value))
+        .map_err(|e| ApiError::bad_request(format!("{prefix}: {e}")))
+}
+
+/// Takes a structure from an object only: left alone, a body `["a", "b"]` would fill the fields by their
+/// position.
+struct Named<D>(D);
+
+macro_rules! pass_on {
+    ($($method:ident($($argument:ident: $type:ty),*);)*) => {
+        $(fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, D::Error> {
+            self.0.$method($($argument,)* visitor)
+        })*
+    };
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Named<D> {
+    type Error = D::Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    pass_on! {
+        deserialize_any();
+        deserialize_option();
+        deserialize_newtype_struct(name: &'static str);
+        deserialize_enum(name: &'static str, variants: &'static [&'static str]);
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+        unit unit_struct seq tuple tuple_struct map identifier ignored_any
+    }
 }
 
 /// A JSON body, in both directions. As an extractor it takes any content type (real clients send none,
@@ -129,4 +169,48 @@ pub(crate) fn query_pairs(uri: &http::Uri) -> Result<QueryPairs, ApiError> {
     axum::extract::Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map(|query| QueryPairs(query.0))
         .map_err(|_| ApiError::bad_request("invalid query string"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    struct Thing {
+        #[serde(default)]
+        a: String,
+        #[serde(default)]
+        b: Option<u32>,
+    }
+
+    #[test]
+    fn structures_come_from_objects_only() {
+        let thing = |a: &str, b| Some(Thing { a: a.to_owned(), b });
+        for (text, wanted) in [
+            (r#"{"a":"x","b":1}"#, thing("x", Some(1))),
+            (" {} ", thing("", None)),
+            (r#"{"a":"x","c":[]}"#, thing("x", None)),
+            (r#"["x",1]"#, None),
+            ("[]", None),
+            ("{} {}", None),
+            ("", None),
+            ("null", None),
+        ] {
+            assert_eq!(
+                decode_json::<Thing>(text.as_bytes(), "x").ok(),
+                wanted,
+                "{text}"
+            );
+        }
+        let many = decode_json::<Vec<Thing>>(b"[{},{\"b\":2}]", "x").unwrap_or_default();
+        assert_eq!(many.len(), 2);
+        let any = decode_json::<serde_json::Value>(b"[1,{\"a\":null}]", "x").ok();
+        assert_eq!(any, Some(serde_json::json!([1, {"a": null}])));
+        let text = decode_json::<Thing>(b"{\"b\":-1}", "bad body")
+            .unwrap_err()
+            .message;
+        assert!(text.starts_with("bad body: invalid value"), "{text}");
+        assert_eq!(decode_json::<Option<Thing>>(b"null", "x").ok(), Some(None));
+    }
 }

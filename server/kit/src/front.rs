@@ -35,9 +35,9 @@ const REJECTION_BYTES_MAX: usize = 4096;
 /// error body, 404 and 405 texts, `OPTIONS`, CORS and security headers. The routers that are merged
 /// into `routes` must not bring a fallback of their own.
 pub fn front(routes: Router) -> Router {
-    routes
-        .fallback(|| async { ApiError::not_found("not found") })
-        .layer(from_fn(pass))
+    let routes = routes.fallback(|| async { ApiError::not_found("not found") });
+    // Around the router, not inside of it: the router adds the list of allowed methods on its way out.
+    Router::new().fallback_service(routes).layer(from_fn(pass))
 }
 
 async fn pass(mut request: Request, next: Next) -> Response {

@@ -12,3 +12,23 @@ pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
     name: "init",
     sql: include_str!("migrations/0001_init.sql"),
 }];
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn point_reads_search_an_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = ambidex_db::Db::open_sqlite(&dir.path().join("db")).unwrap();
+        db.migrate("useradm", MIGRATIONS).unwrap();
+        for sql in [user::POINTS, token::POINTS, settings::POINTS].concat() {
+            let plan = db.explain(sql).unwrap();
+            assert!(
+                plan.iter().all(|step| !step.contains("SCAN")),
+                "{sql}: {plan:?}"
+            );
+        }
+    }
+}
