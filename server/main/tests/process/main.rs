@@ -1,0 +1,8 @@
+//! The real binary: start, stop, kill, wrong use.
+#![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+
+mod instance;
+mod kill;
+mod misuse;
+mod serving;
+mod tenants;
