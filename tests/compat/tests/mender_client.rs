@@ -74,9 +74,22 @@ impl Device {
         }
         // The scratch folder is private to the user of the test.
         fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755))?;
-        let mut command = Command::new("mender");
+        // The client reads its scripts and the name of the factory release from fixed paths; a mount
+        // namespace gives it ours without touching this machine's. Root then drops its privileges.
+        let root_user = nix::unistd::geteuid().is_root();
+        let mut command = Command::new("unshare");
+        command.arg("--mount");
+        if !root_user {
+            command.args(["--user", "--map-root-user"]);
+        }
+        command.args(["sh", "-ec", "mount --bind \"$MENDER_CONF_DIR\" /etc/mender; \
+             mount --bind \"$MENDER_DATA_DIR\" /usr/share/mender; exec \"$@\"", "sh"]);
+        if root_user {
+            let id = UNPRIVILEGED.to_string();
+            command.args(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--"]);
+        }
         command
-            .args(["--no-syslog", "--log-level", "debug"])
+            .args(["mender", "--no-syslog", "--log-level", "debug"])
             .arg("--config")
             .arg(root.join("conf/mender.conf"))
             .arg("--fallback-config")
@@ -95,9 +108,8 @@ impl Device {
             .stdout(Stdio::null())
             .stderr(fs::File::create(scratch.join("client.log"))?)
             .kill_on_drop(true);
-        if nix::unistd::geteuid().is_root() {
+        if root_user {
             give_away(&root)?;
-            command.uid(UNPRIVILEGED).gid(UNPRIVILEGED);
         }
         let child = command.spawn().context("starting mender")?;
         Ok(Self { root, child })
