@@ -83,14 +83,31 @@ impl Devauth {
     ///
     /// # Errors
     /// The schema could not be brought up to date.
-    pub fn new(db: Db, clock: Clock, keys: Arc<Keys>, ports: Ports, settings: Settings) -> Result<Devauth, DbError> {
+    pub fn new(
+        db: Db,
+        clock: Clock,
+        keys: Arc<Keys>,
+        ports: Ports,
+        settings: Settings,
+    ) -> Result<Devauth, DbError> {
         db.migrate("devauth", store::MIGRATIONS)?;
-        Ok(Devauth { inner: Arc::new(Inner { db, clock, keys, ports, settings, check_ins: CheckIns::default() }) })
+        Ok(Devauth {
+            inner: Arc::new(Inner {
+                db,
+                clock,
+                keys,
+                ports,
+                settings,
+                check_ins: CheckIns::default(),
+            }),
+        })
     }
 
     /// Routes of the public listener.
     pub fn routes(&self) -> Router {
-        api::device::routes().merge(api::management::routes()).with_state(self.clone())
+        api::device::routes()
+            .merge(api::management::routes())
+            .with_state(self.clone())
     }
 
     /// Routes of the internal listener.

@@ -28,17 +28,33 @@ pub struct DeviceState {
 /// The inventory of devices.
 pub trait Inventory: Send + Sync {
     /// Creates the devices, or brings identity attributes and status up to date.
-    fn put_devices(&self, tenant: TenantId, devices: Vec<DeviceState>) -> BoxFuture<'_, Result<(), PortError>>;
+    fn put_devices(
+        &self,
+        tenant: TenantId,
+        devices: Vec<DeviceState>,
+    ) -> BoxFuture<'_, Result<(), PortError>>;
     /// Removes everything about a device that has left the fleet, for good.
-    fn remove_device(&self, tenant: TenantId, device_id: String) -> BoxFuture<'_, Result<(), PortError>>;
+    fn remove_device(
+        &self,
+        tenant: TenantId,
+        device_id: String,
+    ) -> BoxFuture<'_, Result<(), PortError>>;
     /// Devices and when they were last seen, in milliseconds since 1970; each device about once a day.
-    fn checked_in(&self, tenant: TenantId, devices: Vec<(String, i64)>) -> BoxFuture<'_, Result<(), PortError>>;
+    fn checked_in(
+        &self,
+        tenant: TenantId,
+        devices: Vec<(String, i64)>,
+    ) -> BoxFuture<'_, Result<(), PortError>>;
 }
 
 /// Deployments to devices.
 pub trait Deployments: Send + Sync {
     /// Ends what is under way for a device that has left the fleet.
-    fn remove_device(&self, tenant: TenantId, device_id: String) -> BoxFuture<'_, Result<(), PortError>>;
+    fn remove_device(
+        &self,
+        tenant: TenantId,
+        device_id: String,
+    ) -> BoxFuture<'_, Result<(), PortError>>;
 }
 
 /// A tenant as far as its devices' tokens tell of it.

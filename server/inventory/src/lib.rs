@@ -41,7 +41,9 @@ impl Inventory {
     /// The schema could not be brought up to date.
     pub fn new(db: Db, clock: Clock) -> Result<Inventory, DbError> {
         db.migrate("inventory", store::MIGRATIONS)?;
-        Ok(Inventory { inner: Arc::new(Inner { db, clock }) })
+        Ok(Inventory {
+            inner: Arc::new(Inner { db, clock }),
+        })
     }
 
     /// Routes of the public listener.
@@ -65,7 +67,13 @@ impl Inventory {
 
     /// Announces a tenant. Repeating it changes nothing.
     pub(crate) async fn create_tenant(&self, tenant: &TenantId) -> Result<(), InventoryError> {
-        self.inner.db.apply(vec![store::tenant::put(tenant.as_str(), self.inner.clock.now_ms())]).await?;
+        self.inner
+            .db
+            .apply(vec![store::tenant::put(
+                tenant.as_str(),
+                self.inner.clock.now_ms(),
+            )])
+            .await?;
         Ok(())
     }
 }

@@ -31,15 +31,22 @@ struct AuthRequestBody {
 
 impl AuthRequestBody {
     fn parse(self) -> Result<Admission, ApiError> {
-        let invalid = |reason: String| ApiError::bad_request(format!("invalid auth request: {reason}"));
+        let invalid =
+            |reason: String| ApiError::bad_request(format!("invalid auth request: {reason}"));
         let text = |member: Option<String>, name: &str| {
-            member.filter(|text| !text.is_empty()).ok_or_else(|| invalid(format!("{name} must be provided")))
+            member
+                .filter(|text| !text.is_empty())
+                .ok_or_else(|| invalid(format!("{name} must be provided")))
         };
         let id_data = text(self.id_data, "id_data")?;
         let pubkey = text(self.pubkey, "pubkey")?;
         let key = PublicKey::parse(&pubkey).map_err(|error| invalid(error.to_string()))?;
         let identity = Identity::parse(&id_data).map_err(|error| invalid(error.to_string()))?;
-        Ok(Admission { identity, key, tenant_token: self.tenant_token })
+        Ok(Admission {
+            identity,
+            key,
+            tenant_token: self.tenant_token,
+        })
     }
 }
 
@@ -54,7 +61,9 @@ async fn authenticate_device(
         .get(paths::SIGNATURE_HEADER)
         .filter(|signature| !signature.is_empty())
         .ok_or_else(|| ApiError::bad_request("missing request signature header"))?;
-    let genuine = signature.to_str().is_ok_and(|signature| request.key.verifies_base64(&body.0, signature));
+    let genuine = signature
+        .to_str()
+        .is_ok_and(|signature| request.key.verifies_base64(&body.0, signature));
     if !genuine {
         return Err(ApiError::unauthorized("signature verification failed"));
     }

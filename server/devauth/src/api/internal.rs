@@ -10,8 +10,8 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
-use super::object;
 use super::management::{listing, number_of_devices, page_of_devices};
+use super::object;
 use crate::Devauth;
 use crate::domain::limit::MAX_DEVICES;
 use crate::domain::token::Verdict;
@@ -26,11 +26,19 @@ pub fn routes() -> Router<Devauth> {
         .route(&path("/tokens"), delete(revoke_device_tokens))
         .route(
             &path("/tenant/{tenant_id}/limits/{name}"),
-            get(get_device_limit).put(update_device_limit).delete(clear_device_limit),
+            get(get_device_limit)
+                .put(update_device_limit)
+                .delete(clear_device_limit),
         )
         .route(&path("/tenants"), post(create_tenant))
-        .route(&path("/tenants/{tid}/devices/{did}/status"), get(device_status))
-        .route(&path("/tenants/{tid}/devices//status"), get(device_status_without_device))
+        .route(
+            &path("/tenants/{tid}/devices/{did}/status"),
+            get(device_status),
+        )
+        .route(
+            &path("/tenants/{tid}/devices//status"),
+            get(device_status_without_device),
+        )
         .route(&path("/tenants/{tid}/devices"), get(list_devices))
         .route(&path("/tenants/{tid}/devices/count"), get(count_devices))
         .route(&path("/tenants//devices"), get(tenant_missing))
@@ -46,13 +54,20 @@ async fn check_liveliness() -> StatusCode {
 async fn check_health(State(devauth): State<Devauth>) -> Result<StatusCode, ApiError> {
     match devauth.ping().await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
-        Err(error) => Err(ApiError::unavailable(format!("error reaching the database: {error}"))),
+        Err(error) => Err(ApiError::unavailable(format!(
+            "error reaching the database: {error}"
+        ))),
     }
 }
 
 /// Check the validity of a token.
-async fn verify_jwt(State(devauth): State<Devauth>, headers: HeaderMap) -> Result<StatusCode, ApiError> {
-    let header = headers.get(AUTHORIZATION).ok_or_else(|| ApiError::unauthorized("no authorization header"))?;
+async fn verify_jwt(
+    State(devauth): State<Devauth>,
+    headers: HeaderMap,
+) -> Result<StatusCode, ApiError> {
+    let header = headers
+        .get(AUTHORIZATION)
+        .ok_or_else(|| ApiError::unauthorized("no authorization header"))?;
     let token = header
         .to_str()
         .ok()
@@ -60,29 +75,48 @@ async fn verify_jwt(State(devauth): State<Devauth>, headers: HeaderMap) -> Resul
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim());
     let verdict = match token {
-        Some(token) => devauth.verify_token(token).await?,
+        Some(token) => devauth.verify_token(token, original_uri(&headers)).await?,
         None => Verdict::Invalid,
     };
     match verdict {
         Verdict::Valid => Ok(StatusCode::OK),
         Verdict::Invalid => Err(ApiError::empty(StatusCode::UNAUTHORIZED)),
         Verdict::Expired => Err(ApiError::empty(StatusCode::FORBIDDEN)),
+        Verdict::AddonMissing(name) => Err(ApiError::forbidden(format!(
+            "operation requires addon: {name}"
+        ))),
     }
 }
 
+/// The URI that a gateway asks about; gateways of two generations name it differently.
+fn original_uri(headers: &HeaderMap) -> Option<&str> {
+    ["x-original-uri", "x-forwarded-uri"]
+        .iter()
+        .find_map(|name| headers.get(*name)?.to_str().ok())
+}
+
 /// Delete device tokens.
-async fn revoke_device_tokens(State(devauth): State<Devauth>, query: QueryPairs) -> Result<StatusCode, ApiError> {
+async fn revoke_device_tokens(
+    State(devauth): State<Devauth>,
+    query: QueryPairs,
+) -> Result<StatusCode, ApiError> {
     let tenant = query
         .first("tenant_id")
         .filter(|tenant| !tenant.is_empty())
         .ok_or_else(|| ApiError::bad_request("tenant_id must be provided"))?;
     let device = query.first("device_id").filter(|device| !device.is_empty());
-    devauth.revoke_tokens(&TenantId::new(tenant), device).await?;
+    devauth
+        .revoke_tokens(&TenantId::new(tenant), device)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 fn check_limit_name(name: &str) -> Result<(), ApiError> {
-    if name == MAX_DEVICES { Ok(()) } else { Err(ApiError::bad_request(format!("unsupported limit {name}"))) }
+    if name == MAX_DEVICES {
+        Ok(())
+    } else {
+        Err(ApiError::bad_request(format!("unsupported limit {name}")))
+    }
 }
 
 /// Max device count limit.
@@ -91,7 +125,9 @@ async fn get_device_limit(
     Path((tenant, name)): Path<(String, String)>,
 ) -> Result<Json<Limit>, ApiError> {
     check_limit_name(&name)?;
-    Ok(Json(Limit { limit: devauth.device_limit(&TenantId::new(tenant)).await? }))
+    Ok(Json(Limit {
+        limit: devauth.device_limit(&TenantId::new(tenant)).await?,
+    }))
 }
 
 /// Update max device count limit.
@@ -103,9 +139,13 @@ async fn update_device_limit(
     check_limit_name(&name)?;
     let body: Limit = object(&body, "failed to decode limit request")?;
     if i64::try_from(body.limit).is_err() {
-        return Err(ApiError::bad_request("failed to decode limit request: limit is too large"));
+        return Err(ApiError::bad_request(
+            "failed to decode limit request: limit is too large",
+        ));
     }
-    devauth.set_device_limit(&TenantId::new(tenant), body.limit).await?;
+    devauth
+        .set_device_limit(&TenantId::new(tenant), body.limit)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -126,7 +166,10 @@ struct NewTenant {
 }
 
 /// Provision a new tenant.
-async fn create_tenant(State(devauth): State<Devauth>, body: RawBody) -> Result<StatusCode, ApiError> {
+async fn create_tenant(
+    State(devauth): State<Devauth>,
+    body: RawBody,
+) -> Result<StatusCode, ApiError> {
     let body: NewTenant = object(&body, "failed to decode tenant")?;
     let tenant = body
         .tenant_id
@@ -142,7 +185,9 @@ async fn device_status(
     Path((tenant, id)): Path<(String, String)>,
 ) -> Result<Json<Status>, ApiError> {
     let status = devauth.device_status(&TenantId::new(tenant), &id).await?;
-    Ok(Json(Status { status: status.as_str().to_owned() }))
+    Ok(Json(Status {
+        status: status.as_str().to_owned(),
+    }))
 }
 
 async fn device_status_without_device() -> ApiError {
@@ -161,7 +206,14 @@ async fn list_devices(
     page: Page,
     query: QueryPairs,
 ) -> Result<(HeaderMap, Json<Vec<Device>>), ApiError> {
-    page_of_devices(&devauth, &TenantId::new(tenant), &uri, page, listing(&query)?).await
+    page_of_devices(
+        &devauth,
+        &TenantId::new(tenant),
+        &uri,
+        page,
+        listing(&query)?,
+    )
+    .await
 }
 
 /// Count number of devices, optionally filtered by status.

@@ -31,9 +31,18 @@ pub fn routes() -> Router<Devauth> {
         .route(&path("/devices"), get(list_devices).post(preauthorize))
         .route(&path("/devices/search"), post(search_devices))
         .route(&path("/devices/count"), get(count_devices))
-        .route(&path("/devices/{id}"), get(get_device).delete(decommission_device))
-        .route(&path("/devices/{id}/auth/{aid}"), delete(reject_authentication))
-        .route(&path("/devices/{id}/auth/{aid}/status"), put(set_authentication_status).get(get_authentication_status))
+        .route(
+            &path("/devices/{id}"),
+            get(get_device).delete(decommission_device),
+        )
+        .route(
+            &path("/devices/{id}/auth/{aid}"),
+            delete(reject_authentication),
+        )
+        .route(
+            &path("/devices/{id}/auth/{aid}/status"),
+            put(set_authentication_status).get(get_authentication_status),
+        )
         .route(&path("/tokens/{id}"), delete(revoke_api_token))
         .route(&path("/limits/max_devices"), get(get_device_limit))
 }
@@ -51,22 +60,38 @@ async fn list_devices(
 
 /// The selection that a listing's query asks for.
 pub(super) fn listing(query: &QueryPairs) -> Result<Option<DeviceSelection>, ApiError> {
-    let statuses: Vec<String> = query.all("status").filter(|status| !status.is_empty()).map(str::to_owned).collect();
-    if statuses.iter().any(|status| DeviceStatus::parse(status).is_none()) {
+    let statuses: Vec<String> = query
+        .all("status")
+        .filter(|status| !status.is_empty())
+        .map(str::to_owned)
+        .collect();
+    if statuses
+        .iter()
+        .any(|status| DeviceStatus::parse(status).is_none())
+    {
         return Err(ApiError::bad_request(
             "filter status must be one of: accepted, pending, rejected, preauthorized or noauth",
         ));
     }
-    let ids = query.all("id").filter(|id| !id.is_empty()).map(str::to_owned).collect();
+    let ids = query
+        .all("id")
+        .filter(|id| !id.is_empty())
+        .map(str::to_owned)
+        .collect();
     selection(Some(statuses).filter(|statuses| !statuses.is_empty()), ids)
 }
 
 /// `None` when nothing can match.
-fn selection(statuses: Option<Vec<String>>, mut ids: Vec<String>) -> Result<Option<DeviceSelection>, ApiError> {
+fn selection(
+    statuses: Option<Vec<String>>,
+    mut ids: Vec<String>,
+) -> Result<Option<DeviceSelection>, ApiError> {
     ids.sort_unstable();
     ids.dedup();
     if ids.len() > IDS_MAX {
-        return Err(ApiError::bad_request(format!("more than {IDS_MAX} ids in one search")));
+        return Err(ApiError::bad_request(format!(
+            "more than {IDS_MAX} ids in one search"
+        )));
     }
     let statuses = match statuses {
         None => Vec::new(),
@@ -91,7 +116,11 @@ pub(super) async fn page_of_devices(
     selection: Option<DeviceSelection>,
 ) -> Result<(HeaderMap, Json<Vec<Device>>), ApiError> {
     let mut devices = match selection {
-        Some(selection) => devauth.list_devices(tenant, &selection, page.per_page + 1, page.offset()).await?,
+        Some(selection) => {
+            devauth
+                .list_devices(tenant, &selection, page.per_page + 1, page.offset())
+                .await?
+        }
         None => Vec::new(),
     };
     let per_page = usize::try_from(page.per_page).unwrap_or(usize::MAX);
@@ -111,18 +140,36 @@ struct PreAuthBody {
 }
 
 /// Submit a preauthorized device.
-async fn preauthorize(UserAuth(user): UserAuth, State(devauth): State<Devauth>, body: RawBody) -> Result<Response, ApiError> {
+async fn preauthorize(
+    UserAuth(user): UserAuth,
+    State(devauth): State<Devauth>,
+    body: RawBody,
+) -> Result<Response, ApiError> {
     const PREFIX: &str = "failed to decode preauth request";
     let body: PreAuthBody = object(&body, PREFIX)?;
     let invalid = |reason: String| ApiError::bad_request(format!("{PREFIX}: {reason}"));
-    let object = body.identity_data.ok_or_else(|| invalid(IdentityError::Empty.to_string()))?;
+    let object = body
+        .identity_data
+        .ok_or_else(|| invalid(IdentityError::Empty.to_string()))?;
     let identity = Identity::from_object(&object).map_err(|error| invalid(error.to_string()))?;
-    let pubkey = body.pubkey.filter(|key| !key.is_empty()).ok_or_else(|| invalid("pubkey: non zero value required;".to_owned()))?;
+    let pubkey = body
+        .pubkey
+        .filter(|key| !key.is_empty())
+        .ok_or_else(|| invalid("pubkey: non zero value required;".to_owned()))?;
     let key = PublicKey::parse(&pubkey).map_err(|error| invalid(error.to_string()))?;
-    let request = Admission { identity, key, tenant_token: None };
-    match devauth.preauthorize(&user.tenant, &request, body.force).await {
+    let request = Admission {
+        identity,
+        key,
+        tenant_token: None,
+    };
+    match devauth
+        .preauthorize(&user.tenant, &request, body.force)
+        .await
+    {
         Ok(id) => Ok((StatusCode::CREATED, [(LOCATION, format!("devices/{id}"))]).into_response()),
-        Err(DevauthError::DeviceExists(device)) => Ok((StatusCode::CONFLICT, Json(device)).into_response()),
+        Err(DevauthError::DeviceExists(device)) => {
+            Ok((StatusCode::CONFLICT, Json(device)).into_response())
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -136,45 +183,77 @@ async fn search_devices(
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<(HeaderMap, Json<Vec<Device>>), ApiError> {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let media_type = content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     let (statuses, ids) = match media_type.as_str() {
         "application/x-www-form-urlencoded" => {
             let form: Vec<(String, String)> = form_pairs(&body)?;
             let all = |wanted: &str| -> Vec<String> {
-                form.iter().filter(|(name, _)| name == wanted).map(|(_, value)| value.clone()).collect()
+                form.iter()
+                    .filter(|(name, _)| name == wanted)
+                    .map(|(_, value)| value.clone())
+                    .collect()
             };
-            (Some(all("status")).filter(|statuses| !statuses.is_empty()), all("id"))
+            (
+                Some(all("status")).filter(|statuses| !statuses.is_empty()),
+                all("id"),
+            )
         }
         "" | "application/json" => {
             let body: Map<String, Value> = body.json("failed to decode search request")?;
-            (texts(&body, "status")?, texts(&body, "id")?.unwrap_or_default())
+            (
+                texts(&body, "status")?,
+                texts(&body, "id")?.unwrap_or_default(),
+            )
         }
         _ => {
             let text = format!("Content-Type '{content_type}' not supported");
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
         }
     };
-    page_of_devices(&devauth, &user.tenant, &uri, page, selection(statuses, ids)?).await
+    page_of_devices(
+        &devauth,
+        &user.tenant,
+        &uri,
+        page,
+        selection(statuses, ids)?,
+    )
+    .await
 }
 
 fn form_pairs(body: &RawBody) -> Result<Vec<(String, String)>, ApiError> {
     let invalid = || ApiError::bad_request("failed to decode search request: invalid form");
     let text = std::str::from_utf8(&body.0).map_err(|_| invalid())?;
     let uri: Uri = format!("/?{text}").parse().map_err(|_| invalid())?;
-    axum::extract::Query::try_from_uri(&uri).map(|pairs| pairs.0).map_err(|_| invalid())
+    axum::extract::Query::try_from_uri(&uri)
+        .map(|pairs| pairs.0)
+        .map_err(|_| invalid())
 }
 
 /// A member that is a string or a list of strings; `None` when it is absent.
 fn texts(body: &Map<String, Value>, name: &str) -> Result<Option<Vec<String>>, ApiError> {
-    let wrong = || ApiError::bad_request(format!("invalid JSON type for '{name}': must be string or []string"));
+    let wrong = || {
+        ApiError::bad_request(format!(
+            "invalid JSON type for '{name}': must be string or []string"
+        ))
+    };
     match body.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(vec![text.clone()])),
         Some(Value::Array(items)) if items.is_empty() => Ok(None),
-        Some(Value::Array(items)) => {
-            items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect::<Result<_, _>>().map(Some)
-        }
+        Some(Value::Array(items)) => items
+            .iter()
+            .map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong))
+            .collect::<Result<_, _>>()
+            .map(Some),
         Some(_) => Err(wrong()),
     }
 }
@@ -219,7 +298,9 @@ async fn set_authentication_status(
     let status = SetStatus::parse(&body.status)
         .filter(|status| *status != SetStatus::Preauthorized)
         .ok_or_else(|| ApiError::bad_request("incorrect device status"))?;
-    devauth.set_auth_status(&user.tenant, &id, &set_id, status).await?;
+    devauth
+        .set_auth_status(&user.tenant, &id, &set_id, status)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -230,7 +311,9 @@ async fn get_authentication_status(
     Path((id, set_id)): Path<(String, String)>,
 ) -> Result<Json<Status>, ApiError> {
     let status = devauth.auth_status(&user.tenant, &id, &set_id).await?;
-    Ok(Json(Status { status: status.as_str().to_owned() }))
+    Ok(Json(Status {
+        status: status.as_str().to_owned(),
+    }))
 }
 
 /// Count number of devices, optionally filtered by status.
@@ -242,14 +325,22 @@ async fn count_devices(
     number_of_devices(&devauth, &user.tenant, &query).await
 }
 
-pub(super) async fn number_of_devices(devauth: &Devauth, tenant: &TenantId, query: &QueryPairs) -> Result<Json<Count>, ApiError> {
+pub(super) async fn number_of_devices(
+    devauth: &Devauth,
+    tenant: &TenantId,
+    query: &QueryPairs,
+) -> Result<Json<Count>, ApiError> {
     let status = match query.first("status").filter(|status| !status.is_empty()) {
         None => None,
         Some(text) => Some(DeviceStatus::parse(text).ok_or_else(|| {
-            ApiError::bad_request("status must be one of: pending, accepted, rejected, preauthorized, noauth")
+            ApiError::bad_request(
+                "status must be one of: pending, accepted, rejected, preauthorized, noauth",
+            )
         })?),
     };
-    Ok(Json(Count { count: devauth.count_devices(tenant, status).await? }))
+    Ok(Json(Count {
+        count: devauth.count_devices(tenant, status).await?,
+    }))
 }
 
 /// Revoke JWT with given id.
@@ -263,6 +354,11 @@ async fn revoke_api_token(
 }
 
 /// Obtain limit of accepted devices.
-async fn get_device_limit(UserAuth(user): UserAuth, State(devauth): State<Devauth>) -> Result<Json<Limit>, ApiError> {
-    Ok(Json(Limit { limit: devauth.device_limit(&user.tenant).await? }))
+async fn get_device_limit(
+    UserAuth(user): UserAuth,
+    State(devauth): State<Devauth>,
+) -> Result<Json<Limit>, ApiError> {
+    Ok(Json(Limit {
+        limit: devauth.device_limit(&user.tenant).await?,
+    }))
 }

@@ -13,11 +13,15 @@ impl From<DevauthError> for ApiError {
     fn from(error: DevauthError) -> ApiError {
         let text = error.to_string();
         match error {
-            DevauthError::NotAdmitted | DevauthError::NoPlace | DevauthError::TenantRefused(_) => ApiError::unauthorized(text),
-            DevauthError::DeviceNotFound | DevauthError::AuthSetNotFound | DevauthError::TokenNotFound => {
-                ApiError::not_found(text)
+            DevauthError::NotAdmitted | DevauthError::NoPlace | DevauthError::TenantRefused(_) => {
+                ApiError::unauthorized(text)
             }
-            DevauthError::AuthSetOfAnotherDevice | DevauthError::TransitionRefused => ApiError::bad_request(text),
+            DevauthError::DeviceNotFound
+            | DevauthError::AuthSetNotFound
+            | DevauthError::TokenNotFound => ApiError::not_found(text),
+            DevauthError::AuthSetOfAnotherDevice | DevauthError::TransitionRefused => {
+                ApiError::bad_request(text)
+            }
             DevauthError::LimitReached => ApiError::unprocessable(text),
             DevauthError::DeviceExists(_) => ApiError::conflict(text),
             DevauthError::Contended
@@ -31,10 +35,17 @@ impl From<DevauthError> for ApiError {
 
 /// Reads a body that must be a JSON object: a list would pass for a structure without members.
 fn object<T: DeserializeOwned>(body: &RawBody, prefix: &str) -> Result<T, ApiError> {
-    if body.0.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte != b'{') {
+    if body
+        .0
+        .iter()
+        .find(|byte| !byte.is_ascii_whitespace())
+        .is_some_and(|byte| *byte != b'{')
+    {
         // Whatever is wrong with the text comes first: it is the more precise reason.
         body.json::<IgnoredAny>(prefix)?;
-        return Err(ApiError::bad_request(format!("{prefix}: must be a JSON object")));
+        return Err(ApiError::bad_request(format!(
+            "{prefix}: must be a JSON object"
+        )));
     }
     body.json(prefix)
 }

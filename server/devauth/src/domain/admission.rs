@@ -46,7 +46,10 @@ impl Devauth {
         };
         let mut refusal = "tenant token missing".to_owned();
         let own = token.filter(|token| !token.is_empty());
-        for token in own.into_iter().chain(self.inner.settings.default_tenant_token.as_deref()) {
+        for token in own
+            .into_iter()
+            .chain(self.inner.settings.default_tenant_token.as_deref())
+        {
             match tenants.verify_token(token.to_owned()).await {
                 Ok(tenant) => return Ok(tenant),
                 Err(TenantRefusal::Refused(text)) => refusal = text,
@@ -56,14 +59,22 @@ impl Devauth {
         Err(DevauthError::TenantRefused(refusal))
     }
 
-    async fn try_admit(&self, tenant: &TenantInfo, request: &Admission) -> Result<String, DevauthError> {
+    async fn try_admit(
+        &self,
+        tenant: &TenantInfo,
+        request: &Admission,
+    ) -> Result<String, DevauthError> {
         let (db, tenant_id) = (&self.inner.db, tenant.id.as_str());
-        let Some(device) = device::by_identity(db, tenant_id, request.identity.hash()).await? else {
-            self.create_device(tenant, request, SetStatus::Pending).await?;
+        let Some(device) = device::by_identity(db, tenant_id, request.identity.hash()).await?
+        else {
+            self.create_device(tenant, request, SetStatus::Pending)
+                .await?;
             return Err(DevauthError::NotAdmitted);
         };
-        let Some(set) = auth_set::by_key(db, tenant_id, &device.id, request.key.hash()).await? else {
-            self.add_auth_set(tenant, &device, request, SetStatus::Pending).await?;
+        let Some(set) = auth_set::by_key(db, tenant_id, &device.id, request.key.hash()).await?
+        else {
+            self.add_auth_set(tenant, &device, request, SetStatus::Pending)
+                .await?;
             return Err(DevauthError::NotAdmitted);
         };
         match set.status {
@@ -71,7 +82,9 @@ impl Devauth {
             SetStatus::Accepted => {
                 let issued = self.issue(tenant, &device.id, &set.id)?;
                 let batch = vec![token::issue(tenant_id, &set.id, issued.expires_ms)];
-                db.apply(batch).await.map_err(|error| Batch::error(None, error))?;
+                db.apply(batch)
+                    .await
+                    .map_err(|error| Batch::error(None, error))?;
                 Ok(issued.token)
             }
             SetStatus::Preauthorized => {
@@ -105,12 +118,23 @@ impl Devauth {
         };
         let set = new_set(&device.id, request, status, now_ms);
         let batch = vec![
-            device::insert(tenant_id, &device.id, device.status, now_ms, request.identity.hash(), &device.identity),
+            device::insert(
+                tenant_id,
+                &device.id,
+                device.status,
+                now_ms,
+                request.identity.hash(),
+                &device.identity,
+            ),
             auth_set::insert(tenant_id, &set, request.key.hash()),
             tally::add(tenant_id, device.status),
             handover::changed(tenant_id, &device.id, device.revision),
         ];
-        self.inner.db.apply(batch).await.map_err(|error| Batch::error(None, error))?;
+        self.inner
+            .db
+            .apply(batch)
+            .await
+            .map_err(|error| Batch::error(None, error))?;
         self.hand_over(&tenant.id, &device).await;
         Ok(device)
     }

@@ -33,17 +33,28 @@ pub(super) struct Batch {
 
 impl<'a> Change<'a> {
     pub fn new(tenant: &'a str, before: &'a DeviceRow, sets: Vec<SetRow>) -> Change<'a> {
-        Change { tenant, before, sets, statements: Vec::new() }
+        Change {
+            tenant,
+            before,
+            sets,
+            statements: Vec::new(),
+        }
     }
 
     pub fn add_set(&mut self, set: SetRow, key_hash: &str) {
-        self.statements.push(auth_set::insert(self.tenant, &set, key_hash));
+        self.statements
+            .push(auth_set::insert(self.tenant, &set, key_hash));
         self.sets.push(set);
     }
 
     pub fn set_status(&mut self, set_id: &str, to: SetStatus) {
-        for set in self.sets.iter_mut().filter(|set| set.id == set_id && set.status != to) {
-            self.statements.push(auth_set::update(self.tenant, &set.id, to));
+        for set in self
+            .sets
+            .iter_mut()
+            .filter(|set| set.id == set_id && set.status != to)
+        {
+            self.statements
+                .push(auth_set::update(self.tenant, &set.id, to));
             if set.status == SetStatus::Accepted {
                 self.statements.push(token::delete(self.tenant, &set.id));
             }
@@ -78,7 +89,12 @@ impl<'a> Change<'a> {
     pub fn finish(mut self, now_ms: i64) -> Batch {
         let (tenant, before) = (self.tenant, self.before);
         let status = DeviceStatus::of(self.sets.iter().map(|set| set.status));
-        let after = DeviceRow { status, revision: before.revision + 1, updated_ms: now_ms, ..before.clone() };
+        let after = DeviceRow {
+            status,
+            revision: before.revision + 1,
+            updated_ms: now_ms,
+            ..before.clone()
+        };
         let status_changed = status != before.status;
         let mut statements = vec![device::update(tenant, before, status, now_ms)];
         let mut limit_index = None;
@@ -94,7 +110,12 @@ impl<'a> Change<'a> {
             statements.push(handover::changed(tenant, &before.id, after.revision));
         }
         statements.append(&mut self.statements);
-        Batch { statements, after, status_changed, limit_index }
+        Batch {
+            statements,
+            after,
+            status_changed,
+            limit_index,
+        }
     }
 }
 

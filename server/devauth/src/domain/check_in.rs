@@ -42,7 +42,12 @@ impl CheckIns {
         }
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         if notes.len() < NOTES_MAX {
-            notes.entry((tenant.clone(), device_id.to_owned())).or_insert(Seen { before_ms, at_ms: now_ms });
+            notes
+                .entry((tenant.clone(), device_id.to_owned()))
+                .or_insert(Seen {
+                    before_ms,
+                    at_ms: now_ms,
+                });
         }
     }
 
@@ -60,8 +65,10 @@ impl Devauth {
         let notes: Vec<_> = self.inner.check_ins.take().into_iter().collect();
         let mut daily: HashMap<TenantId, Vec<(String, i64)>> = HashMap::new();
         for batch in notes.chunks(BATCH) {
-            let statements =
-                batch.iter().map(|((tenant, id), seen)| device::check_in(tenant.as_str(), id, seen.at_ms)).collect();
+            let statements = batch
+                .iter()
+                .map(|((tenant, id), seen)| device::check_in(tenant.as_str(), id, seen.at_ms))
+                .collect();
             self.inner.db.apply(statements).await?;
         }
         let written = notes.len();

@@ -39,7 +39,8 @@ impl Devauth {
         limit: u64,
         offset: u64,
     ) -> Result<Vec<wire::Device>, DevauthError> {
-        let devices = device::list(&self.inner.db, tenant.as_str(), selection, limit, offset).await?;
+        let devices =
+            device::list(&self.inner.db, tenant.as_str(), selection, limit, offset).await?;
         let ids: Vec<&str> = devices.iter().map(|device| device.id.as_str()).collect();
         let mut sets = auth_set::of_devices(&self.inner.db, tenant.as_str(), &ids).await?;
         Ok(devices
@@ -49,40 +50,73 @@ impl Devauth {
     }
 
     /// One device with its sets.
-    pub async fn get_device(&self, tenant: &TenantId, id: &str) -> Result<wire::Device, DevauthError> {
+    pub async fn get_device(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+    ) -> Result<wire::Device, DevauthError> {
         let device = self.device(tenant, id).await?;
         let sets = auth_set::of_device(&self.inner.db, tenant.as_str(), id).await?;
         Ok(show(&device, sets))
     }
 
     /// The status of one device, computed over its sets.
-    pub async fn device_status(&self, tenant: &TenantId, id: &str) -> Result<DeviceStatus, DevauthError> {
+    pub async fn device_status(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+    ) -> Result<DeviceStatus, DevauthError> {
         Ok(self.device(tenant, id).await?.status)
     }
 
     /// Number of devices, in one status or in any.
-    pub async fn count_devices(&self, tenant: &TenantId, status: Option<DeviceStatus>) -> Result<u64, DevauthError> {
+    pub async fn count_devices(
+        &self,
+        tenant: &TenantId,
+        status: Option<DeviceStatus>,
+    ) -> Result<u64, DevauthError> {
         Ok(tally::count(&self.inner.db, tenant.as_str(), status).await?)
     }
 
     /// Announces an identity and key that may enter without being asked about; returns the device's id. With `force`
     /// the key is added to, or preauthorised on, a device that is known already.
-    pub async fn preauthorize(&self, tenant: &TenantId, request: &Admission, force: bool) -> Result<String, DevauthError> {
+    pub async fn preauthorize(
+        &self,
+        tenant: &TenantId,
+        request: &Admission,
+        force: bool,
+    ) -> Result<String, DevauthError> {
         attempt!(self.try_preauthorize(tenant, request, force).await)
     }
 
-    async fn try_preauthorize(&self, tenant: &TenantId, request: &Admission, force: bool) -> Result<String, DevauthError> {
+    async fn try_preauthorize(
+        &self,
+        tenant: &TenantId,
+        request: &Admission,
+        force: bool,
+    ) -> Result<String, DevauthError> {
         let db = &self.inner.db;
-        let tenant_info = TenantInfo { id: tenant.clone(), ..self.inner.settings.single_tenant.clone() };
-        let Some(device) = device::by_identity(db, tenant.as_str(), request.identity.hash()).await? else {
-            return Ok(self.create_device(&tenant_info, request, SetStatus::Preauthorized).await?.id);
+        let tenant_info = TenantInfo {
+            id: tenant.clone(),
+            ..self.inner.settings.single_tenant.clone()
+        };
+        let Some(device) =
+            device::by_identity(db, tenant.as_str(), request.identity.hash()).await?
+        else {
+            return Ok(self
+                .create_device(&tenant_info, request, SetStatus::Preauthorized)
+                .await?
+                .id);
         };
         let sets = auth_set::of_device(db, tenant.as_str(), &device.id).await?;
         if !force {
             return Err(DevauthError::DeviceExists(Box::new(show(&device, sets))));
         }
         match auth_set::by_key(db, tenant.as_str(), &device.id, request.key.hash()).await? {
-            None => self.add_auth_set(&tenant_info, &device, request, SetStatus::Preauthorized).await?,
+            None => {
+                self.add_auth_set(&tenant_info, &device, request, SetStatus::Preauthorized)
+                    .await?
+            }
             // An accepted set needs no announcement; taking its admission away is not what was asked for.
             Some(set) if matches!(set.status, SetStatus::Accepted | SetStatus::Preauthorized) => {}
             Some(set) => {
@@ -95,19 +129,37 @@ impl Devauth {
     }
 
     /// Moves one set to another status.
-    pub async fn set_auth_status(&self, tenant: &TenantId, id: &str, set_id: &str, to: SetStatus) -> Result<(), DevauthError> {
+    pub async fn set_auth_status(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        set_id: &str,
+        to: SetStatus,
+    ) -> Result<(), DevauthError> {
         attempt!(self.try_set_auth_status(tenant, id, set_id, to).await)
     }
 
-    async fn try_set_auth_status(&self, tenant: &TenantId, id: &str, set_id: &str, to: SetStatus) -> Result<(), DevauthError> {
-        let set = auth_set::by_id(&self.inner.db, tenant.as_str(), set_id).await?.ok_or(DevauthError::AuthSetNotFound)?;
+    async fn try_set_auth_status(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        set_id: &str,
+        to: SetStatus,
+    ) -> Result<(), DevauthError> {
+        let set = auth_set::by_id(&self.inner.db, tenant.as_str(), set_id)
+            .await?
+            .ok_or(DevauthError::AuthSetNotFound)?;
         let device = self.device(tenant, id).await?;
         if set.device_id != device.id {
             return Err(DevauthError::AuthSetOfAnotherDevice);
         }
         // Read after the device's revision, so that a change in between makes the batch conflict.
         let sets = auth_set::of_device(&self.inner.db, tenant.as_str(), id).await?;
-        let from = sets.iter().find(|set| set.id == set_id).ok_or(DevauthError::AuthSetNotFound)?.status;
+        let from = sets
+            .iter()
+            .find(|set| set.id == set_id)
+            .ok_or(DevauthError::AuthSetNotFound)?
+            .status;
         match decide(from, to) {
             Decision::Unchanged => Ok(()),
             Decision::Refused => Err(DevauthError::TransitionRefused),
@@ -123,22 +175,42 @@ impl Devauth {
     }
 
     /// The status of one set of one device.
-    pub async fn auth_status(&self, tenant: &TenantId, id: &str, set_id: &str) -> Result<SetStatus, DevauthError> {
+    pub async fn auth_status(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        set_id: &str,
+    ) -> Result<SetStatus, DevauthError> {
         let set = auth_set::by_id(&self.inner.db, tenant.as_str(), set_id).await?;
-        set.filter(|set| set.device_id == id).map(|set| set.status).ok_or(DevauthError::AuthSetNotFound)
+        set.filter(|set| set.device_id == id)
+            .map(|set| set.status)
+            .ok_or(DevauthError::AuthSetNotFound)
     }
 
     /// Removes one set. A device that consists of one preauthorised set only goes with it.
-    pub async fn remove_auth_set(&self, tenant: &TenantId, id: &str, set_id: &str) -> Result<(), DevauthError> {
+    pub async fn remove_auth_set(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        set_id: &str,
+    ) -> Result<(), DevauthError> {
         attempt!(self.try_remove_auth_set(tenant, id, set_id).await)
     }
 
-    async fn try_remove_auth_set(&self, tenant: &TenantId, id: &str, set_id: &str) -> Result<(), DevauthError> {
+    async fn try_remove_auth_set(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        set_id: &str,
+    ) -> Result<(), DevauthError> {
         let Some(device) = device::by_id(&self.inner.db, tenant.as_str(), id).await? else {
             return Err(DevauthError::AuthSetNotFound);
         };
         let sets = auth_set::of_device(&self.inner.db, tenant.as_str(), id).await?;
-        let set = sets.iter().find(|set| set.id == set_id).ok_or(DevauthError::AuthSetNotFound)?;
+        let set = sets
+            .iter()
+            .find(|set| set.id == set_id)
+            .ok_or(DevauthError::AuthSetNotFound)?;
         if set.status == SetStatus::Preauthorized && sets.len() == 1 {
             return self.remove_device(tenant, &device).await;
         }
@@ -157,7 +229,11 @@ impl Devauth {
         })
     }
 
-    async fn remove_device(&self, tenant: &TenantId, device: &DeviceRow) -> Result<(), DevauthError> {
+    async fn remove_device(
+        &self,
+        tenant: &TenantId,
+        device: &DeviceRow,
+    ) -> Result<(), DevauthError> {
         let tenant_id = tenant.as_str();
         let batch = vec![
             device::delete(tenant_id, device),
@@ -166,16 +242,28 @@ impl Devauth {
             tally::subtract(tenant_id, device.status),
             handover::removed(tenant_id, &device.id),
         ];
-        self.inner.db.apply(batch).await.map_err(|error| Batch::error(None, error))?;
+        self.inner
+            .db
+            .apply(batch)
+            .await
+            .map_err(|error| Batch::error(None, error))?;
         self.hand_over_removal(tenant, &device.id).await;
         Ok(())
     }
 
     /// Applies a change and tells the neighbours when the device's status changed by it.
-    pub(super) async fn apply_change(&self, tenant: &TenantId, change: Change<'_>) -> Result<DeviceRow, DevauthError> {
+    pub(super) async fn apply_change(
+        &self,
+        tenant: &TenantId,
+        change: Change<'_>,
+    ) -> Result<DeviceRow, DevauthError> {
         let batch = change.finish(self.inner.clock.now_ms());
         let limit_index = batch.limit_index();
-        self.inner.db.apply(batch.statements).await.map_err(|error| Batch::error(limit_index, error))?;
+        self.inner
+            .db
+            .apply(batch.statements)
+            .await
+            .map_err(|error| Batch::error(limit_index, error))?;
         if batch.status_changed {
             self.hand_over(tenant, &batch.after).await;
         }
@@ -183,7 +271,9 @@ impl Devauth {
     }
 
     async fn device(&self, tenant: &TenantId, id: &str) -> Result<DeviceRow, DevauthError> {
-        device::by_id(&self.inner.db, tenant.as_str(), id).await?.ok_or(DevauthError::DeviceNotFound)
+        device::by_id(&self.inner.db, tenant.as_str(), id)
+            .await?
+            .ok_or(DevauthError::DeviceNotFound)
     }
 }
 

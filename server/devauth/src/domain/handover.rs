@@ -60,7 +60,9 @@ impl Devauth {
         for row in rows {
             if row.removed {
                 self.tell_removal(&tenant, &row.device_id).await?;
-            } else if let Some(device) = device::by_id(&self.inner.db, tenant.as_str(), &row.device_id).await? {
+            } else if let Some(device) =
+                device::by_id(&self.inner.db, tenant.as_str(), &row.device_id).await?
+            {
                 devices.push(device);
             }
         }
@@ -80,17 +82,36 @@ impl Devauth {
                 revision: device.revision,
             })
             .collect();
-        self.inner.ports.inventory.put_devices(tenant.clone(), states).await.map_err(neighbour)?;
-        let done = devices.iter().map(|device| handover::done(tenant.as_str(), &device.id, device.revision)).collect();
+        self.inner
+            .ports
+            .inventory
+            .put_devices(tenant.clone(), states)
+            .await
+            .map_err(neighbour)?;
+        let done = devices
+            .iter()
+            .map(|device| handover::done(tenant.as_str(), &device.id, device.revision))
+            .collect();
         self.inner.db.apply(done).await?;
         Ok(())
     }
 
     async fn tell_removal(&self, tenant: &TenantId, device_id: &str) -> Result<(), DevauthError> {
         let ports = &self.inner.ports;
-        ports.inventory.remove_device(tenant.clone(), device_id.to_owned()).await.map_err(neighbour)?;
-        ports.deployments.remove_device(tenant.clone(), device_id.to_owned()).await.map_err(neighbour)?;
-        self.inner.db.apply(vec![handover::done_removed(tenant.as_str(), device_id)]).await?;
+        ports
+            .inventory
+            .remove_device(tenant.clone(), device_id.to_owned())
+            .await
+            .map_err(neighbour)?;
+        ports
+            .deployments
+            .remove_device(tenant.clone(), device_id.to_owned())
+            .await
+            .map_err(neighbour)?;
+        self.inner
+            .db
+            .apply(vec![handover::done_removed(tenant.as_str(), device_id)])
+            .await?;
         Ok(())
     }
 }

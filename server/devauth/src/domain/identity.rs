@@ -26,14 +26,17 @@ pub enum IdentityError {
     NotAnObject,
     #[error("id_data: non zero value required;")]
     Empty,
-    #[error("id_data is longer than {IDENTITY_BYTES_MAX} bytes: send only what identifies the device")]
+    #[error(
+        "id_data is longer than {IDENTITY_BYTES_MAX} bytes: send only what identifies the device"
+    )]
     TooLong,
 }
 
 impl Identity {
     /// Reads the text of a JSON object, as `id_data` of an authentication request carries it.
     pub fn parse(text: &str) -> Result<Identity, IdentityError> {
-        let value: Value = serde_json::from_str(text).map_err(|error| IdentityError::NotJson(error.to_string()))?;
+        let value: Value = serde_json::from_str(text)
+            .map_err(|error| IdentityError::NotJson(error.to_string()))?;
         match value {
             Value::Object(object) => Identity::from_object(&object),
             _ => Err(IdentityError::NotAnObject),
@@ -149,18 +152,26 @@ mod tests {
 
     #[test]
     fn keys_are_sorted_at_every_level_and_spaces_dropped() {
-        check(r#" { "b" : 1, "a": {"z": [1, {"y":2,"x":3}], "m": null} } "#, r#"{"a":{"m":null,"z":[1,{"x":3,"y":2}]},"b":1}"#);
+        check(
+            r#" { "b" : 1, "a": {"z": [1, {"y":2,"x":3}], "m": null} } "#,
+            r#"{"a":{"m":null,"z":[1,{"x":3,"y":2}]},"b":1}"#,
+        );
     }
 
     #[test]
     fn numbers_take_the_shortest_float_form() {
-        check(r#"{"a":1.0,"b":1e21,"c":1.5e-7,"d":100000000000000000000,"e":0.000001,"f":-0.0,"g":12345678901234567890}"#,
-            r#"{"a":1,"b":1e+21,"c":1.5e-7,"d":100000000000000000000,"e":0.000001,"f":-0,"g":12345678901234567000}"#);
+        check(
+            r#"{"a":1.0,"b":1e21,"c":1.5e-7,"d":100000000000000000000,"e":0.000001,"f":-0.0,"g":12345678901234567890}"#,
+            r#"{"a":1,"b":1e+21,"c":1.5e-7,"d":100000000000000000000,"e":0.000001,"f":-0,"g":12345678901234567000}"#,
+        );
     }
 
     #[test]
     fn text_is_escaped_for_markup_and_control_characters() {
-        check("{\"a\":\"<&>\\u2028\\u0001\\t\\\"\\\\é\"}", "{\"a\":\"\\u003c\\u0026\\u003e\\u2028\\u0001\\t\\\"\\\\é\"}");
+        check(
+            "{\"a\":\"<&>\\u2028\\u0001\\t\\\"\\\\é\"}",
+            "{\"a\":\"\\u003c\\u0026\\u003e\\u2028\\u0001\\t\\\"\\\\é\"}",
+        );
     }
 
     #[test]
@@ -174,10 +185,19 @@ mod tests {
     fn only_non_empty_objects_of_bounded_length_are_identities() {
         assert_eq!(Identity::parse("[]"), Err(IdentityError::NotAnObject));
         assert_eq!(Identity::parse("{}"), Err(IdentityError::Empty));
-        assert!(matches!(Identity::parse("{"), Err(IdentityError::NotJson(_))));
-        assert!(matches!(Identity::parse(&"[".repeat(100_000)), Err(IdentityError::NotJson(_))));
+        assert!(matches!(
+            Identity::parse("{"),
+            Err(IdentityError::NotJson(_))
+        ));
+        assert!(matches!(
+            Identity::parse(&"[".repeat(100_000)),
+            Err(IdentityError::NotJson(_))
+        ));
         let room = IDENTITY_BYTES_MAX - r#"{"a":""}"#.len();
         assert!(Identity::parse(&format!(r#"{{"a":"{}"}}"#, "x".repeat(room))).is_ok());
-        assert_eq!(Identity::parse(&format!(r#"{{"a":"{}"}}"#, "x".repeat(room + 1))), Err(IdentityError::TooLong));
+        assert_eq!(
+            Identity::parse(&format!(r#"{{"a":"{}"}}"#, "x".repeat(room + 1))),
+            Err(IdentityError::TooLong)
+        );
     }
 }

@@ -63,7 +63,12 @@ impl PublicKey {
         let (algorithm, key) = read_key_info(&der)?;
         let pem = encode_pem(&der);
         let hash = hex::encode(Sha256::digest(&der));
-        Ok(PublicKey { algorithm, key: key.to_vec(), pem, hash })
+        Ok(PublicKey {
+            algorithm,
+            key: key.to_vec(),
+            pem,
+            hash,
+        })
     }
 
     /// The normal form: 64 columns, one newline at the end.
@@ -85,12 +90,16 @@ impl PublicKey {
             Algorithm::P384 => &signature::ECDSA_P384_SHA256_ASN1,
             Algorithm::Ed25519 => &signature::ED25519,
         };
-        signature::UnparsedPublicKey::new(algorithm, &self.key).verify(message, signature).is_ok()
+        signature::UnparsedPublicKey::new(algorithm, &self.key)
+            .verify(message, signature)
+            .is_ok()
     }
 
     /// As [`PublicKey::verifies`], for the base64 text of the signature header.
     pub fn verifies_base64(&self, message: &[u8], signature: &str) -> bool {
-        STANDARD.decode(signature.trim()).is_ok_and(|signature| self.verifies(message, &signature))
+        STANDARD
+            .decode(signature.trim())
+            .is_ok_and(|signature| self.verifies(message, &signature))
     }
 }
 
@@ -102,7 +111,10 @@ fn decode_pem(text: &str) -> Option<Vec<u8>> {
     let start = text.find(BEGIN)?;
     let block = text[start + BEGIN.len()..].strip_prefix("PUBLIC KEY-----")?;
     let end = block.find("-----END PUBLIC KEY-----")?;
-    let body: String = block[..end].chars().filter(|character| !character.is_ascii_whitespace()).collect();
+    let body: String = block[..end]
+        .chars()
+        .filter(|character| !character.is_ascii_whitespace())
+        .collect();
     STANDARD.decode(body).ok()
 }
 
@@ -131,7 +143,9 @@ fn read_key_info(der: &[u8]) -> Result<(Algorithm, &[u8]), PublicKeyError> {
     let (oid, parameters) = element(identifier, TAG_OID).ok_or(PublicKeyError::Undecodable)?;
     let algorithm = match oid {
         OID_RSA => {
-            whole(parameters, TAG_NULL).filter(|null| null.is_empty()).ok_or(PublicKeyError::Undecodable)?;
+            whole(parameters, TAG_NULL)
+                .filter(|null| null.is_empty())
+                .ok_or(PublicKeyError::Undecodable)?;
             check_rsa(key)?;
             Algorithm::Rsa
         }
@@ -214,7 +228,9 @@ fn element(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 }
 
 fn whole(input: &[u8], tag: u8) -> Option<&[u8]> {
-    element(input, tag).filter(|(_, rest)| rest.is_empty()).map(|(content, _)| content)
+    element(input, tag)
+        .filter(|(_, rest)| rest.is_empty())
+        .map(|(content, _)| content)
 }
 
 #[cfg(test)]
@@ -234,10 +250,15 @@ mod tests {
     #[test]
     fn rsa_signatures_verify_and_changed_messages_do_not() {
         let private = rsa_key(1024);
-        let pem = private.to_public_key().to_public_key_pem(LineEnding::LF).unwrap();
+        let pem = private
+            .to_public_key()
+            .to_public_key_pem(LineEnding::LF)
+            .unwrap();
         let key = PublicKey::parse(&pem).unwrap();
         assert_eq!(key.pem(), pem);
-        let signature = rsa::pkcs1v15::SigningKey::<Sha256>::new(private).sign(MESSAGE).to_vec();
+        let signature = rsa::pkcs1v15::SigningKey::<Sha256>::new(private)
+            .sign(MESSAGE)
+            .to_vec();
         assert!(key.verifies(MESSAGE, &signature));
         assert!(key.verifies_base64(MESSAGE, &STANDARD.encode(&signature)));
         assert!(!key.verifies(b"other", &signature));
@@ -248,7 +269,9 @@ mod tests {
     #[test]
     fn ecdsa_signatures_verify() {
         let private = p256::ecdsa::SigningKey::random(&mut rand::thread_rng());
-        let pem = p256::PublicKey::from(private.verifying_key()).to_public_key_pem(LineEnding::LF).unwrap();
+        let pem = p256::PublicKey::from(private.verifying_key())
+            .to_public_key_pem(LineEnding::LF)
+            .unwrap();
         let key = PublicKey::parse(&pem).unwrap();
         assert_eq!(key.pem(), pem);
         let signature: p256::ecdsa::Signature = private.sign(MESSAGE);
@@ -256,14 +279,19 @@ mod tests {
         assert!(!key.verifies(b"other", signature.to_der().as_bytes()));
 
         let private = p384::ecdsa::SigningKey::random(&mut rand::thread_rng());
-        let pem = p384::PublicKey::from(private.verifying_key()).to_public_key_pem(LineEnding::LF).unwrap();
+        let pem = p384::PublicKey::from(private.verifying_key())
+            .to_public_key_pem(LineEnding::LF)
+            .unwrap();
         assert!(PublicKey::parse(&pem).is_ok());
     }
 
     #[test]
     fn ed25519_signs_the_message_itself() {
         let private = ed25519_dalek::SigningKey::generate(&mut rand::thread_rng());
-        let pem = private.verifying_key().to_public_key_pem(LineEnding::LF).unwrap();
+        let pem = private
+            .verifying_key()
+            .to_public_key_pem(LineEnding::LF)
+            .unwrap();
         let key = PublicKey::parse(&pem).unwrap();
         let signature: ed25519_dalek::Signature = ed25519_dalek::Signer::sign(&private, MESSAGE);
         assert!(key.verifies(MESSAGE, &signature.to_bytes()));
@@ -272,9 +300,17 @@ mod tests {
 
     #[test]
     fn spellings_of_one_key_share_the_normal_form() {
-        let pem = rsa_key(1024).to_public_key().to_public_key_pem(LineEnding::LF).unwrap();
+        let pem = rsa_key(1024)
+            .to_public_key()
+            .to_public_key_pem(LineEnding::LF)
+            .unwrap();
         let plain = PublicKey::parse(&pem).unwrap();
-        for other in [pem.replace('\n', "\r\n"), format!("{pem}\nsome text\n"), pem.trim_end().to_owned(), format!("\n {pem}")] {
+        for other in [
+            pem.replace('\n', "\r\n"),
+            format!("{pem}\nsome text\n"),
+            pem.trim_end().to_owned(),
+            format!("\n {pem}"),
+        ] {
             assert_eq!(PublicKey::parse(&other).unwrap(), plain, "{other:?}");
         }
     }
@@ -282,22 +318,60 @@ mod tests {
     #[test]
     fn everything_else_is_refused() {
         let private = rsa_key(1024);
-        let pem = private.to_public_key().to_public_key_pem(LineEnding::LF).unwrap();
-        let small = rsa_key(512).to_public_key().to_public_key_pem(LineEnding::LF).unwrap();
+        let pem = private
+            .to_public_key()
+            .to_public_key_pem(LineEnding::LF)
+            .unwrap();
+        let small = rsa_key(512)
+            .to_public_key()
+            .to_public_key_pem(LineEnding::LF)
+            .unwrap();
         assert_eq!(PublicKey::parse(&small), Err(PublicKeyError::RsaSize));
-        for bad in ["", "garbage", "-----BEGIN PUBLIC KEY-----", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"] {
-            assert_eq!(PublicKey::parse(bad), Err(PublicKeyError::Undecodable), "{bad:?}");
+        for bad in [
+            "",
+            "garbage",
+            "-----BEGIN PUBLIC KEY-----",
+            "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+        ] {
+            assert_eq!(
+                PublicKey::parse(bad),
+                Err(PublicKeyError::Undecodable),
+                "{bad:?}"
+            );
         }
-        assert_eq!(PublicKey::parse(&pem.replace("PUBLIC KEY", "RSA PUBLIC KEY")), Err(PublicKeyError::Undecodable));
-        assert_eq!(PublicKey::parse(&"x".repeat(PEM_BYTES_MAX + 1)), Err(PublicKeyError::Undecodable));
+        assert_eq!(
+            PublicKey::parse(&pem.replace("PUBLIC KEY", "RSA PUBLIC KEY")),
+            Err(PublicKeyError::Undecodable)
+        );
+        assert_eq!(
+            PublicKey::parse(&"x".repeat(PEM_BYTES_MAX + 1)),
+            Err(PublicKeyError::Undecodable)
+        );
         // X25519: well formed, but no signature key.
-        let exchange = encode_pem(&[&[0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x03, 0x21, 0x00][..], &[7; 32]].concat());
-        assert_eq!(PublicKey::parse(&exchange), Err(PublicKeyError::Unrecognized));
+        let exchange = encode_pem(
+            &[
+                &[
+                    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x6e, 0x03, 0x21, 0x00,
+                ][..],
+                &[7; 32],
+            ]
+            .concat(),
+        );
+        assert_eq!(
+            PublicKey::parse(&exchange),
+            Err(PublicKeyError::Unrecognized)
+        );
     }
 
     #[test]
     fn truncated_and_flipped_encodings_never_panic() {
-        let der = decode_pem(&rsa_key(1024).to_public_key().to_public_key_pem(LineEnding::LF).unwrap()).unwrap();
+        let der = decode_pem(
+            &rsa_key(1024)
+                .to_public_key()
+                .to_public_key_pem(LineEnding::LF)
+                .unwrap(),
+        )
+        .unwrap();
         for end in 0..der.len() {
             assert!(read_key_info(&der[..end]).is_err());
         }

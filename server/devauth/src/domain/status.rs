@@ -43,8 +43,13 @@ impl SetStatus {
 }
 
 impl DeviceStatus {
-    pub const ALL: [DeviceStatus; 5] =
-        [DeviceStatus::Accepted, DeviceStatus::Preauthorized, DeviceStatus::Pending, DeviceStatus::Rejected, DeviceStatus::NoAuth];
+    pub const ALL: [DeviceStatus; 5] = [
+        DeviceStatus::Accepted,
+        DeviceStatus::Preauthorized,
+        DeviceStatus::Pending,
+        DeviceStatus::Rejected,
+        DeviceStatus::NoAuth,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,7 +62,9 @@ impl DeviceStatus {
     }
 
     pub fn parse(text: &str) -> Option<DeviceStatus> {
-        DeviceStatus::ALL.into_iter().find(|status| status.as_str() == text)
+        DeviceStatus::ALL
+            .into_iter()
+            .find(|status| status.as_str() == text)
     }
 
     /// The state of a device that has these sets.
@@ -123,15 +130,25 @@ mod tests {
         assert_eq!(DeviceStatus::of([]), DeviceStatus::NoAuth);
         assert_eq!(DeviceStatus::of([Rejected]), DeviceStatus::Rejected);
         assert_eq!(DeviceStatus::of([Rejected, Pending]), DeviceStatus::Pending);
-        assert_eq!(DeviceStatus::of([Pending, Preauthorized]), DeviceStatus::Preauthorized);
-        assert_eq!(DeviceStatus::of([Pending, Preauthorized, Accepted, Rejected]), DeviceStatus::Accepted);
+        assert_eq!(
+            DeviceStatus::of([Pending, Preauthorized]),
+            DeviceStatus::Preauthorized
+        );
+        assert_eq!(
+            DeviceStatus::of([Pending, Preauthorized, Accepted, Rejected]),
+            DeviceStatus::Accepted
+        );
     }
 
     #[test]
     fn operators_move_sets_between_the_three_open_states() {
         for from in [Pending, Rejected, Accepted] {
             for to in [Pending, Rejected, Accepted] {
-                let expected = if from == to { Decision::Unchanged } else { Decision::Change };
+                let expected = if from == to {
+                    Decision::Unchanged
+                } else {
+                    Decision::Change
+                };
                 assert_eq!(decide(from, to), expected, "{from:?} -> {to:?}");
             }
             assert_eq!(decide(from, Preauthorized), Decision::Refused);

@@ -30,6 +30,26 @@ pub enum Verdict {
     Valid,
     Invalid,
     Expired,
+    /// Valid, but the tenant lacks the add-on that the requested path belongs to.
+    AddonMissing(&'static str),
+}
+
+/// Services that belong to an add-on, by their segment in a path (reference section 2.4).
+const ADDON_SERVICES: [(&str, &str); 2] =
+    [("deviceconfig", "configure"), ("devicemonitor", "monitor")];
+
+/// The add-on that a request to this URI needs and that these claims do not grant.
+fn missing_addon(claims: &Claims, uri: &str) -> Option<&'static str> {
+    let path = uri.split('?').next().unwrap_or_default();
+    let (_, needed) = ADDON_SERVICES
+        .into_iter()
+        .find(|(service, _)| path.split('/').any(|segment| segment == *service))?;
+    let granted = claims
+        .addons
+        .iter()
+        .flatten()
+        .any(|addon| addon.name == needed && addon.enabled);
+    (!granted && claims.trial != Some(true)).then_some(needed)
 }
 
 impl Devauth {
@@ -46,34 +66,46 @@ impl Devauth {
         match row {
             Some(row) if row.device_id == device.device_id => {
                 let now_ms = self.inner.clock.now_ms();
-                self.inner.check_ins.note(&device.tenant, &device.device_id, row.check_in_ms, now_ms);
+                self.inner.check_ins.note(
+                    &device.tenant,
+                    &device.device_id,
+                    row.check_in_ms,
+                    now_ms,
+                );
                 Ok(())
             }
             _ => Err(TokenDenied::Revoked),
         }
     }
 
-    /// Checks the text of a device's token in every respect. An expired token's record is dropped.
+    /// Checks the text of a device's token in every respect, for a request to `uri` if that is known. An expired
+    /// token's record is dropped.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn verify_token(&self, text: &str) -> Result<Verdict, DevauthError> {
+    pub async fn verify_token(
+        &self,
+        text: &str,
+        uri: Option<&str>,
+    ) -> Result<Verdict, DevauthError> {
         let Ok(claims) = self.inner.keys.verify(text) else {
             return Ok(Verdict::Invalid);
         };
         let now_ms = self.inner.clock.now_ms();
         let time = claims.check_time(now_ms);
+        let lacking = uri.and_then(|uri| missing_addon(&claims, uri));
         let Some(Identity::Device(device)) = claims.identity() else {
             return Ok(Verdict::Invalid);
         };
         match time {
             Ok(()) => match self.check_device_token(&device).await {
-                Ok(()) => Ok(Verdict::Valid),
+                Ok(()) => Ok(lacking.map_or(Verdict::Valid, Verdict::AddonMissing)),
                 Err(TokenDenied::Revoked) => Ok(Verdict::Invalid),
                 Err(TokenDenied::Failed(error)) => Err(error),
             },
             Err(TokenError::Expired) => {
-                let forget = token::delete_expired(device.tenant.as_str(), &device.jti.to_string(), now_ms);
+                let forget =
+                    token::delete_expired(device.tenant.as_str(), &device.jti.to_string(), now_ms);
                 self.inner.db.apply(vec![forget]).await?;
                 Ok(Verdict::Expired)
             }
@@ -83,12 +115,24 @@ impl Devauth {
 
     /// Revokes the tokens of one auth set. The device may ask for a new one at once.
     pub async fn revoke_token(&self, tenant: &TenantId, id: &str) -> Result<(), DevauthError> {
-        let touched = self.inner.db.apply(vec![token::delete(tenant.as_str(), id)]).await?;
-        if touched.first() == Some(&0) { Err(DevauthError::TokenNotFound) } else { Ok(()) }
+        let touched = self
+            .inner
+            .db
+            .apply(vec![token::delete(tenant.as_str(), id)])
+            .await?;
+        if touched.first() == Some(&0) {
+            Err(DevauthError::TokenNotFound)
+        } else {
+            Ok(())
+        }
     }
 
     /// Revokes all tokens of a device, or of all devices of the tenant.
-    pub async fn revoke_tokens(&self, tenant: &TenantId, device_id: Option<&str>) -> Result<(), DevauthError> {
+    pub async fn revoke_tokens(
+        &self,
+        tenant: &TenantId,
+        device_id: Option<&str>,
+    ) -> Result<(), DevauthError> {
         let statement = match device_id {
             Some(device_id) => token::delete_of_device(tenant.as_str(), device_id),
             None => token::delete_of_tenant(tenant.as_str()),
@@ -98,8 +142,16 @@ impl Devauth {
     }
 
     /// Signs a token for one auth set of a device; it counts once its row is written.
-    pub(super) fn issue(&self, tenant: &TenantInfo, device_id: &str, set_id: &str) -> Result<Issued, DevauthError> {
-        let uuid = |text: &str| Uuid::parse_str(text).map_err(|error| DevauthError::Token(format!("id {text:?}: {error}")));
+    pub(super) fn issue(
+        &self,
+        tenant: &TenantInfo,
+        device_id: &str,
+        set_id: &str,
+    ) -> Result<Issued, DevauthError> {
+        let uuid = |text: &str| {
+            Uuid::parse_str(text)
+                .map_err(|error| DevauthError::Token(format!("id {text:?}: {error}")))
+        };
         let settings = &self.inner.settings;
         let issued_s = self.inner.clock.now_ms().div_euclid(1000);
         let expires_s = issued_s + settings.token_lifetime_s;
@@ -114,7 +166,14 @@ impl Devauth {
             issued_s,
             expires_s,
         });
-        let token = self.inner.keys.sign(&claims).map_err(|error| DevauthError::Token(error.to_string()))?;
-        Ok(Issued { token, expires_ms: expires_s.saturating_mul(1000) })
+        let token = self
+            .inner
+            .keys
+            .sign(&claims)
+            .map_err(|error| DevauthError::Token(error.to_string()))?;
+        Ok(Issued {
+            token,
+            expires_ms: expires_s.saturating_mul(1000),
+        })
     }
 }

@@ -14,9 +14,9 @@ const CHANGED: &str = "INSERT INTO devauth_handovers (tenant_id, device_id, revi
     ON CONFLICT (tenant_id, device_id) DO UPDATE SET revision = excluded.revision";
 const REMOVED: &str = "INSERT INTO devauth_handovers (tenant_id, device_id, revision, removed) VALUES ($1, $2, 0, 1) \
     ON CONFLICT (tenant_id, device_id) DO UPDATE SET removed = 1";
-const DONE: &str =
-    "DELETE FROM devauth_handovers WHERE tenant_id = $1 AND device_id = $2 AND revision <= $3 AND removed = 0";
-const DONE_REMOVED: &str = "DELETE FROM devauth_handovers WHERE tenant_id = $1 AND device_id = $2 AND removed = 1";
+const DONE: &str = "DELETE FROM devauth_handovers WHERE tenant_id = $1 AND device_id = $2 AND revision <= $3 AND removed = 0";
+const DONE_REMOVED: &str =
+    "DELETE FROM devauth_handovers WHERE tenant_id = $1 AND device_id = $2 AND removed = 1";
 const NEXT: &str = "SELECT tenant_id, device_id, removed FROM devauth_handovers \
     WHERE tenant_id > $1 OR (tenant_id = $1 AND device_id > $2) ORDER BY tenant_id, device_id LIMIT $3";
 
@@ -42,6 +42,12 @@ pub fn done_removed(tenant: &str, device_id: &str) -> Statement {
 pub async fn next(db: &Db, after: (&str, &str), limit: u64) -> Result<Vec<HandoverRow>, DbError> {
     let rows = db.query(NEXT, params![after.0, after.1, limit]).await?;
     rows.iter()
-        .map(|row| Ok(HandoverRow { tenant: row.get(0)?, device_id: row.get(1)?, removed: row.get(2)? }))
+        .map(|row| {
+            Ok(HandoverRow {
+                tenant: row.get(0)?,
+                device_id: row.get(1)?,
+                removed: row.get(2)?,
+            })
+        })
         .collect()
 }

@@ -11,7 +11,11 @@ pub mod token;
 use ambidex_db::Migration;
 
 /// The schema of this service.
-pub const MIGRATIONS: &[Migration] = &[Migration { version: 1, name: "init", sql: include_str!("migrations/0001_init.sql") }];
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "init",
+    sql: include_str!("migrations/0001_init.sql"),
+}];
 
 /// `$first, $second, …`: `count` placeholders from number `first` on.
 fn placeholders(first: usize, count: usize) -> String {
@@ -24,4 +28,36 @@ fn placeholders(first: usize, count: usize) -> String {
         list.push_str(&number.to_string());
     }
     list
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
+mod tests {
+    use super::*;
+    use ambidex_db::Db;
+
+    /// Point reads run on the threads that serve requests: none of them may go through a table.
+    #[test]
+    fn point_reads_search_an_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open_sqlite(&dir.path().join("test.db")).unwrap();
+        db.migrate("devauth", MIGRATIONS).unwrap();
+        for sql in [
+            device::BY_ID,
+            device::BY_IDENTITY,
+            auth_set::BY_ID,
+            auth_set::BY_KEY,
+            auth_set::OF_DEVICE,
+            token::BY_ID,
+            limit::BY_NAME,
+            tally::OF_STATUS,
+            tally::OF_ALL,
+        ] {
+            let plan = db.explain(sql).unwrap().join("; ");
+            assert!(
+                plan.contains("SEARCH") && !plan.contains("SCAN"),
+                "{sql}: {plan}"
+            );
+        }
+    }
 }

@@ -16,10 +16,11 @@ pub(crate) const BY_ID: &str = "SELECT t.device_id, d.check_in_ms FROM devauth_t
     WHERE t.tenant_id = $1 AND t.id = $2";
 /// Issues only while the set is accepted: a rejection between decision and write wins.
 const ISSUE: &str = "INSERT INTO devauth_tokens (tenant_id, id, device_id, expires_ms) \
-    SELECT tenant_id, id, device_id, $3 FROM devauth_auth_sets WHERE tenant_id = $1 AND id = $2 AND status = 'accepted' \
+    SELECT tenant_id, id, device_id, CAST($3 AS BIGINT) FROM devauth_auth_sets WHERE tenant_id = $1 AND id = $2 AND status = 'accepted' \
     ON CONFLICT (tenant_id, id) DO UPDATE SET expires_ms = excluded.expires_ms";
 const DELETE: &str = "DELETE FROM devauth_tokens WHERE tenant_id = $1 AND id = $2";
-const DELETE_EXPIRED: &str = "DELETE FROM devauth_tokens WHERE tenant_id = $1 AND id = $2 AND expires_ms <= $3";
+const DELETE_EXPIRED: &str =
+    "DELETE FROM devauth_tokens WHERE tenant_id = $1 AND id = $2 AND expires_ms <= $3";
 const DELETE_OF_DEVICE: &str = "DELETE FROM devauth_tokens WHERE tenant_id = $1 AND device_id = $2";
 const DELETE_OF_TENANT: &str = "DELETE FROM devauth_tokens WHERE tenant_id = $1";
 
@@ -27,7 +28,10 @@ pub async fn by_id(db: &Db, tenant: &str, id: &str) -> Result<Option<TokenRow>, 
     let Some(row) = db.point(BY_ID, &params![tenant, id]).await? else {
         return Ok(None);
     };
-    Ok(Some(TokenRow { device_id: row.get(0)?, check_in_ms: row.get(1)? }))
+    Ok(Some(TokenRow {
+        device_id: row.get(0)?,
+        check_in_ms: row.get(1)?,
+    }))
 }
 
 /// Records that a token of this set is out, valid until `expires_ms` at the latest.

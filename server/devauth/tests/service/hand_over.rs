@@ -15,21 +15,38 @@ async fn what_a_failing_neighbour_misses_is_told_again() {
     let (new, new_set) = rig.pending(&Device::new("new")).await;
     rig.set_status(&known, &known_set, "accepted").await.ok(204);
     rig.set_status(&new, &new_set, "rejected").await.ok(204);
-    rig.user(Method::DELETE, &format!("{DEVICES}/{leaving}"), None).await.ok(204);
+    rig.user(Method::DELETE, &format!("{DEVICES}/{leaving}"), None)
+        .await
+        .ok(204);
     assert!(rig.devauth.hand_over_outstanding().await.is_err());
     assert_eq!(rig.neighbours.status(&known), Some("pending"));
     assert_eq!(rig.neighbours.status(&leaving), Some("pending"));
 
     // The process ends here; the next one starts on the same database.
     rig.neighbours.down.store(false, Ordering::SeqCst);
-    let ports = Ports { inventory: rig.neighbours.clone(), deployments: rig.neighbours.clone(), tenants: None };
-    let next = Devauth::new(rig.db.clone(), rig.clock.clone(), rig.keys.clone(), ports, Settings::default()).unwrap();
+    let ports = Ports {
+        inventory: rig.neighbours.clone(),
+        deployments: rig.neighbours.clone(),
+        tenants: None,
+    };
+    let next = Devauth::new(
+        rig.db.clone(),
+        rig.clock.clone(),
+        rig.keys.clone(),
+        ports,
+        Settings::default(),
+    )
+    .unwrap();
     assert_eq!(next.hand_over_outstanding().await.unwrap(), 3);
     assert_eq!(rig.neighbours.status(&known), Some("accepted"));
     assert_eq!(rig.neighbours.status(&new), Some("rejected"));
     assert_eq!(rig.neighbours.status(&leaving), None);
     assert_eq!(rig.neighbours.removed.lock().unwrap().as_slice(), [leaving]);
-    assert_eq!(next.hand_over_outstanding().await.unwrap(), 0, "nothing is owed any more");
+    assert_eq!(
+        next.hand_over_outstanding().await.unwrap(),
+        0,
+        "nothing is owed any more"
+    );
 }
 
 #[tokio::test]
@@ -37,7 +54,9 @@ async fn many_owed_changes_are_told_in_batches() {
     let rig = Rig::new();
     rig.neighbours.down.store(true, Ordering::SeqCst);
     for number in 0..450 {
-        rig.authenticate(&Device::new(&format!("many-{number}"))).await.ok(401);
+        rig.authenticate(&Device::new(&format!("many-{number}")))
+            .await
+            .ok(401);
     }
     rig.neighbours.down.store(false, Ordering::SeqCst);
     assert_eq!(rig.devauth.hand_over_outstanding().await.unwrap(), 450);

@@ -12,8 +12,21 @@ use crate::rig::{AUTH_REQUESTS, DEVICES, Device, INTERNAL, Rig};
 /// Bodies that no operation takes.
 fn bodies() -> Vec<Vec<u8>> {
     let mut bodies: Vec<Vec<u8>> = [
-        "", "[]", "{", "nul", "\"text\"", "5", "[[[[", "{\"status\":", "\u{0}", "{\"a\":1e999}", "[1,", "{\"limit\":1.5}",
-        "{\"id_data\":5,\"pubkey\":[]}", "{\"identity_data\":[1],\"pubkey\":{}}", "{\"status\":{\"$gt\":\"\"}}",
+        "",
+        "[]",
+        "{",
+        "nul",
+        "\"text\"",
+        "5",
+        "[[[[",
+        "{\"status\":",
+        "\u{0}",
+        "{\"a\":1e999}",
+        "[1,",
+        "{\"limit\":1.5}",
+        "{\"id_data\":5,\"pubkey\":[]}",
+        "{\"identity_data\":[1],\"pubkey\":{}}",
+        "{\"status\":{\"$gt\":\"\"}}",
     ]
     .iter()
     .map(|text| text.as_bytes().to_vec())
@@ -47,19 +60,34 @@ async fn wrong_bodies_are_refused_everywhere() {
             let answer = rig.public(request).await;
             let expected = if body.len() > 1 << 20 { 413 } else { 400 };
             // A search ignores members that it does not know.
-            if path.ends_with("/search") && answer.status == 200 && serde_json::from_slice::<HashMap<String, IgnoredAny>>(&body).is_ok() {
+            if path.ends_with("/search")
+                && answer.status == 200
+                && serde_json::from_slice::<HashMap<String, IgnoredAny>>(&body).is_ok()
+            {
                 continue;
             }
             let shown = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
-            assert_eq!(answer.status.as_u16(), expected, "{path} {shown:?}: {}", answer.text);
+            assert_eq!(
+                answer.status.as_u16(),
+                expected,
+                "{path} {shown:?}: {}",
+                answer.text
+            );
             assert!(answer.error(expected).len() < 1000, "{path}");
         }
         let internal = ambidex_kit::front(rig.devauth.internal_routes());
         for (method, path) in [
             (Method::POST, format!("{INTERNAL}/tenants")),
-            (Method::PUT, format!("{INTERNAL}/tenant/t/limits/max_devices")),
+            (
+                Method::PUT,
+                format!("{INTERNAL}/tenant/t/limits/max_devices"),
+            ),
         ] {
-            let request = Request::builder().method(method).uri(&path).body(Body::from(body.clone())).unwrap();
+            let request = Request::builder()
+                .method(method)
+                .uri(&path)
+                .body(Body::from(body.clone()))
+                .unwrap();
             let status = rig.send(&internal, request).await.status.as_u16();
             assert!((400..500).contains(&status), "{path}: {status}");
         }
@@ -83,7 +111,10 @@ async fn wrong_paths_and_queries_are_refused() {
         "/api/management/v2/devauth/nope".to_owned(),
     ] {
         let status = rig.get(&path).await.status.as_u16();
-        assert!((400..500).contains(&status) || (status == 200 && path.contains("%zz")), "{path}: {status}");
+        assert!(
+            (400..500).contains(&status) || (status == 200 && path.contains("%zz")),
+            "{path}: {status}"
+        );
     }
     rig.user(Method::PATCH, DEVICES, None).await.error(405);
 }
@@ -91,9 +122,25 @@ async fn wrong_paths_and_queries_are_refused() {
 #[tokio::test]
 async fn wrong_authorizations_are_401_before_anything_else() {
     let rig = Rig::new();
-    for path in [DEVICES.to_owned(), format!("{DEVICES}/x"), format!("{DEVICES}?page=0"), format!("{DEVICES}/count")] {
-        for header in ["", "Bearer", "Bearer ", "bearer x", "Basic eA==", "Bearer a.b.c", "Bearer \u{e4}"] {
-            let request = Request::get(&path).header("authorization", header.as_bytes()).body(Body::empty()).unwrap();
+    for path in [
+        DEVICES.to_owned(),
+        format!("{DEVICES}/x"),
+        format!("{DEVICES}?page=0"),
+        format!("{DEVICES}/count"),
+    ] {
+        for header in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "bearer x",
+            "Basic eA==",
+            "Bearer a.b.c",
+            "Bearer \u{e4}",
+        ] {
+            let request = Request::get(&path)
+                .header("authorization", header.as_bytes())
+                .body(Body::empty())
+                .unwrap();
             rig.public(request).await.error(401);
         }
     }
@@ -103,8 +150,12 @@ async fn wrong_authorizations_are_401_before_anything_else() {
 async fn identities_of_any_shape_are_kept_apart_and_shown_unharmed() {
     let rig = Rig::new();
     for id_data in [
-        json!({"": ""}), json!({"a": null}), json!({"a": [1, "b", {"c": false}]}), json!({"ä\u{2028}<>&\"\\": "\u{1F600}"}),
-        json!({"status": "accepted", "id": "other"}), json!({"a": 1.5e300}),
+        json!({"": ""}),
+        json!({"a": null}),
+        json!({"a": [1, "b", {"c": false}]}),
+        json!({"ä\u{2028}<>&\"\\": "\u{1F600}"}),
+        json!({"status": "accepted", "id": "other"}),
+        json!({"a": 1.5e300}),
     ] {
         let mut device = Device::new("x");
         device.id_data = id_data.to_string();

@@ -10,7 +10,10 @@ use crate::rig::{DEVICES, Device, INTERNAL, Rig};
 const LIMIT: &str = "/api/management/v2/devauth/limits/max_devices";
 
 async fn limit_to(rig: &Rig, limit: u64) {
-    rig.devauth.set_device_limit(&TenantId::default(), limit).await.unwrap();
+    rig.devauth
+        .set_device_limit(&TenantId::default(), limit)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -20,7 +23,10 @@ async fn d18_d19_the_limit_counts_accepted_devices() {
     let device = Device::new("a");
     let (id, _, _) = rig.accepted(&device).await;
     let (other, other_set) = rig.pending(&Device::new("b")).await;
-    let error = rig.set_status(&other, &other_set, "accepted").await.error(422);
+    let error = rig
+        .set_status(&other, &other_set, "accepted")
+        .await
+        .error(422);
     assert_eq!(error, "maximum number of accepted devices reached");
     assert_eq!(rig.device(&other).await["status"], "pending");
     let rekeyed = device.rekeyed();
@@ -30,10 +36,17 @@ async fn d18_d19_the_limit_counts_accepted_devices() {
     limit_to(&rig, 2).await;
     rig.set_status(&other, &other_set, "accepted").await.ok(204);
     limit_to(&rig, 1).await;
-    assert_eq!(rig.device(&other).await["status"], "accepted", "lowering takes nothing away");
+    assert_eq!(
+        rig.device(&other).await["status"],
+        "accepted",
+        "lowering takes nothing away"
+    );
     rig.set_status(&other, &other_set, "rejected").await.ok(204);
     rig.set_status(&other, &other_set, "accepted").await.ok(422);
-    rig.devauth.clear_device_limit(&TenantId::default()).await.unwrap();
+    rig.devauth
+        .clear_device_limit(&TenantId::default())
+        .await
+        .unwrap();
     rig.set_status(&other, &other_set, "accepted").await.ok(204);
 }
 
@@ -75,7 +88,12 @@ async fn concurrent_acceptances_never_exceed_the_limit() {
         }
     }
     assert_eq!(accepted, 3);
-    assert_eq!(rig.get(&format!("{DEVICES}/count?status=accepted")).await.json(), json!({"count": 3}));
+    assert_eq!(
+        rig.get(&format!("{DEVICES}/count?status=accepted"))
+            .await
+            .json(),
+        json!({"count": 3})
+    );
 }
 
 #[tokio::test]
@@ -83,21 +101,52 @@ async fn d35_limits_of_a_tenant_are_read_and_set() {
     let rig = Rig::new();
     assert_eq!(rig.get(LIMIT).await.ok(200).json(), json!({"limit": 0}));
     let path = format!("{INTERNAL}/tenant/t1/limits/max_devices");
-    assert_eq!(rig.internal(Method::GET, &path, None).await.ok(200).json(), json!({"limit": 0}));
-    rig.internal(Method::PUT, &path, Some(json!({"limit": 7}))).await.ok(204);
-    assert_eq!(rig.internal(Method::GET, &path, None).await.json(), json!({"limit": 7}));
-    assert_eq!(rig.user_of("t1", Method::GET, LIMIT, None).await.json(), json!({"limit": 7}));
+    assert_eq!(
+        rig.internal(Method::GET, &path, None).await.ok(200).json(),
+        json!({"limit": 0})
+    );
+    rig.internal(Method::PUT, &path, Some(json!({"limit": 7})))
+        .await
+        .ok(204);
+    assert_eq!(
+        rig.internal(Method::GET, &path, None).await.json(),
+        json!({"limit": 7})
+    );
+    assert_eq!(
+        rig.user_of("t1", Method::GET, LIMIT, None).await.json(),
+        json!({"limit": 7})
+    );
     assert_eq!(rig.get(LIMIT).await.json(), json!({"limit": 0}));
-    for body in [json!({"limit": "7"}), json!({"limit": -1}), json!({}), json!([]), json!({"limit": u64::MAX})] {
-        let error = rig.internal(Method::PUT, &path, Some(body)).await.error(400);
-        assert!(error.starts_with("failed to decode limit request"), "{error}");
+    for body in [
+        json!({"limit": "7"}),
+        json!({"limit": -1}),
+        json!({}),
+        json!([]),
+        json!({"limit": u64::MAX}),
+    ] {
+        let error = rig
+            .internal(Method::PUT, &path, Some(body))
+            .await
+            .error(400);
+        assert!(
+            error.starts_with("failed to decode limit request"),
+            "{error}"
+        );
     }
     for _ in 0..2 {
         rig.internal(Method::DELETE, &path, None).await.ok(204);
     }
-    assert_eq!(rig.internal(Method::GET, &path, None).await.json(), json!({"limit": 0}));
+    assert_eq!(
+        rig.internal(Method::GET, &path, None).await.json(),
+        json!({"limit": 0})
+    );
     let other = format!("{INTERNAL}/tenant/t1/limits/max_users");
-    assert_eq!(rig.internal(Method::GET, &other, None).await.error(400), "unsupported limit max_users");
-    rig.internal(Method::PUT, &other, Some(json!({"limit": 7}))).await.error(400);
+    assert_eq!(
+        rig.internal(Method::GET, &other, None).await.error(400),
+        "unsupported limit max_users"
+    );
+    rig.internal(Method::PUT, &other, Some(json!({"limit": 7})))
+        .await
+        .error(400);
     rig.internal(Method::DELETE, &other, None).await.error(400);
 }

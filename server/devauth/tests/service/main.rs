@@ -8,5 +8,6 @@ mod hand_over;
 mod hostile;
 mod limits;
 mod rig;
+mod scale;
 mod tenants;
 mod tokens;

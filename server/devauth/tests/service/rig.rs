@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use ambidex_access::{
-    Access, Addon, Claims, Denied, DeviceIdentity, Keys, TenantId, TokenCheck, UserClaims, UserIdentity,
+    Access, Addon, Claims, Denied, DeviceIdentity, Keys, TenantId, TokenCheck, UserClaims,
+    UserIdentity,
 };
 use ambidex_db::Db;
 use ambidex_devauth::ports::{Deployments, DeviceState, Inventory, PortError, Ports, Tenants};
@@ -45,7 +46,11 @@ pub struct Neighbours {
 
 impl Neighbours {
     fn check(&self) -> Result<(), PortError> {
-        if self.down.load(Ordering::SeqCst) { Err(PortError("down".into())) } else { Ok(()) }
+        if self.down.load(Ordering::SeqCst) {
+            Err(PortError("down".into()))
+        } else {
+            Ok(())
+        }
     }
 
     pub fn status(&self, id: &str) -> Option<&'static str> {
@@ -54,7 +59,11 @@ impl Neighbours {
 }
 
 impl Inventory for Neighbours {
-    fn put_devices(&self, _: TenantId, devices: Vec<DeviceState>) -> BoxFuture<'_, Result<(), PortError>> {
+    fn put_devices(
+        &self,
+        _: TenantId,
+        devices: Vec<DeviceState>,
+    ) -> BoxFuture<'_, Result<(), PortError>> {
         Box::pin(async move {
             self.check()?;
             let mut known = self.known.lock().unwrap();
@@ -70,7 +79,11 @@ impl Inventory for Neighbours {
         })
     }
 
-    fn remove_device(&self, _: TenantId, device_id: String) -> BoxFuture<'_, Result<(), PortError>> {
+    fn remove_device(
+        &self,
+        _: TenantId,
+        device_id: String,
+    ) -> BoxFuture<'_, Result<(), PortError>> {
         Box::pin(async move {
             self.check()?;
             self.known.lock().unwrap().remove(&device_id);
@@ -78,7 +91,11 @@ impl Inventory for Neighbours {
         })
     }
 
-    fn checked_in(&self, _: TenantId, devices: Vec<(String, i64)>) -> BoxFuture<'_, Result<(), PortError>> {
+    fn checked_in(
+        &self,
+        _: TenantId,
+        devices: Vec<(String, i64)>,
+    ) -> BoxFuture<'_, Result<(), PortError>> {
         Box::pin(async move {
             self.check()?;
             self.seen.lock().unwrap().extend(devices);
@@ -88,7 +105,11 @@ impl Inventory for Neighbours {
 }
 
 impl Deployments for Neighbours {
-    fn remove_device(&self, _: TenantId, device_id: String) -> BoxFuture<'_, Result<(), PortError>> {
+    fn remove_device(
+        &self,
+        _: TenantId,
+        device_id: String,
+    ) -> BoxFuture<'_, Result<(), PortError>> {
         Box::pin(async move {
             self.check()?;
             self.removed.lock().unwrap().push(device_id);
@@ -100,16 +121,27 @@ impl Deployments for Neighbours {
 struct Check(Devauth);
 
 impl TokenCheck for Check {
-    fn device<'a>(&'a self, device: &'a DeviceIdentity, _: &'a http::request::Parts) -> BoxFuture<'a, Result<(), Denied>> {
+    fn device<'a>(
+        &'a self,
+        device: &'a DeviceIdentity,
+        _: &'a http::request::Parts,
+    ) -> BoxFuture<'a, Result<(), Denied>> {
         Box::pin(async move {
-            self.0.check_device_token(device).await.map_err(|error| match error {
-                TokenDenied::Revoked => Denied::Unauthorized("unauthorized".into()),
-                TokenDenied::Failed(error) => Denied::Internal(error.into()),
-            })
+            self.0
+                .check_device_token(device)
+                .await
+                .map_err(|error| match error {
+                    TokenDenied::Revoked => Denied::Unauthorized("unauthorized".into()),
+                    TokenDenied::Failed(error) => Denied::Internal(error.into()),
+                })
         })
     }
 
-    fn user<'a>(&'a self, _: &'a UserIdentity, _: &'a http::request::Parts) -> BoxFuture<'a, Result<(), Denied>> {
+    fn user<'a>(
+        &'a self,
+        _: &'a UserIdentity,
+        _: &'a http::request::Parts,
+    ) -> BoxFuture<'a, Result<(), Denied>> {
         Box::pin(async { Ok(()) })
     }
 }
@@ -153,7 +185,12 @@ impl Answer {
     }
 
     pub fn links(&self) -> String {
-        let links: Vec<&str> = self.headers.get_all("link").iter().map(|value| value.to_str().unwrap()).collect();
+        let links: Vec<&str> = self
+            .headers
+            .get_all("link")
+            .iter()
+            .map(|value| value.to_str().unwrap())
+            .collect();
         links.join(" ")
     }
 }
@@ -166,16 +203,25 @@ pub struct Device {
 
 impl Device {
     pub fn new(mac: &str) -> Device {
-        Device { id_data: json!({ "mac": mac }).to_string(), key: ed25519_dalek::SigningKey::generate(&mut rand::thread_rng()) }
+        Device {
+            id_data: json!({ "mac": mac }).to_string(),
+            key: ed25519_dalek::SigningKey::generate(&mut rand::thread_rng()),
+        }
     }
 
     /// The same device with another key.
     pub fn rekeyed(&self) -> Device {
-        Device { key: ed25519_dalek::SigningKey::generate(&mut rand::thread_rng()), id_data: self.id_data.clone() }
+        Device {
+            key: ed25519_dalek::SigningKey::generate(&mut rand::thread_rng()),
+            id_data: self.id_data.clone(),
+        }
     }
 
     pub fn pem(&self) -> String {
-        self.key.verifying_key().to_public_key_pem(LineEnding::LF).unwrap()
+        self.key
+            .verifying_key()
+            .to_public_key_pem(LineEnding::LF)
+            .unwrap()
     }
 
     pub fn body(&self) -> Value {
@@ -198,19 +244,41 @@ impl Rig {
         let keys = KEYS.clone();
         let clock = Clock::manual(START_MS);
         let neighbours = Arc::new(Neighbours::default());
-        let ports = Ports { inventory: neighbours.clone(), deployments: neighbours.clone(), tenants };
-        let devauth = Devauth::new(db.clone(), clock.clone(), keys.clone(), ports, settings).unwrap();
-        let access = Access::new(keys.clone(), clock.clone(), Arc::new(Check(devauth.clone())));
+        let ports = Ports {
+            inventory: neighbours.clone(),
+            deployments: neighbours.clone(),
+            tenants,
+        };
+        let devauth =
+            Devauth::new(db.clone(), clock.clone(), keys.clone(), ports, settings).unwrap();
+        let access = Access::new(
+            keys.clone(),
+            clock.clone(),
+            Arc::new(Check(devauth.clone())),
+        );
         let public = ambidex_kit::front(devauth.routes()).layer(axum::Extension(access));
         let internal = ambidex_kit::front(devauth.internal_routes());
-        Rig { devauth, neighbours, clock, keys, db, public, internal, _dir: dir }
+        Rig {
+            devauth,
+            neighbours,
+            clock,
+            keys,
+            db,
+            public,
+            internal,
+            _dir: dir,
+        }
     }
 
     pub async fn send(&self, router: &Router, request: Request<Body>) -> Answer {
         let response = router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
     }
 
     pub fn user_token(&self, tenant: &str) -> String {
@@ -237,10 +305,21 @@ impl Rig {
         self.user_of("", method, path, body).await
     }
 
-    pub async fn user_of(&self, tenant: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
+    pub async fn user_of(
+        &self,
+        tenant: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
         let token = self.user_token(tenant);
-        let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
-        let request = request.body(body.map_or_else(Body::empty, |body| Body::from(body.to_string()))).unwrap();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {token}"));
+        let request = request
+            .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))
+            .unwrap();
         self.send(&self.public, request).await
     }
 
@@ -250,7 +329,9 @@ impl Rig {
 
     pub async fn internal(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let request = Request::builder().method(method).uri(path);
-        let request = request.body(body.map_or_else(Body::empty, |body| Body::from(body.to_string()))).unwrap();
+        let request = request
+            .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))
+            .unwrap();
         self.send(&self.internal, request).await
     }
 
@@ -269,7 +350,8 @@ impl Rig {
         if let Some(signature) = signature {
             request = request.header("X-MEN-Signature", signature);
         }
-        self.send(&self.public, request.body(Body::from(body.into())).unwrap()).await
+        self.send(&self.public, request.body(Body::from(body.into())).unwrap())
+            .await
     }
 
     /// A genuine authentication request.
@@ -285,7 +367,13 @@ impl Rig {
 
     /// All devices, as the listing shows them.
     pub async fn devices(&self) -> Vec<Value> {
-        self.get(&format!("{DEVICES}?per_page=500")).await.ok(200).json().as_array().unwrap().clone()
+        self.get(&format!("{DEVICES}?per_page=500"))
+            .await
+            .ok(200)
+            .json()
+            .as_array()
+            .unwrap()
+            .clone()
     }
 
     pub async fn device(&self, id: &str) -> Value {
@@ -294,7 +382,8 @@ impl Rig {
 
     pub async fn set_status(&self, device_id: &str, set_id: &str, status: &str) -> Answer {
         let path = format!("{DEVICES}/{device_id}/auth/{set_id}/status");
-        self.user(Method::PUT, &path, Some(json!({ "status": status }))).await
+        self.user(Method::PUT, &path, Some(json!({ "status": status })))
+            .await
     }
 
     /// Lets a new device ask and returns its id and the id of its set.
@@ -307,7 +396,10 @@ impl Rig {
         for shown in self.devices().await {
             for set in shown["auth_sets"].as_array().unwrap() {
                 if set["pubkey"] == device.pem().as_str() {
-                    return (shown["id"].as_str().unwrap().to_owned(), set["id"].as_str().unwrap().to_owned());
+                    return (
+                        shown["id"].as_str().unwrap().to_owned(),
+                        set["id"].as_str().unwrap().to_owned(),
+                    );
                 }
             }
         }

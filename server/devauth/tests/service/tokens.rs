@@ -12,10 +12,16 @@ async fn d34_revoked_tokens_end_at_once_and_can_be_renewed() {
     let rig = Rig::new();
     let device = Device::new("d34");
     let (_, set, token) = rig.accepted(&device).await;
-    rig.user(Method::DELETE, &format!("{TOKENS}/{set}"), None).await.ok(204);
+    rig.user(Method::DELETE, &format!("{TOKENS}/{set}"), None)
+        .await
+        .ok(204);
     assert_eq!(rig.verify(&token).await, 401);
-    rig.user(Method::DELETE, &format!("{TOKENS}/{set}"), None).await.ok(404);
-    rig.user(Method::DELETE, &format!("{TOKENS}/not-a-uuid"), None).await.ok(404);
+    rig.user(Method::DELETE, &format!("{TOKENS}/{set}"), None)
+        .await
+        .ok(404);
+    rig.user(Method::DELETE, &format!("{TOKENS}/not-a-uuid"), None)
+        .await
+        .ok(404);
     let renewed = rig.authenticate(&device).await.ok(200).text;
     assert_eq!(rig.verify(&renewed).await, 200);
 }
@@ -30,7 +36,11 @@ async fn d36_expired_tokens_are_told_apart() {
     let renewed = rig.authenticate(&device).await.ok(200).text;
     rig.clock.advance(1_000);
     assert_eq!(rig.verify(&token).await, 403);
-    assert_eq!(rig.verify(&renewed).await, 200, "the end of one token is not the end of the next");
+    assert_eq!(
+        rig.verify(&renewed).await,
+        200,
+        "the end of one token is not the end of the next"
+    );
 }
 
 #[tokio::test]
@@ -43,9 +53,18 @@ async fn verification_refuses_everything_that_is_no_device_token() {
     let tampered = format!("{}x", &token[..token.len() - 1]);
     assert_eq!(rig.verify(&tampered).await, 401);
     let path = format!("{INTERNAL}/tokens/verify");
-    assert_eq!(rig.internal(Method::POST, &path, None).await.error(401), "no authorization header");
-    assert_eq!(rig.internal(Method::GET, &path, None).await.error(401), "no authorization header");
-    let basic = Request::post(&path).header("authorization", format!("Basic {token}")).body(Body::empty()).unwrap();
+    assert_eq!(
+        rig.internal(Method::POST, &path, None).await.error(401),
+        "no authorization header"
+    );
+    assert_eq!(
+        rig.internal(Method::GET, &path, None).await.error(401),
+        "no authorization header"
+    );
+    let basic = Request::post(&path)
+        .header("authorization", format!("Basic {token}"))
+        .body(Body::empty())
+        .unwrap();
     let internal = ambidex_kit::front(rig.devauth.internal_routes());
     assert_eq!(rig.send(&internal, basic).await.status, 401);
 }
@@ -54,15 +73,39 @@ async fn verification_refuses_everything_that_is_no_device_token() {
 async fn d37_all_tokens_of_a_device_or_a_tenant_end() {
     let rig = Rig::new();
     let path = format!("{INTERNAL}/tokens");
-    assert_eq!(rig.internal(Method::DELETE, &path, None).await.error(400), "tenant_id must be provided");
-    rig.internal(Method::DELETE, &format!("{path}?tenant_id=t1"), None).await.ok(204);
+    assert_eq!(
+        rig.internal(Method::DELETE, &path, None).await.error(400),
+        "tenant_id must be provided"
+    );
+    rig.internal(Method::DELETE, &format!("{path}?tenant_id=t1"), None)
+        .await
+        .ok(204);
     let (id, _, first) = rig.accepted(&Device::new("a")).await;
     let (_, _, second) = rig.accepted(&Device::new("b")).await;
-    rig.internal(Method::DELETE, &format!("{path}?tenant_id=t1&device_id={id}"), None).await.ok(204);
-    assert_eq!(rig.verify(&first).await, 200, "another tenant's revocation does not reach here");
-    rig.devauth.revoke_tokens(&TenantId::default(), Some(&id)).await.unwrap();
-    assert_eq!((rig.verify(&first).await, rig.verify(&second).await), (401, 200));
-    rig.devauth.revoke_tokens(&TenantId::default(), None).await.unwrap();
+    rig.internal(
+        Method::DELETE,
+        &format!("{path}?tenant_id=t1&device_id={id}"),
+        None,
+    )
+    .await
+    .ok(204);
+    assert_eq!(
+        rig.verify(&first).await,
+        200,
+        "another tenant's revocation does not reach here"
+    );
+    rig.devauth
+        .revoke_tokens(&TenantId::default(), Some(&id))
+        .await
+        .unwrap();
+    assert_eq!(
+        (rig.verify(&first).await, rig.verify(&second).await),
+        (401, 200)
+    );
+    rig.devauth
+        .revoke_tokens(&TenantId::default(), None)
+        .await
+        .unwrap();
     assert_eq!(rig.verify(&second).await, 401);
 }
 
@@ -89,11 +132,18 @@ async fn check_ins_are_recorded_hourly_and_told_daily() {
     assert!(rig.device(&id).await.get("check_in_time").is_none());
     assert_eq!(rig.verify(&token).await, 200);
     assert_eq!(rig.devauth.record_check_ins().await.unwrap(), 1);
-    assert_eq!(rig.device(&id).await["check_in_time"], "2023-11-14T22:13:20Z");
+    assert_eq!(
+        rig.device(&id).await["check_in_time"],
+        "2023-11-14T22:13:20Z"
+    );
     assert_eq!(rig.neighbours.seen.lock().unwrap().len(), 1);
     rig.clock.advance(3_599_999);
     rig.verify(&token).await;
-    assert_eq!(rig.devauth.record_check_ins().await.unwrap(), 0, "not yet an hour");
+    assert_eq!(
+        rig.devauth.record_check_ins().await.unwrap(),
+        0,
+        "not yet an hour"
+    );
     rig.clock.advance(1);
     rig.verify(&token).await;
     assert_eq!(rig.devauth.record_check_ins().await.unwrap(), 1);
@@ -121,7 +171,11 @@ async fn a_rejection_during_the_issue_of_a_token_wins() {
         for task in asking {
             let answer = task.await.unwrap();
             if answer.status == 200 {
-                assert_eq!(rig.verify(&answer.text).await, 401, "no token outlives the rejection");
+                assert_eq!(
+                    rig.verify(&answer.text).await,
+                    401,
+                    "no token outlives the rejection"
+                );
             }
         }
     }
@@ -130,5 +184,8 @@ async fn a_rejection_during_the_issue_of_a_token_wins() {
         rig.set_status(&id, &set, "accepted").await.ok(204);
         rig.authenticate(&device).await.ok(200).text
     };
-    assert!(matches!(rig.keys.verify(&token).unwrap().identity(), Some(Identity::Device(_))));
+    assert!(matches!(
+        rig.keys.verify(&token).unwrap().identity(),
+        Some(Identity::Device(_))
+    ));
 }

@@ -13,7 +13,10 @@ use crate::Inventory;
 use crate::error::InventoryError;
 
 pub fn routes() -> Router<Inventory> {
-    Router::new().route(paths::INVENTORY_ATTRIBUTES, patch(assign_attributes).put(replace_attributes))
+    Router::new().route(
+        paths::INVENTORY_ATTRIBUTES,
+        patch(assign_attributes).put(replace_attributes),
+    )
 }
 
 /// A device that left the fleet between the check of its token and now learns what its next request would tell it.
@@ -32,7 +35,11 @@ async fn assign_attributes(
     body: RawBody,
 ) -> Result<StatusCode, ApiError> {
     let attributes = attributes(&body)?;
-    answer(inventory.assign_attributes(&device.tenant, &device.device_id, attributes).await)
+    answer(
+        inventory
+            .assign_attributes(&device.tenant, &device.device_id, attributes)
+            .await,
+    )
 }
 
 /// Replace the set of attributes for a device.
@@ -42,5 +49,9 @@ async fn replace_attributes(
     body: RawBody,
 ) -> Result<StatusCode, ApiError> {
     let attributes = attributes(&body)?;
-    answer(inventory.replace_attributes(&device.tenant, &device.device_id, attributes).await)
+    answer(
+        inventory
+            .replace_attributes(&device.tenant, &device.device_id, attributes)
+            .await,
+    )
 }

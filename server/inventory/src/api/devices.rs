@@ -23,8 +23,14 @@ pub fn routes() -> Router<Inventory> {
     let path = |rest: &str| format!("{BASE}{rest}");
     Router::new()
         .route(BASE, get(list_device_inventories))
-        .route(&path("/{id}"), get(get_device_inventory).delete(delete_device_inventory))
-        .route(&path("/{id}/group"), get(get_device_group).put(assign_group))
+        .route(
+            &path("/{id}"),
+            get(get_device_inventory).delete(delete_device_inventory),
+        )
+        .route(
+            &path("/{id}/group"),
+            get(get_device_group).put(assign_group),
+        )
         .route(&path("/{id}/group/{name}"), delete(clear_group))
         .route(&path("/{id}/tags"), put(replace_tags).patch(assign_tags))
 }
@@ -38,7 +44,9 @@ async fn list_device_inventories(
     query: QueryPairs,
 ) -> Result<(HeaderMap, Json<Vec<DeviceInventory>>), ApiError> {
     let search = read_query(&query)?;
-    let (devices, total) = inventory.search(&user.tenant, &search, page.per_page, page.offset()).await?;
+    let (devices, total) = inventory
+        .search(&user.tenant, &search, page.per_page, page.offset())
+        .await?;
     let more = page.offset() + (devices.len() as u64) < total;
     Ok((link_headers(&uri, &page, more, Some(total)), Json(devices)))
 }
@@ -51,7 +59,9 @@ fn read_query(query: &QueryPairs) -> Result<Search, ApiError> {
             "page" | "per_page" | "" => {}
             "sort" => {
                 let keys = value.split(',').filter(|part| !part.is_empty());
-                search.sort.extend(keys.map(read_sort).collect::<Result<Vec<_>, _>>()?);
+                search
+                    .sort
+                    .extend(keys.map(read_sort).collect::<Result<Vec<_>, _>>()?);
             }
             "has_group" => {
                 let wanted = match value.as_str() {
@@ -61,8 +71,13 @@ fn read_query(query: &QueryPairs) -> Result<Search, ApiError> {
                 };
                 search.terms.push(group_term(Test::Exists(wanted)));
             }
-            "group" => search.terms.push(group_term(Test::Equal(Operand::Text(value.clone())))),
-            _ => search.terms.push(Term { key: read_key(name)?, test: read_value(value) }),
+            "group" => search
+                .terms
+                .push(group_term(Test::Equal(Operand::Text(value.clone())))),
+            _ => search.terms.push(Term {
+                key: read_key(name)?,
+                test: read_value(value),
+            }),
         }
     }
     if search.terms.len() > TERMS_MAX || search.sort.len() > SORT_KEYS_MAX {
@@ -74,7 +89,13 @@ fn read_query(query: &QueryPairs) -> Result<Search, ApiError> {
 }
 
 fn group_term(test: Test) -> Term {
-    Term { key: AttributeKey { scope: Scope::System, name: "group".to_owned() }, test }
+    Term {
+        key: AttributeKey {
+            scope: Scope::System,
+            name: "group".to_owned(),
+        },
+        test,
+    }
 }
 
 /// `[scope/]name`, of scope `inventory` unless told.
@@ -83,12 +104,17 @@ fn read_key(text: &str) -> Result<AttributeKey, ApiError> {
         None => (Scope::Inventory, text),
         Some((scope, name)) => {
             let scope = Scope::parse(scope).ok_or_else(|| {
-                ApiError::bad_request("scope: must be one of system, identity, inventory, monitor, tags.")
+                ApiError::bad_request(
+                    "scope: must be one of system, identity, inventory, monitor, tags.",
+                )
             })?;
             (scope, name)
         }
     };
-    Ok(AttributeKey { scope, name: name.to_owned() })
+    Ok(AttributeKey {
+        scope,
+        name: name.to_owned(),
+    })
 }
 
 /// `value` or `eq:value`; it stands for the text and, where it is one, for the number.
@@ -112,7 +138,10 @@ fn read_sort(text: &str) -> Result<SortBy, ApiError> {
         Some((name, "desc")) => (name, Direction::Descending),
         Some(_) => return Err(ApiError::bad_request("invalid sort order")),
     };
-    Ok(SortBy { key: read_key(name)?, direction })
+    Ok(SortBy {
+        key: read_key(name)?,
+        direction,
+    })
 }
 
 /// Get a selected device's inventory.
@@ -122,7 +151,10 @@ async fn get_device_inventory(
     Path(id): Path<String>,
 ) -> Result<([(HeaderName, String); 1], Json<DeviceInventory>), ApiError> {
     let tag = inventory.tags_entity_tag(&user.tenant, &id).await?;
-    Ok(([(ETAG, tag)], Json(inventory.get_device(&user.tenant, &id).await?)))
+    Ok((
+        [(ETAG, tag)],
+        Json(inventory.get_device(&user.tenant, &id).await?),
+    ))
 }
 
 /// Remove selected device's inventory.
@@ -141,7 +173,9 @@ async fn get_device_group(
     State(inventory): State<Inventory>,
     Path(id): Path<String>,
 ) -> Result<Json<Group>, ApiError> {
-    Ok(Json(Group { group: inventory.device_group(&user.tenant, &id).await? }))
+    Ok(Json(Group {
+        group: inventory.device_group(&user.tenant, &id).await?,
+    }))
 }
 
 #[derive(Deserialize)]
@@ -159,10 +193,14 @@ async fn assign_group(
 ) -> Result<StatusCode, ApiError> {
     const PREFIX: &str = "failed to decode device group data";
     if body.0.is_empty() {
-        return Err(ApiError::bad_request(format!("{PREFIX}: JSON payload is empty")));
+        return Err(ApiError::bad_request(format!(
+            "{PREFIX}: JSON payload is empty"
+        )));
     }
     let body: GroupBody = object(&body, PREFIX)?;
-    inventory.assign_group(&user.tenant, &id, &GroupName::parse(&body.group)?).await?;
+    inventory
+        .assign_group(&user.tenant, &id, &GroupName::parse(&body.group)?)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -185,7 +223,9 @@ async fn replace_tags(
     body: RawBody,
 ) -> Result<StatusCode, ApiError> {
     let expected = if_match(&headers)?;
-    inventory.set_tags(&user.tenant, &id, attributes(&body)?, true, expected).await?;
+    inventory
+        .set_tags(&user.tenant, &id, attributes(&body)?, true, expected)
+        .await?;
     Ok(StatusCode::OK)
 }
 
@@ -198,13 +238,19 @@ async fn assign_tags(
     body: RawBody,
 ) -> Result<StatusCode, ApiError> {
     let expected = if_match(&headers)?;
-    inventory.set_tags(&user.tenant, &id, attributes(&body)?, false, expected).await?;
+    inventory
+        .set_tags(&user.tenant, &id, attributes(&body)?, false, expected)
+        .await?;
     Ok(StatusCode::OK)
 }
 
 fn if_match(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
     headers
         .get(IF_MATCH)
-        .map(|value| value.to_str().map_err(|_| ApiError::bad_request("If-Match is not an entity tag")))
+        .map(|value| {
+            value
+                .to_str()
+                .map_err(|_| ApiError::bad_request("If-Match is not an entity tag"))
+        })
         .transpose()
 }

@@ -2,7 +2,9 @@
 
 use ambidex_access::{TenantId, UserAuth};
 use ambidex_kit::{ApiError, Json, Page, RawBody, link_headers, total_count};
-use ambidex_wire::management::inventory::{DeviceInventory, Filter, FilterAttribute, NewFilter, SearchRequest, SelectAttribute};
+use ambidex_wire::management::inventory::{
+    DeviceInventory, Filter, FilterAttribute, NewFilter, SearchRequest, SelectAttribute,
+};
 use axum::Router;
 use axum::extract::{OriginalUri, Path, State};
 use axum::routing::{get, post};
@@ -62,7 +64,9 @@ pub(super) async fn run_search(
     };
     let (page, per_page) = paging(&request)?;
     let search = read_search(request)?;
-    let (devices, total) = inventory.search(tenant, &search, per_page, (page - 1) * per_page).await?;
+    let (devices, total) = inventory
+        .search(tenant, &search, per_page, (page - 1) * per_page)
+        .await?;
     Ok((total_count(total), Json(devices)))
 }
 
@@ -87,21 +91,37 @@ fn read_search(request: SearchRequest) -> Result<Search, InventoryError> {
     let key = |select: SelectAttribute| {
         let scope = Scope::parse(&select.scope);
         match scope {
-            _ if select.attribute.is_empty() => Err(PredicateError("attribute: cannot be blank.".to_owned())),
-            Some(scope) => Ok(AttributeKey { scope, name: select.attribute }),
-            None if select.scope.is_empty() => Err(PredicateError("scope: cannot be blank.".to_owned())),
-            None => Err(PredicateError("scope: must be one of system, identity, inventory, monitor, tags.".to_owned())),
+            _ if select.attribute.is_empty() => {
+                Err(PredicateError("attribute: cannot be blank.".to_owned()))
+            }
+            Some(scope) => Ok(AttributeKey {
+                scope,
+                name: select.attribute,
+            }),
+            None if select.scope.is_empty() => {
+                Err(PredicateError("scope: cannot be blank.".to_owned()))
+            }
+            None => Err(PredicateError(
+                "scope: must be one of system, identity, inventory, monitor, tags.".to_owned(),
+            )),
         }
     };
     let attributes = request.attributes.filter(|list| !list.is_empty());
-    let attributes = attributes.map(|list| list.into_iter().map(key).collect::<Result<_, _>>()).transpose()?;
-    let device_ids = request.device_ids.filter(|ids| !ids.is_empty()).map(|mut ids| {
-        ids.sort_unstable();
-        ids.dedup();
-        ids
-    });
+    let attributes = attributes
+        .map(|list| list.into_iter().map(key).collect::<Result<_, _>>())
+        .transpose()?;
+    let device_ids = request
+        .device_ids
+        .filter(|ids| !ids.is_empty())
+        .map(|mut ids| {
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        });
     if device_ids.as_ref().is_some_and(|ids| ids.len() > IDS_MAX) {
-        return Err(InventoryError::Invalid(format!("more than {IDS_MAX} ids in one search")));
+        return Err(InventoryError::Invalid(format!(
+            "more than {IDS_MAX} ids in one search"
+        )));
     }
     Ok(Search {
         terms: Term::compile_all(&request.filters.unwrap_or_default())?,
@@ -118,7 +138,9 @@ async fn list_filters(
     OriginalUri(uri): OriginalUri,
     page: Page,
 ) -> Result<(HeaderMap, Json<Vec<Filter>>), ApiError> {
-    let (filters, total) = inventory.list_filters(&user.tenant, page.per_page, page.offset()).await?;
+    let (filters, total) = inventory
+        .list_filters(&user.tenant, page.per_page, page.offset())
+        .await?;
     let more = page.offset() + (filters.len() as u64) < total;
     Ok((link_headers(&uri, &page, more, Some(total)), Json(filters)))
 }
@@ -164,7 +186,9 @@ async fn execute_filter(
     Path(id): Path<String>,
     page: Page,
 ) -> Result<(HeaderMap, Json<Vec<DeviceInventory>>), ApiError> {
-    let (devices, total) = inventory.run_filter(&user.tenant, &id, page.per_page, page.offset()).await?;
+    let (devices, total) = inventory
+        .run_filter(&user.tenant, &id, page.per_page, page.offset())
+        .await?;
     let more = page.offset() + (devices.len() as u64) < total;
     Ok((link_headers(&uri, &page, more, Some(total)), Json(devices)))
 }

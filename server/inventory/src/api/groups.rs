@@ -19,7 +19,9 @@ pub fn routes() -> Router<Inventory> {
         .route(&path("/{name}"), delete(dissolve_group))
         .route(
             &path("/{name}/devices"),
-            get(get_devices_in_group).patch(add_devices_to_group).delete(remove_devices_from_group),
+            get(get_devices_in_group)
+                .patch(add_devices_to_group)
+                .delete(remove_devices_from_group),
         )
 }
 
@@ -41,7 +43,9 @@ async fn get_devices_in_group(
     Path(name): Path<String>,
     page: Page,
 ) -> Result<(HeaderMap, Json<Vec<String>>), ApiError> {
-    let (ids, total) = inventory.group_devices(&user.tenant, &name, page.per_page, page.offset()).await?;
+    let (ids, total) = inventory
+        .group_devices(&user.tenant, &name, page.per_page, page.offset())
+        .await?;
     let more = page.offset() + (ids.len() as u64) < total;
     Ok((link_headers(&uri, &page, more, Some(total)), Json(ids)))
 }
@@ -62,7 +66,11 @@ async fn add_devices_to_group(
     body: RawBody,
 ) -> Result<Json<GroupUpdate>, ApiError> {
     let name = GroupName::parse(&name)?;
-    Ok(Json(inventory.add_to_group(&user.tenant, &name, device_ids(&body)?).await?))
+    Ok(Json(
+        inventory
+            .add_to_group(&user.tenant, &name, device_ids(&body)?)
+            .await?,
+    ))
 }
 
 /// Clear devices' group.
@@ -73,7 +81,11 @@ async fn remove_devices_from_group(
     body: RawBody,
 ) -> Result<Json<GroupUpdate>, ApiError> {
     let name = GroupName::parse(&name)?;
-    Ok(Json(inventory.remove_from_group(&user.tenant, &name, device_ids(&body)?).await?))
+    Ok(Json(
+        inventory
+            .remove_from_group(&user.tenant, &name, device_ids(&body)?)
+            .await?,
+    ))
 }
 
 /// Take every device out of a group.

@@ -14,8 +14,8 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{attributes, object};
 use super::filters::run_search;
+use super::{attributes, object};
 use crate::Inventory;
 use crate::domain::attribute::{AttributeError, NewAttribute, named_scope, read_attributes};
 use crate::domain::scope::Scope;
@@ -50,17 +50,40 @@ pub fn routes() -> Router<Inventory> {
         .route(&format!("{V1}/devices"), post(initialize_device));
     let of_tenant: [(&str, &str, MethodRouter<Inventory>); 8] = [
         (V1, "/devices", post(initialize_device)),
-        (V1, "/devices/{status}", post(update_status_of_devices).delete(remove_device)),
-        (V1, "/devices/status/{status}", post(update_status_of_devices)),
+        (
+            V1,
+            "/devices/{status}",
+            post(update_status_of_devices).delete(remove_device),
+        ),
+        (
+            V1,
+            "/devices/status/{status}",
+            post(update_status_of_devices),
+        ),
         (V1, "/devices/{status}/groups", get(get_groups_of_device)),
-        (V1, "/device/{device_id}/attribute/scope/{scope}", patch(update_inventory_for_a_device)),
-        (V1, "/device//attribute/scope/{scope}", patch(device_missing)),
-        (V1, "/device/{device_id}/attributes", patch(update_attributes_of_device)),
+        (
+            V1,
+            "/device/{device_id}/attribute/scope/{scope}",
+            patch(update_inventory_for_a_device),
+        ),
+        (
+            V1,
+            "/device//attribute/scope/{scope}",
+            patch(device_missing),
+        ),
+        (
+            V1,
+            "/device/{device_id}/attributes",
+            patch(update_attributes_of_device),
+        ),
         (V2, "/filters/search", post(search_of_tenant)),
     ];
     for (base, rest, handler) in of_tenant {
         routes = routes
-            .route(&format!("{base}/tenants/{{tenant_id}}{rest}"), handler.clone())
+            .route(
+                &format!("{base}/tenants/{{tenant_id}}{rest}"),
+                handler.clone(),
+            )
             .route(&format!("{base}/tenants/{rest}"), handler);
     }
     routes
@@ -75,7 +98,9 @@ async fn check_liveliness() -> StatusCode {
 async fn check_health(State(inventory): State<Inventory>) -> Result<StatusCode, ApiError> {
     match inventory.ping().await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
-        Err(error) => Err(ApiError::unavailable(format!("error reaching the database: {error}"))),
+        Err(error) => Err(ApiError::unavailable(format!(
+            "error reaching the database: {error}"
+        ))),
     }
 }
 
@@ -86,7 +111,10 @@ struct NewTenant {
 }
 
 /// Create a tenant with provided configuration.
-async fn create_tenant(State(inventory): State<Inventory>, body: RawBody) -> Result<StatusCode, ApiError> {
+async fn create_tenant(
+    State(inventory): State<Inventory>,
+    body: RawBody,
+) -> Result<StatusCode, ApiError> {
     let body: NewTenant = object(&body, "failed to decode request body")?;
     let tenant = body
         .tenant_id
@@ -118,13 +146,20 @@ async fn initialize_device(
         None | Some(Value::Null) => Vec::new(),
         Some(list) => read_attributes(list).map_err(InventoryError::from)?,
     };
-    inventory.initialize(&target.tenant(), &body.id, with_scopes(attributes)?).await?;
-    Ok((StatusCode::CREATED, [(LOCATION, format!("devices/{}", body.id))]))
+    inventory
+        .initialize(&target.tenant(), &body.id, with_scopes(attributes)?)
+        .await?;
+    Ok((
+        StatusCode::CREATED,
+        [(LOCATION, format!("devices/{}", body.id))],
+    ))
 }
 
 fn with_scopes(attributes: Vec<NewAttribute>) -> Result<Vec<(Scope, NewAttribute)>, ApiError> {
-    let scoped: Result<Vec<_>, AttributeError> =
-        attributes.into_iter().map(|attribute| Ok((named_scope(&attribute)?, attribute))).collect();
+    let scoped: Result<Vec<_>, AttributeError> = attributes
+        .into_iter()
+        .map(|attribute| Ok((named_scope(&attribute)?, attribute)))
+        .collect();
     scoped.map_err(|error| InventoryError::from(error).into())
 }
 
@@ -135,13 +170,20 @@ async fn update_status_of_devices(
     body: RawBody,
 ) -> Result<StatusCode, ApiError> {
     if !Inventory::is_status(&target.status) {
-        return Err(ApiError::not_found(format!("unrecognized status: {}", target.status)));
+        return Err(ApiError::not_found(format!(
+            "unrecognized status: {}",
+            target.status
+        )));
     }
     let devices: Vec<DeviceRevision> = body.json("cant parse devices")?;
     if devices.iter().any(|device| device.id.is_empty()) {
-        return Err(ApiError::bad_request("cant parse devices: id: cannot be blank."));
+        return Err(ApiError::bad_request(
+            "cant parse devices: id: cannot be blank.",
+        ));
     }
-    inventory.update_statuses(&target.tenant(), &devices, &target.status).await?;
+    inventory
+        .update_statuses(&target.tenant(), &devices, &target.status)
+        .await?;
     Ok(StatusCode::OK)
 }
 
@@ -151,8 +193,16 @@ async fn update_inventory_for_a_device(
     Path(target): Path<Target>,
     body: RawBody,
 ) -> Result<StatusCode, ApiError> {
-    let scope = Scope::parse(&target.scope).ok_or(InventoryError::Attribute(AttributeError::Scope))?;
-    inventory.merge_scope(&target.tenant(), &target.device_id, scope, attributes(&body)?).await?;
+    let scope =
+        Scope::parse(&target.scope).ok_or(InventoryError::Attribute(AttributeError::Scope))?;
+    inventory
+        .merge_scope(
+            &target.tenant(),
+            &target.device_id,
+            scope,
+            attributes(&body)?,
+        )
+        .await?;
     Ok(StatusCode::OK)
 }
 
@@ -167,13 +217,20 @@ async fn update_attributes_of_device(
     body: RawBody,
 ) -> Result<StatusCode, ApiError> {
     let attributes = with_scopes(attributes(&body)?)?;
-    inventory.merge_scopes(&target.tenant(), &target.device_id, attributes).await?;
+    inventory
+        .merge_scopes(&target.tenant(), &target.device_id, attributes)
+        .await?;
     Ok(StatusCode::OK)
 }
 
 /// Removes a device. Its id stands where another operation of this path has a status.
-async fn remove_device(State(inventory): State<Inventory>, Path(target): Path<Target>) -> Result<StatusCode, ApiError> {
-    inventory.remove_device(&target.tenant(), &target.status).await?;
+async fn remove_device(
+    State(inventory): State<Inventory>,
+    Path(target): Path<Target>,
+) -> Result<StatusCode, ApiError> {
+    inventory
+        .remove_device(&target.tenant(), &target.status)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -187,8 +244,12 @@ async fn get_groups_of_device(
     State(inventory): State<Inventory>,
     Path(target): Path<Target>,
 ) -> Result<Json<Groups>, ApiError> {
-    let group = inventory.device_group(&target.tenant(), &target.status).await?;
-    Ok(Json(Groups { groups: group.into_iter().collect() }))
+    let group = inventory
+        .device_group(&target.tenant(), &target.status)
+        .await?;
+    Ok(Json(Groups {
+        groups: group.into_iter().collect(),
+    }))
 }
 
 /// A search among the devices of one tenant.

@@ -18,10 +18,12 @@ impl From<InventoryError> for ApiError {
     fn from(error: InventoryError) -> ApiError {
         let text = error.to_string();
         match error {
-            InventoryError::DeviceNotFound | InventoryError::GroupNotFound | InventoryError::FilterNotFound => {
-                ApiError::not_found(text)
+            InventoryError::DeviceNotFound
+            | InventoryError::GroupNotFound
+            | InventoryError::FilterNotFound => ApiError::not_found(text),
+            InventoryError::FilterExists | InventoryError::Stale | InventoryError::Gone => {
+                ApiError::conflict(text)
             }
-            InventoryError::FilterExists | InventoryError::Stale | InventoryError::Gone => ApiError::conflict(text),
             InventoryError::Attribute(_)
             | InventoryError::TooManyAttributes
             | InventoryError::Predicate(_)
@@ -36,7 +38,9 @@ impl From<InventoryError> for ApiError {
 fn attributes(body: &RawBody) -> Result<Vec<NewAttribute>, ApiError> {
     const PREFIX: &str = "failed to decode request body";
     if body.0.is_empty() {
-        return Err(ApiError::bad_request(format!("{PREFIX}: JSON payload is empty")));
+        return Err(ApiError::bad_request(format!(
+            "{PREFIX}: JSON payload is empty"
+        )));
     }
     let value: Value = body.json(PREFIX)?;
     read_attributes(&value).map_err(|error| ApiError::bad_request(error.to_string()))
@@ -44,10 +48,17 @@ fn attributes(body: &RawBody) -> Result<Vec<NewAttribute>, ApiError> {
 
 /// Reads a body that must be a JSON object: a list would pass for a structure without members.
 fn object<T: DeserializeOwned>(body: &RawBody, prefix: &str) -> Result<T, ApiError> {
-    if body.0.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte != b'{') {
+    if body
+        .0
+        .iter()
+        .find(|byte| !byte.is_ascii_whitespace())
+        .is_some_and(|byte| *byte != b'{')
+    {
         // Whatever is wrong with the text comes first: it is the more precise reason.
         body.json::<IgnoredAny>(prefix)?;
-        return Err(ApiError::bad_request(format!("{prefix}: must be a JSON object")));
+        return Err(ApiError::bad_request(format!(
+            "{prefix}: must be a JSON object"
+        )));
     }
     body.json(prefix)
 }

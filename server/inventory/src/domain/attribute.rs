@@ -54,7 +54,11 @@ pub enum AttributeError {
 
 /// Reads a list of attributes.
 pub fn read_attributes(body: &Value) -> Result<Vec<NewAttribute>, AttributeError> {
-    body.as_array().ok_or(AttributeError::NotAList)?.iter().map(read_attribute).collect()
+    body.as_array()
+        .ok_or(AttributeError::NotAList)?
+        .iter()
+        .map(read_attribute)
+        .collect()
 }
 
 fn read_attribute(item: &Value) -> Result<NewAttribute, AttributeError> {
@@ -64,17 +68,27 @@ fn read_attribute(item: &Value) -> Result<NewAttribute, AttributeError> {
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(_) => Err(AttributeError::NotText(name)),
     };
-    let name = text("name")?.filter(|name| !name.is_empty()).ok_or(AttributeError::NameBlank)?;
+    let name = text("name")?
+        .filter(|name| !name.is_empty())
+        .ok_or(AttributeError::NameBlank)?;
     if name.len() > NAME_BYTES_MAX {
         return Err(AttributeError::NameTooLong);
     }
     let description = text("description")?.filter(|description| !description.is_empty());
-    if description.as_ref().is_some_and(|description| description.len() > DESCRIPTION_BYTES_MAX) {
+    if description
+        .as_ref()
+        .is_some_and(|description| description.len() > DESCRIPTION_BYTES_MAX)
+    {
         return Err(AttributeError::DescriptionTooLong);
     }
     let scope = text("scope")?.filter(|scope| !scope.is_empty());
     let value = read_value(object.get("value").unwrap_or(&Value::Null))?;
-    Ok(NewAttribute { name, value, description, scope })
+    Ok(NewAttribute {
+        name,
+        value,
+        description,
+        scope,
+    })
 }
 
 /// Reads one value.
@@ -111,7 +125,9 @@ fn read_list(items: &[Value]) -> Result<AttributeValue, AttributeError> {
 fn plain(number: &Number) -> Number {
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     match number.as_f64() {
-        Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT_MAX => Number::from(float as i64),
+        Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() <= EXACT_MAX => {
+            Number::from(float as i64)
+        }
         _ => number.clone(),
     }
 }
@@ -120,7 +136,9 @@ fn plain(number: &Number) -> Number {
 pub fn identity_value(value: &Value) -> Option<AttributeValue> {
     match value {
         Value::Null => None,
-        value => Some(read_value(value).unwrap_or_else(|_| AttributeValue::Text(value.to_string()))),
+        value => {
+            Some(read_value(value).unwrap_or_else(|_| AttributeValue::Text(value.to_string())))
+        }
     }
 }
 
@@ -140,12 +158,30 @@ mod tests {
 
     #[test]
     fn the_four_kinds_of_values_are_read() {
-        assert_eq!(read_value(&json!("a")).unwrap(), AttributeValue::Text("a".into()));
-        assert_eq!(read_value(&json!(5.0)).unwrap(), AttributeValue::Number(5.into()));
-        assert_eq!(read_value(&json!(["a", ""])).unwrap(), AttributeValue::Texts(vec!["a".into(), String::new()]));
-        assert_eq!(read_value(&json!([1, 2])).unwrap(), AttributeValue::Numbers(vec![1.into(), 2.into()]));
-        assert_eq!(read_value(&json!([])).unwrap(), AttributeValue::Texts(vec![]));
-        assert_eq!(serde_json::to_string(&read_value(&json!(1.5)).unwrap()).unwrap(), "1.5");
+        assert_eq!(
+            read_value(&json!("a")).unwrap(),
+            AttributeValue::Text("a".into())
+        );
+        assert_eq!(
+            read_value(&json!(5.0)).unwrap(),
+            AttributeValue::Number(5.into())
+        );
+        assert_eq!(
+            read_value(&json!(["a", ""])).unwrap(),
+            AttributeValue::Texts(vec!["a".into(), String::new()])
+        );
+        assert_eq!(
+            read_value(&json!([1, 2])).unwrap(),
+            AttributeValue::Numbers(vec![1.into(), 2.into()])
+        );
+        assert_eq!(
+            read_value(&json!([])).unwrap(),
+            AttributeValue::Texts(vec![])
+        );
+        assert_eq!(
+            serde_json::to_string(&read_value(&json!(1.5)).unwrap()).unwrap(),
+            "1.5"
+        );
     }
 
     #[test]
@@ -164,22 +200,41 @@ mod tests {
 
     #[test]
     fn attributes_need_a_name_and_a_value() {
-        let check = |value: Value, error: AttributeError| assert_eq!(read_attributes(&value), Err(error), "{value}");
+        let check = |value: Value, error: AttributeError| {
+            assert_eq!(read_attributes(&value), Err(error), "{value}")
+        };
         check(json!({}), AttributeError::NotAList);
         check(json!(["a"]), AttributeError::NotAnObject);
         check(json!([{"value": 1}]), AttributeError::NameBlank);
         check(json!([{"name": "", "value": 1}]), AttributeError::NameBlank);
-        check(json!([{"name": 5, "value": 1}]), AttributeError::NotText("name"));
+        check(
+            json!([{"name": 5, "value": 1}]),
+            AttributeError::NotText("name"),
+        );
         check(json!([{"name": "a"}]), AttributeError::ValueType);
-        check(json!([{"name": "a".repeat(NAME_BYTES_MAX + 1), "value": 1}]), AttributeError::NameTooLong);
-        assert!(read_attributes(&json!([{"name": "a".repeat(NAME_BYTES_MAX), "value": 1}])).is_ok());
-        check(json!([{"name": "a", "value": 1, "description": "d".repeat(DESCRIPTION_BYTES_MAX + 1)}]), AttributeError::DescriptionTooLong);
+        check(
+            json!([{"name": "a".repeat(NAME_BYTES_MAX + 1), "value": 1}]),
+            AttributeError::NameTooLong,
+        );
+        assert!(
+            read_attributes(&json!([{"name": "a".repeat(NAME_BYTES_MAX), "value": 1}])).is_ok()
+        );
+        check(
+            json!([{"name": "a", "value": 1, "description": "d".repeat(DESCRIPTION_BYTES_MAX + 1)}]),
+            AttributeError::DescriptionTooLong,
+        );
     }
 
     #[test]
     fn identity_data_of_any_kind_can_be_shown() {
         assert_eq!(identity_value(&json!(null)), None);
-        assert_eq!(identity_value(&json!(true)), Some(AttributeValue::Text("true".into())));
-        assert_eq!(identity_value(&json!({"a": 1})), Some(AttributeValue::Text("{\"a\":1}".into())));
+        assert_eq!(
+            identity_value(&json!(true)),
+            Some(AttributeValue::Text("true".into()))
+        );
+        assert_eq!(
+            identity_value(&json!({"a": 1})),
+            Some(AttributeValue::Text("{\"a\":1}".into()))
+        );
     }
 }

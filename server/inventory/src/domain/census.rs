@@ -32,7 +32,12 @@ pub(super) fn names(device: &DeviceRow) -> Result<Option<Names>, InventoryError>
     let mut names: Vec<(&'static str, String)> = Vec::new();
     for scope in Scope::ALL {
         if device.documents[scope.index()] != "{}" {
-            names.extend(decode(device, scope)?.0.into_keys().map(|name| (scope.as_str(), name)));
+            names.extend(
+                decode(device, scope)?
+                    .0
+                    .into_keys()
+                    .map(|name| (scope.as_str(), name)),
+            );
         }
     }
     if names.is_empty() {
@@ -45,11 +50,14 @@ pub(super) fn names(device: &DeviceRow) -> Result<Option<Names>, InventoryError>
 
 impl Inventory {
     /// Names in use: most frequent first, then by scope and name.
-    pub async fn filterable_attributes(&self, tenant: &TenantId) -> Result<Vec<FilterAttribute>, InventoryError> {
+    pub async fn filterable_attributes(
+        &self,
+        tenant: &TenantId,
+    ) -> Result<Vec<FilterAttribute>, InventoryError> {
         let mut counts: HashMap<(String, String), u64> = HashMap::new();
         for (json, devices) in shape::all(&self.inner.db, tenant.as_str()).await? {
-            let names: Vec<(String, String)> =
-                serde_json::from_str(&json).map_err(|error| DbError::Corrupt(format!("names of a shape: {error}")))?;
+            let names: Vec<(String, String)> = serde_json::from_str(&json)
+                .map_err(|error| DbError::Corrupt(format!("names of a shape: {error}")))?;
             for key in names {
                 *counts.entry(key).or_default() += devices;
             }
@@ -63,7 +71,9 @@ impl Inventory {
             (Scope::System, "check_in_time", columns.seen),
         ] {
             if count > 0 {
-                *counts.entry((scope.as_str().to_owned(), name.to_owned())).or_default() += count;
+                *counts
+                    .entry((scope.as_str().to_owned(), name.to_owned()))
+                    .or_default() += count;
             }
         }
         let mut list: Vec<FilterAttribute> = counts
@@ -71,7 +81,11 @@ impl Inventory {
             .map(|((scope, name), count)| FilterAttribute { scope, name, count })
             .collect();
         list.sort_by(|left, right| {
-            right.count.cmp(&left.count).then_with(|| left.scope.cmp(&right.scope)).then_with(|| left.name.cmp(&right.name))
+            right
+                .count
+                .cmp(&left.count)
+                .then_with(|| left.scope.cmp(&right.scope))
+                .then_with(|| left.name.cmp(&right.name))
         });
         list.truncate(NAMES_MAX);
         Ok(list)

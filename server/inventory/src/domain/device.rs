@@ -26,47 +26,108 @@ impl Inventory {
     ///
     /// # Errors
     /// Too many attributes; [`InventoryError::Gone`] for a device that has left the fleet.
-    pub async fn assign_attributes(&self, tenant: &TenantId, id: &str, attributes: Vec<NewAttribute>) -> Result<(), InventoryError> {
-        let edit = Edit { touch: true, ..Edit::merging(Scope::Inventory, attributes) };
-        self.edit(tenant, id, &edit, Missing::Create).await.map(|_| ())
+    pub async fn assign_attributes(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        attributes: Vec<NewAttribute>,
+    ) -> Result<(), InventoryError> {
+        let edit = Edit {
+            touch: true,
+            ..Edit::merging(Scope::Inventory, attributes)
+        };
+        self.edit(tenant, id, &edit, Missing::Create)
+            .await
+            .map(|_| ())
     }
 
     /// Replaces what a device tells about itself.
     ///
     /// # Errors
     /// As [`Inventory::assign_attributes`].
-    pub async fn replace_attributes(&self, tenant: &TenantId, id: &str, attributes: Vec<NewAttribute>) -> Result<(), InventoryError> {
-        let edit = Edit { touch: true, clear: vec![Scope::Inventory], ..Edit::merging(Scope::Inventory, attributes) };
-        self.edit(tenant, id, &edit, Missing::Create).await.map(|_| ())
+    pub async fn replace_attributes(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        attributes: Vec<NewAttribute>,
+    ) -> Result<(), InventoryError> {
+        let edit = Edit {
+            touch: true,
+            clear: vec![Scope::Inventory],
+            ..Edit::merging(Scope::Inventory, attributes)
+        };
+        self.edit(tenant, id, &edit, Missing::Create)
+            .await
+            .map(|_| ())
     }
 
     /// Merges attributes of one scope on behalf of another service.
     ///
     /// # Errors
     /// As [`Inventory::assign_attributes`].
-    pub async fn merge_scope(&self, tenant: &TenantId, id: &str, scope: Scope, attributes: Vec<NewAttribute>) -> Result<(), InventoryError> {
-        self.edit(tenant, id, &Edit::merging(scope, attributes), Missing::Create).await.map(|_| ())
+    pub async fn merge_scope(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        scope: Scope,
+        attributes: Vec<NewAttribute>,
+    ) -> Result<(), InventoryError> {
+        self.edit(
+            tenant,
+            id,
+            &Edit::merging(scope, attributes),
+            Missing::Create,
+        )
+        .await
+        .map(|_| ())
     }
 
     /// Merges attributes of several scopes on behalf of another service.
     ///
     /// # Errors
     /// As [`Inventory::assign_attributes`].
-    pub async fn merge_scopes(&self, tenant: &TenantId, id: &str, attributes: Vec<(Scope, NewAttribute)>) -> Result<(), InventoryError> {
-        let edit = Edit { merge: attributes, ..Edit::default() };
-        self.edit(tenant, id, &edit, Missing::Create).await.map(|_| ())
+    pub async fn merge_scopes(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        attributes: Vec<(Scope, NewAttribute)>,
+    ) -> Result<(), InventoryError> {
+        let edit = Edit {
+            merge: attributes,
+            ..Edit::default()
+        };
+        self.edit(tenant, id, &edit, Missing::Create)
+            .await
+            .map(|_| ())
     }
 
     /// Creates a device, or merges attributes into the one that exists. Also brings back a device that has left.
-    pub async fn initialize(&self, tenant: &TenantId, id: &str, attributes: Vec<(Scope, NewAttribute)>) -> Result<(), InventoryError> {
-        self.inner.db.apply(vec![device::exhume(tenant.as_str(), id)]).await?;
-        let edit = Edit { merge: attributes, touch: true, ..Edit::default() };
-        self.edit(tenant, id, &edit, Missing::Create).await.map(|_| ())
+    pub async fn initialize(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        attributes: Vec<(Scope, NewAttribute)>,
+    ) -> Result<(), InventoryError> {
+        self.inner
+            .db
+            .apply(vec![device::exhume(tenant.as_str(), id)])
+            .await?;
+        let edit = Edit {
+            merge: attributes,
+            touch: true,
+            ..Edit::default()
+        };
+        self.edit(tenant, id, &edit, Missing::Create)
+            .await
+            .map(|_| ())
     }
 
     /// Drops what a device has told about itself; who it is, its status and its group stay.
     pub async fn clear_inventory(&self, tenant: &TenantId, id: &str) -> Result<(), InventoryError> {
-        let edit = Edit { clear: vec![Scope::Inventory], ..Edit::default() };
+        let edit = Edit {
+            clear: vec![Scope::Inventory],
+            ..Edit::default()
+        };
         match self.edit(tenant, id, &edit, Missing::Fail).await {
             Ok(_) | Err(InventoryError::DeviceNotFound) => Ok(()),
             Err(error) => Err(error),
@@ -74,16 +135,32 @@ impl Inventory {
     }
 
     /// One device with all its attributes.
-    pub async fn get_device(&self, tenant: &TenantId, id: &str) -> Result<DeviceInventory, InventoryError> {
+    pub async fn get_device(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+    ) -> Result<DeviceInventory, InventoryError> {
         show(&self.device(tenant, id).await?)
     }
 
-    pub(super) async fn device(&self, tenant: &TenantId, id: &str) -> Result<DeviceRow, InventoryError> {
-        device::by_id(&self.inner.db, tenant.as_str(), id).await?.ok_or(InventoryError::DeviceNotFound)
+    pub(super) async fn device(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+    ) -> Result<DeviceRow, InventoryError> {
+        device::by_id(&self.inner.db, tenant.as_str(), id)
+            .await?
+            .ok_or(InventoryError::DeviceNotFound)
     }
 
     /// Applies an edit; decides it anew as long as other writers are faster.
-    pub(super) async fn edit(&self, tenant: &TenantId, id: &str, edit: &Edit, missing: Missing) -> Result<DeviceRow, InventoryError> {
+    pub(super) async fn edit(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        edit: &Edit,
+        missing: Missing,
+    ) -> Result<DeviceRow, InventoryError> {
         for _ in 0..ATTEMPTS_MAX {
             let now_ms = self.inner.clock.now_ms();
             let before = device::by_id(&self.inner.db, tenant.as_str(), id).await?;
@@ -97,7 +174,9 @@ impl Inventory {
             let batch = store(tenant.as_str(), before.as_ref(), &after)?;
             match self.inner.db.apply(batch).await {
                 Ok(_) => return Ok(after),
-                Err(DbError::Conflict { index: 0 }) if before.is_none() => return Err(InventoryError::Gone),
+                Err(DbError::Conflict { index: 0 }) if before.is_none() => {
+                    return Err(InventoryError::Gone);
+                }
                 Err(DbError::Conflict { .. } | DbError::UniqueViolation { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -140,5 +219,9 @@ pub(super) fn show(row: &DeviceRow) -> Result<DeviceInventory, InventoryError> {
             });
         }
     }
-    Ok(DeviceInventory { id: row.id.clone(), attributes, updated_ts: Some(rfc3339(row.updated_ms)) })
+    Ok(DeviceInventory {
+        id: row.id.clone(),
+        attributes,
+        updated_ts: Some(rfc3339(row.updated_ms)),
+    })
 }

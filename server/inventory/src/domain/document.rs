@@ -37,11 +37,18 @@ impl Document {
     }
 
     /// The values of a few names, in the order of `names`.
-    pub fn pick(text: &str, names: &[&str]) -> Result<Vec<Option<AttributeValue>>, serde_json::Error> {
+    pub fn pick(
+        text: &str,
+        names: &[&str],
+    ) -> Result<Vec<Option<AttributeValue>>, serde_json::Error> {
         let mut found = vec![None; names.len()];
         if text != "{}" {
             let mut input = serde_json::Deserializer::from_str(text);
-            Pick { names, found: &mut found }.deserialize(&mut input)?;
+            Pick {
+                names,
+                found: &mut found,
+            }
+            .deserialize(&mut input)?;
         }
         Ok(found)
     }
@@ -74,7 +81,11 @@ struct EntryVisitor;
 
 impl EntryVisitor {
     fn plain(value: AttributeValue) -> Entry {
-        Entry { value, description: None, set_ms: None }
+        Entry {
+            value,
+            description: None,
+            set_ms: None,
+        }
     }
 }
 
@@ -130,7 +141,11 @@ impl<'de> Visitor<'de> for EntryVisitor {
             }
         }
         let value = value.ok_or_else(|| A::Error::custom("an attribute without a value"))?;
-        Ok(Entry { value, description, set_ms })
+        Ok(Entry {
+            value,
+            description,
+            set_ms,
+        })
     }
 }
 
@@ -196,14 +211,35 @@ mod tests {
     use super::*;
 
     fn sample() -> Document {
-        let entry = |value| Entry { value, description: None, set_ms: None };
+        let entry = |value| Entry {
+            value,
+            description: None,
+            set_ms: None,
+        };
         let mut document = Document::default();
-        document.0.insert("a.b$c".into(), entry(AttributeValue::Text("x\"y".into())));
-        document.0.insert("n".into(), entry(AttributeValue::Number(Number::from_f64(1.5).unwrap())));
-        document.0.insert("list".into(), entry(AttributeValue::Texts(vec!["p".into(), "q".into()])));
-        document.0.insert("empty".into(), entry(AttributeValue::Texts(vec![])));
-        document.0.insert("numbers".into(), entry(AttributeValue::Numbers(vec![1.into(), (-2).into()])));
-        let described = Entry { value: AttributeValue::Number(7.into()), description: Some("seven".into()), set_ms: Some(5) };
+        document
+            .0
+            .insert("a.b$c".into(), entry(AttributeValue::Text("x\"y".into())));
+        document.0.insert(
+            "n".into(),
+            entry(AttributeValue::Number(Number::from_f64(1.5).unwrap())),
+        );
+        document.0.insert(
+            "list".into(),
+            entry(AttributeValue::Texts(vec!["p".into(), "q".into()])),
+        );
+        document
+            .0
+            .insert("empty".into(), entry(AttributeValue::Texts(vec![])));
+        document.0.insert(
+            "numbers".into(),
+            entry(AttributeValue::Numbers(vec![1.into(), (-2).into()])),
+        );
+        let described = Entry {
+            value: AttributeValue::Number(7.into()),
+            description: Some("seven".into()),
+            set_ms: Some(5),
+        };
         document.0.insert("described".into(), described);
         document
     }
@@ -220,7 +256,14 @@ mod tests {
     fn picking_finds_the_wanted_names_only() {
         let text = sample().encode();
         let picked = Document::pick(&text, &["described", "missing", "a.b$c"]).unwrap();
-        assert_eq!(picked, vec![Some(AttributeValue::Number(7.into())), None, Some(AttributeValue::Text("x\"y".into()))]);
+        assert_eq!(
+            picked,
+            vec![
+                Some(AttributeValue::Number(7.into())),
+                None,
+                Some(AttributeValue::Text("x\"y".into()))
+            ]
+        );
         assert_eq!(Document::pick("{}", &["a"]).unwrap(), vec![None]);
     }
 }

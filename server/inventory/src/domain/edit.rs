@@ -7,12 +7,12 @@ use ambidex_db::{DbError, Statement};
 use ambidex_wire::inventory::AttributeValue;
 
 use super::attribute::{INVENTORY_ATTRIBUTES_MAX, NewAttribute, TAGS_MAX};
-use super::{census, tags};
 use super::document::{Document, Entry};
 use super::scope::Scope;
+use super::{census, tags};
 use crate::error::InventoryError;
-use crate::store::{device, shape};
 use crate::store::device::DeviceRow;
+use crate::store::{device, shape};
 
 /// What shall happen to a device's attributes.
 #[derive(Debug, Clone, Default)]
@@ -40,19 +40,35 @@ pub fn blank(id: &str, now_ms: i64) -> DeviceRow {
 
 pub(super) fn decode(row: &DeviceRow, scope: Scope) -> Result<Document, InventoryError> {
     let text = &row.documents[scope.index()];
-    Document::decode(text)
-        .map_err(|error| DbError::Corrupt(format!("{} attributes of device {}: {error}", scope.as_str(), row.id)).into())
+    Document::decode(text).map_err(|error| {
+        DbError::Corrupt(format!(
+            "{} attributes of device {}: {error}",
+            scope.as_str(),
+            row.id
+        ))
+        .into()
+    })
 }
 
 impl Edit {
     /// Merges attributes into one scope.
     pub fn merging(scope: Scope, attributes: Vec<NewAttribute>) -> Edit {
-        Edit { merge: attributes.into_iter().map(|attribute| (scope, attribute)).collect(), ..Edit::default() }
+        Edit {
+            merge: attributes
+                .into_iter()
+                .map(|attribute| (scope, attribute))
+                .collect(),
+            ..Edit::default()
+        }
     }
 
     /// The device after this edit.
     pub fn apply(&self, before: &DeviceRow, now_ms: i64) -> Result<DeviceRow, InventoryError> {
-        if self.expected_tags.as_ref().is_some_and(|expected| *expected != tags::entity_tag(before)) {
+        if self
+            .expected_tags
+            .as_ref()
+            .is_some_and(|expected| *expected != tags::entity_tag(before))
+        {
             return Err(InventoryError::TagsChanged);
         }
         let mut after = before.clone();
@@ -64,7 +80,11 @@ impl Edit {
                 continue;
             }
             let old = decode(before, scope)?;
-            let mut new = if clear { Document::default() } else { old.clone() };
+            let mut new = if clear {
+                Document::default()
+            } else {
+                old.clone()
+            };
             for (_, attribute) in merged {
                 if !set_column(&mut after, scope, attribute) {
                     let entry = Entry {
@@ -86,7 +106,9 @@ impl Edit {
             after.documents[scope.index()] = new.encode();
         }
         if names_changed {
-            after.shape = census::names(&after)?.map(|names| names.shape).unwrap_or_default();
+            after.shape = census::names(&after)?
+                .map(|names| names.shape)
+                .unwrap_or_default();
         }
         if self.touch {
             after.updated_ms = now_ms;
@@ -98,7 +120,9 @@ impl Edit {
 /// Puts an attribute that is a column where it belongs; `false` for ordinary attributes.
 fn set_column(device: &mut DeviceRow, scope: Scope, attribute: &NewAttribute) -> bool {
     match (scope, attribute.name.as_str(), &attribute.value) {
-        (Scope::Identity, "status", AttributeValue::Text(status)) => device.status.clone_from(status),
+        (Scope::Identity, "status", AttributeValue::Text(status)) => {
+            device.status.clone_from(status)
+        }
         (Scope::System, "group", AttributeValue::Text(group)) => device.group.clone_from(group),
         // The id addresses the device; the times are the server's.
         (Scope::Identity, "id" | "status", _) => {}
@@ -110,21 +134,32 @@ fn set_column(device: &mut DeviceRow, scope: Scope, attribute: &NewAttribute) ->
 
 /// The batch that stores `after` in place of `before`. Conflicts at statement 0 when another writer was faster, or,
 /// for a new device, when it has left the fleet.
-pub(super) fn store(tenant: &str, before: Option<&DeviceRow>, after: &DeviceRow) -> Result<Vec<Statement>, InventoryError> {
+pub(super) fn store(
+    tenant: &str,
+    before: Option<&DeviceRow>,
+    after: &DeviceRow,
+) -> Result<Vec<Statement>, InventoryError> {
     let mut batch = Vec::with_capacity(6);
     match before {
         None => batch.push(device::insert(tenant, after)),
         Some(before) => {
             batch.push(device::update_documents(tenant, after));
             if before.status != after.status {
-                batch.push(device::update_status(tenant, &after.id, &after.status, None));
+                batch.push(device::update_status(
+                    tenant,
+                    &after.id,
+                    &after.status,
+                    None,
+                ));
             }
             if before.group != after.group {
                 batch.push(device::update_group(tenant, &after.id, &after.group));
             }
         }
     }
-    let old_shape = before.map(|before| before.shape.as_str()).unwrap_or_default();
+    let old_shape = before
+        .map(|before| before.shape.as_str())
+        .unwrap_or_default();
     if old_shape != after.shape {
         if !old_shape.is_empty() {
             batch.extend(shape::leave(tenant, old_shape));

@@ -39,7 +39,11 @@ const STATUSES: [&str; 5] = [ACCEPTED, "preauthorized", "pending", "rejected", "
 impl Inventory {
     /// Creates devices or brings their identity attributes and status up to date. Devices that have left the fleet
     /// stay away. Repeating it changes nothing.
-    pub async fn put_fleet_devices(&self, tenant: &TenantId, devices: &[FleetDevice]) -> Result<(), InventoryError> {
+    pub async fn put_fleet_devices(
+        &self,
+        tenant: &TenantId,
+        devices: &[FleetDevice],
+    ) -> Result<(), InventoryError> {
         for batch in devices.chunks(BATCH) {
             let changes: Vec<Change<'_>> = batch
                 .iter()
@@ -59,7 +63,12 @@ impl Inventory {
     ///
     /// # Errors
     /// [`InventoryError::Stale`] when the only device of the list has a newer status.
-    pub async fn update_statuses(&self, tenant: &TenantId, devices: &[DeviceRevision], status: &str) -> Result<(), InventoryError> {
+    pub async fn update_statuses(
+        &self,
+        tenant: &TenantId,
+        devices: &[DeviceRevision],
+        status: &str,
+    ) -> Result<(), InventoryError> {
         if status == DECOMMISSIONED {
             for device in devices {
                 self.remove_device(tenant, &device.id).await?;
@@ -73,13 +82,19 @@ impl Inventory {
                 .map(|device| Change {
                     id: &device.id,
                     status,
-                    revision: device.revision.map(|revision| i64::try_from(revision).unwrap_or(i64::MAX)),
+                    revision: device
+                        .revision
+                        .map(|revision| i64::try_from(revision).unwrap_or(i64::MAX)),
                     identity: Edit::default(),
                 })
                 .collect();
             touched += self.put(tenant, &changes).await?;
         }
-        if devices.len() == 1 && touched == 0 { Err(InventoryError::Stale) } else { Ok(()) }
+        if devices.len() == 1 && touched == 0 {
+            Err(InventoryError::Stale)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether a word is a status that [`Inventory::update_statuses`] takes.
@@ -108,9 +123,16 @@ impl Inventory {
     }
 
     /// Records when devices were last seen, in milliseconds since 1970.
-    pub async fn record_check_ins(&self, tenant: &TenantId, devices: &[(String, i64)]) -> Result<(), InventoryError> {
+    pub async fn record_check_ins(
+        &self,
+        tenant: &TenantId,
+        devices: &[(String, i64)],
+    ) -> Result<(), InventoryError> {
         for batch in devices.chunks(BATCH) {
-            let statements = batch.iter().map(|(id, seen_ms)| device::check_in(tenant.as_str(), id, *seen_ms)).collect();
+            let statements = batch
+                .iter()
+                .map(|(id, seen_ms)| device::check_in(tenant.as_str(), id, *seen_ms))
+                .collect();
             self.inner.db.apply(statements).await?;
         }
         Ok(())
@@ -123,8 +145,15 @@ impl Inventory {
     }
 
     /// Ids of the accepted devices of a group.
-    pub async fn devices_in_group(&self, tenant: &TenantId, group: &str) -> Result<Vec<String>, InventoryError> {
-        let conditions = [Condition::GroupIn(vec![group.to_owned()]), Condition::StatusIn(vec![ACCEPTED.to_owned()])];
+    pub async fn devices_in_group(
+        &self,
+        tenant: &TenantId,
+        group: &str,
+    ) -> Result<Vec<String>, InventoryError> {
+        let conditions = [
+            Condition::GroupIn(vec![group.to_owned()]),
+            Condition::StatusIn(vec![ACCEPTED.to_owned()]),
+        ];
         Ok(selection::all_ids(&self.inner.db, tenant.as_str(), &conditions).await?)
     }
 
@@ -132,29 +161,57 @@ impl Inventory {
     ///
     /// # Errors
     /// [`InventoryError::Predicate`] when a condition is wrong.
-    pub async fn devices_matching(&self, tenant: &TenantId, terms: &[FilterPredicate]) -> Result<Vec<String>, InventoryError> {
-        let search = Search { terms: Term::compile_all(terms)?, ..Search::default() };
-        self.matching_ids(tenant, &search, vec![Condition::StatusIn(vec![ACCEPTED.to_owned()])]).await
+    pub async fn devices_matching(
+        &self,
+        tenant: &TenantId,
+        terms: &[FilterPredicate],
+    ) -> Result<Vec<String>, InventoryError> {
+        let search = Search {
+            terms: Term::compile_all(terms)?,
+            ..Search::default()
+        };
+        self.matching_ids(
+            tenant,
+            &search,
+            vec![Condition::StatusIn(vec![ACCEPTED.to_owned()])],
+        )
+        .await
     }
 
     /// Whether one accepted device meets all conditions.
     ///
     /// # Errors
     /// As [`Inventory::devices_matching`].
-    pub async fn device_matches(&self, tenant: &TenantId, id: &str, terms: &[FilterPredicate]) -> Result<bool, InventoryError> {
-        let search =
-            Search { terms: Term::compile_all(terms)?, device_ids: Some(vec![id.to_owned()]), ..Search::default() };
+    pub async fn device_matches(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        terms: &[FilterPredicate],
+    ) -> Result<bool, InventoryError> {
+        let search = Search {
+            terms: Term::compile_all(terms)?,
+            device_ids: Some(vec![id.to_owned()]),
+            ..Search::default()
+        };
         let accepted = vec![Condition::StatusIn(vec![ACCEPTED.to_owned()])];
-        Ok(!self.matching_ids(tenant, &search, accepted).await?.is_empty())
+        Ok(!self
+            .matching_ids(tenant, &search, accepted)
+            .await?
+            .is_empty())
     }
 
     /// Applies changes of status and identity; returns how many devices took the status.
-    async fn put(&self, tenant: &TenantId, changes: &[Change<'_>]) -> Result<usize, InventoryError> {
+    async fn put(
+        &self,
+        tenant: &TenantId,
+        changes: &[Change<'_>],
+    ) -> Result<usize, InventoryError> {
         let db = &self.inner.db;
         let ids: Vec<String> = changes.iter().map(|change| change.id.to_owned()).collect();
         for _ in 0..ATTEMPTS_MAX {
             let rows = device::by_ids(db, tenant.as_str(), &ids).await?;
-            let mut known: HashMap<String, DeviceRow> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+            let mut known: HashMap<String, DeviceRow> =
+                rows.into_iter().map(|row| (row.id.clone(), row)).collect();
             let mut batch: Vec<Statement> = Vec::new();
             let mut inserts = Vec::new();
             let mut taken = 0;
@@ -171,11 +228,21 @@ impl Inventory {
             match db.apply(batch).await {
                 Ok(_) => return Ok(taken),
                 // An insert conflicts only for a device that has left the fleet: go on without it.
-                Err(DbError::Conflict { index }) if inserts.iter().any(|(insert, _)| *insert == index) => {
-                    let gone = inserts.iter().find(|(insert, _)| *insert == index).map(|(_, id)| *id);
-                    let rest: Vec<Change<'_>> =
-                        changes.iter().filter(|change| Some(change.id) != gone).cloned().collect();
-                    return Box::pin(self.put(tenant, &rest)).await.map(|taken| taken + 1);
+                Err(DbError::Conflict { index })
+                    if inserts.iter().any(|(insert, _)| *insert == index) =>
+                {
+                    let gone = inserts
+                        .iter()
+                        .find(|(insert, _)| *insert == index)
+                        .map(|(_, id)| *id);
+                    let rest: Vec<Change<'_>> = changes
+                        .iter()
+                        .filter(|change| Some(change.id) != gone)
+                        .cloned()
+                        .collect();
+                    return Box::pin(self.put(tenant, &rest))
+                        .await
+                        .map(|taken| taken + 1);
                 }
                 Err(DbError::Conflict { .. } | DbError::UniqueViolation { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -200,13 +267,22 @@ struct Planned {
 }
 
 impl Change<'_> {
-    fn plan(&self, tenant: &TenantId, before: Option<&DeviceRow>, now_ms: i64) -> Result<Planned, InventoryError> {
+    fn plan(
+        &self,
+        tenant: &TenantId,
+        before: Option<&DeviceRow>,
+        now_ms: i64,
+    ) -> Result<Planned, InventoryError> {
         let Some(row) = before else {
             let mut new = blank(self.id, now_ms);
             new.status = self.status.to_owned();
             new.revision = self.revision.unwrap_or(0);
             let after = self.identity.apply(&new, now_ms)?;
-            return Ok(Planned { batch: store(tenant.as_str(), None, &after)?, after, takes_status: true });
+            return Ok(Planned {
+                batch: store(tenant.as_str(), None, &after)?,
+                after,
+                takes_status: true,
+            });
         };
         let takes_status = self.revision.is_none_or(|revision| revision > row.revision);
         let mut after = self.identity.apply(row, now_ms)?;
@@ -217,11 +293,20 @@ impl Change<'_> {
             after.version += 1;
         }
         if takes_status {
-            batch.push(device::update_status(tenant.as_str(), self.id, self.status, self.revision));
+            batch.push(device::update_status(
+                tenant.as_str(),
+                self.id,
+                self.status,
+                self.revision,
+            ));
             after.status = self.status.to_owned();
             after.revision = self.revision.unwrap_or(row.revision);
         }
-        Ok(Planned { batch, after, takes_status })
+        Ok(Planned {
+            batch,
+            after,
+            takes_status,
+        })
     }
 }
 
@@ -232,7 +317,12 @@ fn identity_attributes(identity: &Map<String, Value>) -> Vec<NewAttribute> {
         .filter(|(name, _)| !name.is_empty() && *name != "status" && *name != "id")
         .filter_map(|(name, value)| {
             let value = identity_value(value)?;
-            Some(NewAttribute { name: name.clone(), value, description: None, scope: None })
+            Some(NewAttribute {
+                name: name.clone(),
+                value,
+                description: None,
+                scope: None,
+            })
         })
         .collect()
 }

@@ -25,10 +25,18 @@ impl GroupName {
             return wrong("Group name cannot be blank".to_owned());
         }
         if name.len() > NAME_BYTES_MAX {
-            return wrong(format!("Group name can at most have {NAME_BYTES_MAX} characters"));
+            return wrong(format!(
+                "Group name can at most have {NAME_BYTES_MAX} characters"
+            ));
         }
-        if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
-            return wrong("Group name can only contain: upper/lowercase alphanum, -(dash), _(underscore)".to_owned());
+        if !name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        {
+            return wrong(
+                "Group name can only contain: upper/lowercase alphanum, -(dash), _(underscore)"
+                    .to_owned(),
+            );
         }
         Ok(GroupName(name.to_owned()))
     }
@@ -40,31 +48,70 @@ impl GroupName {
 
 impl Inventory {
     /// Names of groups in order; with a status, of groups that have a device in it.
-    pub async fn list_groups(&self, tenant: &TenantId, status: Option<&str>) -> Result<Vec<String>, InventoryError> {
+    pub async fn list_groups(
+        &self,
+        tenant: &TenantId,
+        status: Option<&str>,
+    ) -> Result<Vec<String>, InventoryError> {
         Ok(group::names(&self.inner.db, tenant.as_str(), status).await?)
     }
 
     /// The group of a device, if it is in one.
-    pub async fn device_group(&self, tenant: &TenantId, id: &str) -> Result<Option<String>, InventoryError> {
+    pub async fn device_group(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+    ) -> Result<Option<String>, InventoryError> {
         let device = self.device(tenant, id).await?;
         Ok((!device.group.is_empty()).then_some(device.group))
     }
 
     /// Moves a device to a group.
-    pub async fn assign_group(&self, tenant: &TenantId, id: &str, name: &GroupName) -> Result<(), InventoryError> {
+    pub async fn assign_group(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        name: &GroupName,
+    ) -> Result<(), InventoryError> {
         self.device(tenant, id).await?;
-        self.inner.db.apply(vec![device::update_group(tenant.as_str(), id, name.as_str())]).await?;
+        self.inner
+            .db
+            .apply(vec![device::update_group(
+                tenant.as_str(),
+                id,
+                name.as_str(),
+            )])
+            .await?;
         Ok(())
     }
 
     /// Takes a device out of a group.
-    pub async fn clear_group(&self, tenant: &TenantId, id: &str, name: &str) -> Result<(), InventoryError> {
-        let cleared = self.inner.db.apply(vec![group::clear_one(tenant.as_str(), id, name)]).await?;
-        if name.is_empty() || cleared.first() == Some(&0) { Err(InventoryError::DeviceNotFound) } else { Ok(()) }
+    pub async fn clear_group(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        name: &str,
+    ) -> Result<(), InventoryError> {
+        let cleared = self
+            .inner
+            .db
+            .apply(vec![group::clear_one(tenant.as_str(), id, name)])
+            .await?;
+        if name.is_empty() || cleared.first() == Some(&0) {
+            Err(InventoryError::DeviceNotFound)
+        } else {
+            Ok(())
+        }
     }
 
     /// Ids of a group's devices by age, and how many there are.
-    pub async fn group_devices(&self, tenant: &TenantId, name: &str, limit: u64, offset: u64) -> Result<(Vec<String>, u64), InventoryError> {
+    pub async fn group_devices(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        limit: u64,
+        offset: u64,
+    ) -> Result<(Vec<String>, u64), InventoryError> {
         let conditions = [Condition::GroupIn(vec![name.to_owned()])];
         let total = match name {
             "" => 0,
@@ -73,17 +120,36 @@ impl Inventory {
         if total == 0 {
             return Err(InventoryError::GroupNotFound);
         }
-        Ok((selection::ids(&self.inner.db, tenant.as_str(), &conditions, limit, offset).await?, total))
+        Ok((
+            selection::ids(&self.inner.db, tenant.as_str(), &conditions, limit, offset).await?,
+            total,
+        ))
     }
 
     /// Moves devices to a group.
-    pub async fn add_to_group(&self, tenant: &TenantId, name: &GroupName, ids: Vec<String>) -> Result<GroupUpdate, InventoryError> {
-        self.update_group(tenant, ids, |ids| group::assign(tenant.as_str(), name.as_str(), ids)).await
+    pub async fn add_to_group(
+        &self,
+        tenant: &TenantId,
+        name: &GroupName,
+        ids: Vec<String>,
+    ) -> Result<GroupUpdate, InventoryError> {
+        self.update_group(tenant, ids, |ids| {
+            group::assign(tenant.as_str(), name.as_str(), ids)
+        })
+        .await
     }
 
     /// Takes devices out of a group; those that are not in it stay as they are.
-    pub async fn remove_from_group(&self, tenant: &TenantId, name: &GroupName, ids: Vec<String>) -> Result<GroupUpdate, InventoryError> {
-        self.update_group(tenant, ids, |ids| group::clear(tenant.as_str(), name.as_str(), ids)).await
+    pub async fn remove_from_group(
+        &self,
+        tenant: &TenantId,
+        name: &GroupName,
+        ids: Vec<String>,
+    ) -> Result<GroupUpdate, InventoryError> {
+        self.update_group(tenant, ids, |ids| {
+            group::clear(tenant.as_str(), name.as_str(), ids)
+        })
+        .await
     }
 
     async fn update_group(
@@ -99,15 +165,33 @@ impl Inventory {
             matched_count += group::count_existing(&self.inner.db, tenant.as_str(), batch).await?;
         }
         // One batch: the whole list changes group, or none of it.
-        let touched = self.inner.db.apply(ids.chunks(BATCH).map(change).collect()).await?;
-        Ok(GroupUpdate { updated_count: touched.iter().sum(), matched_count })
+        let touched = self
+            .inner
+            .db
+            .apply(ids.chunks(BATCH).map(change).collect())
+            .await?;
+        Ok(GroupUpdate {
+            updated_count: touched.iter().sum(),
+            matched_count,
+        })
     }
 
     /// Takes every device out of a group.
-    pub async fn dissolve_group(&self, tenant: &TenantId, name: &GroupName) -> Result<GroupUpdate, InventoryError> {
-        let touched = self.inner.db.apply(vec![group::dissolve(tenant.as_str(), name.as_str())]).await?;
+    pub async fn dissolve_group(
+        &self,
+        tenant: &TenantId,
+        name: &GroupName,
+    ) -> Result<GroupUpdate, InventoryError> {
+        let touched = self
+            .inner
+            .db
+            .apply(vec![group::dissolve(tenant.as_str(), name.as_str())])
+            .await?;
         let updated_count = touched.iter().sum();
-        Ok(GroupUpdate { updated_count, matched_count: updated_count })
+        Ok(GroupUpdate {
+            updated_count,
+            matched_count: updated_count,
+        })
     }
 }
 

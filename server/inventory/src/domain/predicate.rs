@@ -100,14 +100,22 @@ impl Term {
         let (Some(scope), true) = (scope, wrong.is_empty()) else {
             return Err(PredicateError(format!("{}.", wrong.join("; "))));
         };
-        let key = AttributeKey { scope, name: predicate.attribute.clone() };
-        Ok(Term { key, test: compile_test(&predicate.operator, &predicate.value)? })
+        let key = AttributeKey {
+            scope,
+            name: predicate.attribute.clone(),
+        };
+        Ok(Term {
+            key,
+            test: compile_test(&predicate.operator, &predicate.value)?,
+        })
     }
 
     /// Compiles all conditions of a search.
     pub fn compile_all(predicates: &[FilterPredicate]) -> Result<Vec<Term>, PredicateError> {
         if predicates.len() > TERMS_MAX {
-            return Err(PredicateError(format!("more than {TERMS_MAX} conditions in one search")));
+            return Err(PredicateError(format!(
+                "more than {TERMS_MAX} conditions in one search"
+            )));
         }
         predicates.iter().map(Term::compile).collect()
     }
@@ -117,13 +125,25 @@ impl Term {
         match &self.test {
             Test::Exists(wanted) => found.is_some() == *wanted,
             Test::NotEqual(operand) => !found.is_some_and(|found| equals(found, operand)),
-            Test::NotIn(operands) => !found.is_some_and(|found| operands.iter().any(|operand| equals(found, operand))),
+            Test::NotIn(operands) => {
+                !found.is_some_and(|found| operands.iter().any(|operand| equals(found, operand)))
+            }
             Test::Equal(operand) => found.is_some_and(|found| equals(found, operand)),
-            Test::In(operands) => found.is_some_and(|found| operands.iter().any(|operand| equals(found, operand))),
-            Test::Greater(operand) => found.is_some_and(|found| compares(found, operand, Ordering::is_gt)),
-            Test::GreaterOrEqual(operand) => found.is_some_and(|found| compares(found, operand, Ordering::is_ge)),
-            Test::Less(operand) => found.is_some_and(|found| compares(found, operand, Ordering::is_lt)),
-            Test::LessOrEqual(operand) => found.is_some_and(|found| compares(found, operand, Ordering::is_le)),
+            Test::In(operands) => {
+                found.is_some_and(|found| operands.iter().any(|operand| equals(found, operand)))
+            }
+            Test::Greater(operand) => {
+                found.is_some_and(|found| compares(found, operand, Ordering::is_gt))
+            }
+            Test::GreaterOrEqual(operand) => {
+                found.is_some_and(|found| compares(found, operand, Ordering::is_ge))
+            }
+            Test::Less(operand) => {
+                found.is_some_and(|found| compares(found, operand, Ordering::is_lt))
+            }
+            Test::LessOrEqual(operand) => {
+                found.is_some_and(|found| compares(found, operand, Ordering::is_le))
+            }
             Test::Matches(pattern) => match (found, pattern) {
                 (Some(found), Some(pattern)) => matches(found, pattern),
                 _ => false,
@@ -132,7 +152,9 @@ impl Term {
     }
 }
 
-const OPERATORS: [&str; 10] = ["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$regex"];
+const OPERATORS: [&str; 10] = [
+    "$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$regex",
+];
 
 fn compile_test(operator: &str, value: &Value) -> Result<Test, PredicateError> {
     Ok(match operator {
@@ -143,18 +165,25 @@ fn compile_test(operator: &str, value: &Value) -> Result<Test, PredicateError> {
         "$lt" => Test::Less(operand(value)),
         "$lte" => Test::LessOrEqual(operand(value)),
         "$in" | "$nin" => {
-            let items = value
-                .as_array()
-                .ok_or_else(|| PredicateError(format!("(BadValue) {operator} needs an array as value")))?;
+            let items = value.as_array().ok_or_else(|| {
+                PredicateError(format!("(BadValue) {operator} needs an array as value"))
+            })?;
             let operands = items.iter().map(operand).collect();
-            if operator == "$in" { Test::In(operands) } else { Test::NotIn(operands) }
+            if operator == "$in" {
+                Test::In(operands)
+            } else {
+                Test::NotIn(operands)
+            }
         }
         "$exists" => Test::Exists(truth(value)?),
         _ => {
-            let pattern =
-                value.as_str().ok_or_else(|| PredicateError("(BadValue) $regex needs a string as value".to_owned()))?;
+            let pattern = value.as_str().ok_or_else(|| {
+                PredicateError("(BadValue) $regex needs a string as value".to_owned())
+            })?;
             if pattern.len() > PATTERN_BYTES_MAX {
-                return Err(PredicateError(format!("regular expression is longer than {PATTERN_BYTES_MAX} bytes")));
+                return Err(PredicateError(format!(
+                    "regular expression is longer than {PATTERN_BYTES_MAX} bytes"
+                )));
             }
             Test::Matches(compile_pattern(pattern).map(Box::new))
         }
@@ -177,20 +206,30 @@ fn truth(value: &Value) -> Result<bool, PredicateError> {
         Value::Number(number) => Ok(number.as_f64() != Some(0.0)),
         Value::String(text) if text == "true" || text == "1" => Ok(true),
         Value::String(text) if text == "false" || text == "0" => Ok(false),
-        _ => Err(PredicateError("(BadValue) $exists needs a boolean as value".to_owned())),
+        _ => Err(PredicateError(
+            "(BadValue) $exists needs a boolean as value".to_owned(),
+        )),
     }
 }
 
 /// Takes a bare pattern or `/pattern/flags`; both start at the beginning of the text.
 fn compile_pattern(text: &str) -> Option<Regex> {
-    let (pattern, flags) = match text.strip_prefix('/').and_then(|rest| rest.rsplit_once('/')) {
-        Some((pattern, flags)) if flags.bytes().all(|flag| flag.is_ascii_lowercase()) => (pattern, flags),
+    let (pattern, flags) = match text
+        .strip_prefix('/')
+        .and_then(|rest| rest.rsplit_once('/'))
+    {
+        Some((pattern, flags)) if flags.bytes().all(|flag| flag.is_ascii_lowercase()) => {
+            (pattern, flags)
+        }
         _ => (text, ""),
     };
     if !flags.bytes().all(|flag| b"imsxgu".contains(&flag)) {
         return None;
     }
-    let known: String = flags.chars().filter(|flag| "imsx".contains(*flag)).collect();
+    let known: String = flags
+        .chars()
+        .filter(|flag| "imsx".contains(*flag))
+        .collect();
     // The newline ends a trailing comment of an extended pattern.
     let close = if known.contains('x') { "\n)" } else { ")" };
     let anchored = match known.is_empty() {
@@ -213,31 +252,39 @@ fn equals(found: &Found, operand: &Operand) -> bool {
             let elements = elements(value);
             is_list(value)
                 && elements.len() == items.len()
-                && elements.iter().zip(items).all(|(element, item)| element.compare(item) == Some(Ordering::Equal))
+                && elements
+                    .iter()
+                    .zip(items)
+                    .all(|(element, item)| element.compare(item) == Some(Ordering::Equal))
         }
-        (Found::Value(value), operand) => {
-            elements(value).iter().any(|element| element.compare(operand) == Some(Ordering::Equal))
-        }
+        (Found::Value(value), operand) => elements(value)
+            .iter()
+            .any(|element| element.compare(operand) == Some(Ordering::Equal)),
     }
 }
 
 fn compares(found: &Found, operand: &Operand, wanted: fn(Ordering) -> bool) -> bool {
     match (found, operand) {
-        (Found::Time(ms), Operand::Text(text)) => time(text).is_some_and(|operand| wanted(ms.cmp(&operand))),
+        (Found::Time(ms), Operand::Text(text)) => {
+            time(text).is_some_and(|operand| wanted(ms.cmp(&operand)))
+        }
         (Found::Time(_), _) => false,
         // A list compares as a whole only with a list: element by element, then by length.
         (Found::Value(value), Operand::List(items)) => {
             let elements = elements(value);
-            let first_difference = elements.iter().zip(items).map(|(element, item)| element.compare(item));
+            let first_difference = elements
+                .iter()
+                .zip(items)
+                .map(|(element, item)| element.compare(item));
             let ordering = first_difference
                 .into_iter()
                 .find(|ordering| *ordering != Some(Ordering::Equal))
                 .unwrap_or_else(|| Some(elements.len().cmp(&items.len())));
             is_list(value) && ordering.is_some_and(wanted)
         }
-        (Found::Value(value), operand) => {
-            elements(value).iter().any(|element| element.compare(operand).is_some_and(wanted))
-        }
+        (Found::Value(value), operand) => elements(value)
+            .iter()
+            .any(|element| element.compare(operand).is_some_and(wanted)),
     }
 }
 
@@ -264,7 +311,9 @@ impl Element<'_> {
     fn compare(&self, operand: &Operand) -> Option<Ordering> {
         match (self, operand) {
             (Element::Number(left), Operand::Number(right)) => left.partial_cmp(right),
-            (Element::Text(left), Operand::Text(right)) => Some(left.as_bytes().cmp(right.as_bytes())),
+            (Element::Text(left), Operand::Text(right)) => {
+                Some(left.as_bytes().cmp(right.as_bytes()))
+            }
             _ => None,
         }
     }
@@ -285,7 +334,9 @@ fn is_list(value: &AttributeValue) -> bool {
 }
 
 fn time(text: &str) -> Option<i64> {
-    text.parse::<jiff::Timestamp>().ok().map(|time| time.as_millisecond())
+    text.parse::<jiff::Timestamp>()
+        .ok()
+        .map(|time| time.as_millisecond())
 }
 
 #[cfg(test)]
@@ -296,14 +347,25 @@ mod tests {
     use serde_json::json;
 
     fn predicate(operator: &str, value: Value) -> FilterPredicate {
-        FilterPredicate { scope: "inventory".into(), attribute: "a".into(), operator: operator.into(), value }
+        FilterPredicate {
+            scope: "inventory".into(),
+            attribute: "a".into(),
+            operator: operator.into(),
+            value,
+        }
     }
 
     #[track_caller]
     fn check(operator: &str, operand: Value, attribute: Option<Value>, expected: bool) {
         let term = Term::compile(&predicate(operator, operand.clone())).unwrap();
-        let found = attribute.as_ref().map(|value| Found::Value(read_value(value).unwrap()));
-        assert_eq!(term.holds(found.as_ref()), expected, "{attribute:?} {operator} {operand}");
+        let found = attribute
+            .as_ref()
+            .map(|value| Found::Value(read_value(value).unwrap()));
+        assert_eq!(
+            term.holds(found.as_ref()),
+            expected,
+            "{attribute:?} {operator} {operand}"
+        );
     }
 
     #[test]
@@ -335,9 +397,12 @@ mod tests {
 
     #[test]
     fn order_compares_within_a_kind() {
-        for (operator, below, same, above) in
-            [("$gt", false, false, true), ("$gte", false, true, true), ("$lt", true, false, false), ("$lte", true, true, false)]
-        {
+        for (operator, below, same, above) in [
+            ("$gt", false, false, true),
+            ("$gte", false, true, true),
+            ("$lt", true, false, false),
+            ("$lte", true, true, false),
+        ] {
             check(operator, json!(5), Some(json!(4.5)), below);
             check(operator, json!(5), Some(json!(5)), same);
             check(operator, json!(5), Some(json!(5.5)), above);
@@ -391,14 +456,26 @@ mod tests {
     #[test]
     fn hostile_patterns_end_soon() {
         let started = std::time::Instant::now();
-        check("$regex", json!("(a|a)*(?=b)\\1c"), Some(json!("a".repeat(5000))), false);
-        check("$regex", json!("(((a{100}){100}){100}){100}"), Some(json!("a")), false);
+        check(
+            "$regex",
+            json!("(a|a)*(?=b)\\1c"),
+            Some(json!("a".repeat(5000))),
+            false,
+        );
+        check(
+            "$regex",
+            json!("(((a{100}){100}){100}){100}"),
+            Some(json!("a")),
+            false,
+        );
         assert!(started.elapsed() < std::time::Duration::from_secs(5));
     }
 
     #[test]
     fn times_compare_as_times() {
-        let term = |operator: &str, value: &str| Term::compile(&predicate(operator, json!(value))).unwrap();
+        let term = |operator: &str, value: &str| {
+            Term::compile(&predicate(operator, json!(value))).unwrap()
+        };
         let found = Found::Time(1_612_173_600_120);
         assert!(term("$gt", "2021-02-01T10:00:00Z").holds(Some(&found)));
         assert!(term("$eq", "2021-02-01T10:00:00.12Z").holds(Some(&found)));
@@ -410,16 +487,53 @@ mod tests {
     fn wrong_conditions_are_refused_with_all_reasons() {
         let error = |predicate: FilterPredicate| Term::compile(&predicate).unwrap_err().0;
         let good = predicate("$eq", json!(1));
-        assert_eq!(error(FilterPredicate { scope: "foo".into(), ..good.clone() }), "scope: must be one of system, identity, inventory, monitor, tags.");
-        assert_eq!(error(FilterPredicate { attribute: String::new(), scope: String::new(), ..good.clone() }), "attribute: cannot be blank; scope: cannot be blank.");
-        assert_eq!(error(FilterPredicate { operator: String::new(), ..good.clone() }), "type: cannot be blank.");
-        assert_eq!(error(FilterPredicate { operator: "$where".into(), ..good.clone() }), "type: must be a valid value.");
-        assert_eq!(error(FilterPredicate { value: Value::Null, ..good }), "value: is required.");
+        assert_eq!(
+            error(FilterPredicate {
+                scope: "foo".into(),
+                ..good.clone()
+            }),
+            "scope: must be one of system, identity, inventory, monitor, tags."
+        );
+        assert_eq!(
+            error(FilterPredicate {
+                attribute: String::new(),
+                scope: String::new(),
+                ..good.clone()
+            }),
+            "attribute: cannot be blank; scope: cannot be blank."
+        );
+        assert_eq!(
+            error(FilterPredicate {
+                operator: String::new(),
+                ..good.clone()
+            }),
+            "type: cannot be blank."
+        );
+        assert_eq!(
+            error(FilterPredicate {
+                operator: "$where".into(),
+                ..good.clone()
+            }),
+            "type: must be a valid value."
+        );
+        assert_eq!(
+            error(FilterPredicate {
+                value: Value::Null,
+                ..good
+            }),
+            "value: is required."
+        );
         assert!(error(predicate("$in", json!("a"))).contains("BadValue"));
         assert!(error(predicate("$nin", json!(1))).contains("BadValue"));
         assert!(error(predicate("$regex", json!(1))).contains("BadValue"));
         assert!(error(predicate("$exists", json!({}))).contains("BadValue"));
         assert!(Term::compile_all(&vec![predicate("$eq", json!(1)); TERMS_MAX + 1]).is_err());
-        assert!(Term::compile(&predicate("$regex", json!("a".repeat(PATTERN_BYTES_MAX + 1)))).is_err());
+        assert!(
+            Term::compile(&predicate(
+                "$regex",
+                json!("a".repeat(PATTERN_BYTES_MAX + 1))
+            ))
+            .is_err()
+        );
     }
 }

@@ -16,7 +16,13 @@ pub enum Scope {
 }
 
 impl Scope {
-    pub const ALL: [Scope; 5] = [Scope::Identity, Scope::Inventory, Scope::Monitor, Scope::System, Scope::Tags];
+    pub const ALL: [Scope; 5] = [
+        Scope::Identity,
+        Scope::Inventory,
+        Scope::Monitor,
+        Scope::System,
+        Scope::Tags,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {

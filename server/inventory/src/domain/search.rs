@@ -69,19 +69,23 @@ impl Search {
             }
             _ => None,
         };
-        Plan { conditions, terms, newest_first }
+        Plan {
+            conditions,
+            terms,
+            newest_first,
+        }
     }
 }
 
 /// The condition that says exactly what the term says, if the database can decide it.
 fn delegate(term: &Term) -> Option<Condition> {
-    let (one, many, nothing): (fn(Vec<String>) -> Condition, fn(Vec<String>) -> Condition, bool) =
-        match (term.key.scope, term.key.name.as_str()) {
-            (Scope::Identity, "status") => (Condition::StatusIn, Condition::StatusNotIn, true),
-            (Scope::System, "group") => (Condition::GroupIn, Condition::GroupNotIn, true),
-            (Scope::Identity, "id") => (Condition::IdIn, Condition::IdIn, false),
-            _ => return None,
-        };
+    type Make = fn(Vec<String>) -> Condition;
+    let (within, without): (Make, Option<Make>) = match (term.key.scope, term.key.name.as_str()) {
+        (Scope::Identity, "status") => (Condition::StatusIn, Some(Condition::StatusNotIn)),
+        (Scope::System, "group") => (Condition::GroupIn, Some(Condition::GroupNotIn)),
+        (Scope::Identity, "id") => (Condition::IdIn, None),
+        _ => return None,
+    };
     // Only texts equal these attributes; the empty text stands for "not there" in the database.
     let texts = |operands: &[Operand]| -> Vec<String> {
         operands
@@ -93,12 +97,13 @@ fn delegate(term: &Term) -> Option<Condition> {
             .collect()
     };
     match &term.test {
-        Test::Equal(operand) => Some(one(texts(std::slice::from_ref(operand)))),
-        Test::In(operands) if operands.len() <= IDS_MAX => Some(one(texts(operands))),
-        Test::NotEqual(operand) if nothing => Some(many(texts(std::slice::from_ref(operand)))),
-        Test::NotIn(operands) if nothing && operands.len() <= IDS_MAX => Some(many(texts(operands))),
-        Test::Exists(true) if nothing => Some(many(vec![String::new()])),
-        Test::Exists(false) if nothing => Some(one(vec![String::new()])),
+        Test::Equal(operand) => Some(within(texts(std::slice::from_ref(operand)))),
+        Test::In(operands) if operands.len() <= IDS_MAX => Some(within(texts(operands))),
+        Test::NotEqual(operand) => Some(without?(texts(std::slice::from_ref(operand)))),
+        Test::NotIn(operands) if operands.len() <= IDS_MAX => Some(without?(texts(operands))),
+        Test::Exists(true) => Some(without?(vec![String::new()])),
+        // A device always has an id.
+        Test::Exists(false) => without.map(|_| within(vec![String::new()])),
         _ => None,
     }
 }
@@ -121,7 +126,11 @@ fn sieve(term: &Term) -> Option<Condition> {
 fn column(key: &AttributeKey) -> bool {
     matches!(
         (key.scope, key.name.as_str()),
-        (Scope::Identity, "id" | "status") | (Scope::System, "group" | "created_ts" | "updated_ts" | "check_in_time")
+        (Scope::Identity, "id" | "status")
+            | (
+                Scope::System,
+                "group" | "created_ts" | "updated_ts" | "check_in_time"
+            )
     )
 }
 
@@ -134,7 +143,10 @@ struct Lookup<'a> {
 
 impl<'a> Lookup<'a> {
     fn new(keys: impl Iterator<Item = &'a AttributeKey>) -> Lookup<'a> {
-        let mut lookup = Lookup { keys: Vec::new(), documents: Vec::new() };
+        let mut lookup = Lookup {
+            keys: Vec::new(),
+            documents: Vec::new(),
+        };
         for key in keys {
             if lookup.keys.contains(&key) {
                 continue;
@@ -144,19 +156,28 @@ impl<'a> Lookup<'a> {
             if column(key) {
                 continue;
             }
-            match lookup.documents.iter_mut().find(|(scope, _, _)| *scope == key.scope) {
+            match lookup
+                .documents
+                .iter_mut()
+                .find(|(scope, _, _)| *scope == key.scope)
+            {
                 Some((_, names, positions)) => {
                     names.push(&key.name);
                     positions.push(position);
                 }
-                None => lookup.documents.push((key.scope, vec![&key.name], vec![position])),
+                None => lookup
+                    .documents
+                    .push((key.scope, vec![&key.name], vec![position])),
             }
         }
         lookup
     }
 
     fn position(&self, key: &AttributeKey) -> usize {
-        self.keys.iter().position(|known| *known == key).unwrap_or(usize::MAX)
+        self.keys
+            .iter()
+            .position(|known| *known == key)
+            .unwrap_or(usize::MAX)
     }
 
     fn scopes(&self) -> Vec<Scope> {
@@ -164,7 +185,9 @@ impl<'a> Lookup<'a> {
     }
 
     fn find(&self, candidate: &Candidate) -> Result<Vec<Option<Found>>, InventoryError> {
-        let text = |text: &str| (!text.is_empty()).then(|| Found::Value(AttributeValue::Text(text.to_owned())));
+        let text = |text: &str| {
+            (!text.is_empty()).then(|| Found::Value(AttributeValue::Text(text.to_owned())))
+        };
         let mut found: Vec<Option<Found>> = self
             .keys
             .iter()
@@ -174,13 +197,20 @@ impl<'a> Lookup<'a> {
                 (Scope::System, "group") => text(&candidate.group),
                 (Scope::System, "created_ts") => Some(Found::Time(candidate.created_ms)),
                 (Scope::System, "updated_ts") => Some(Found::Time(candidate.updated_ms)),
-                (Scope::System, "check_in_time") => (candidate.check_in_ms > 0).then_some(Found::Time(candidate.check_in_ms)),
+                (Scope::System, "check_in_time") => {
+                    (candidate.check_in_ms > 0).then_some(Found::Time(candidate.check_in_ms))
+                }
                 _ => None,
             })
             .collect();
-        for ((scope, names, positions), document) in self.documents.iter().zip(&candidate.documents) {
+        for ((scope, names, positions), document) in self.documents.iter().zip(&candidate.documents)
+        {
             let picked = Document::pick(document, names).map_err(|error| {
-                DbError::Corrupt(format!("{} attributes of device {}: {error}", scope.as_str(), candidate.id))
+                DbError::Corrupt(format!(
+                    "{} attributes of device {}: {error}",
+                    scope.as_str(),
+                    candidate.id
+                ))
             })?;
             for (position, value) in positions.iter().zip(picked) {
                 found[*position] = value.map(Found::Value);
@@ -202,7 +232,11 @@ fn order(sort: &[SortBy], left: &Hit, right: &Hit) -> Ordering {
         .zip(left.ranks.iter().zip(&right.ranks))
         .map(|(by, (left, right))| by.compare(left, right))
         .find(|ordering| ordering.is_ne())
-        .unwrap_or_else(|| left.created_ms.cmp(&right.created_ms).then_with(|| left.id.cmp(&right.id)))
+        .unwrap_or_else(|| {
+            left.created_ms
+                .cmp(&right.created_ms)
+                .then_with(|| left.id.cmp(&right.id))
+        })
 }
 
 impl Inventory {
@@ -210,28 +244,50 @@ impl Inventory {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn search(&self, tenant: &TenantId, search: &Search, limit: u64, offset: u64) -> Result<(Vec<DeviceInventory>, u64), InventoryError> {
+    pub async fn search(
+        &self,
+        tenant: &TenantId,
+        search: &Search,
+        limit: u64,
+        offset: u64,
+    ) -> Result<(Vec<DeviceInventory>, u64), InventoryError> {
         let db = &self.inner.db;
         let plan = search.plan(Vec::new());
         let (rows, total) = match plan.newest_first {
             Some(newest_first) => {
                 let total = selection::count(db, tenant.as_str(), &plan.conditions).await?;
-                let rows = selection::page(db, tenant.as_str(), &plan.conditions, newest_first, limit, offset).await?;
+                let rows = selection::page(
+                    db,
+                    tenant.as_str(),
+                    &plan.conditions,
+                    newest_first,
+                    limit,
+                    offset,
+                )
+                .await?;
                 (rows, total)
             }
             None => {
                 let (ids, total) = self.pass(tenant, search, &plan, limit, offset).await?;
                 let rows = device::by_ids(db, tenant.as_str(), &ids).await?;
-                let mut by_id: HashMap<String, _> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
-                (ids.iter().filter_map(|id| by_id.remove(id)).collect(), total)
+                let mut by_id: HashMap<String, _> =
+                    rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+                (
+                    ids.iter().filter_map(|id| by_id.remove(id)).collect(),
+                    total,
+                )
             }
         };
         let mut devices = rows.iter().map(show).collect::<Result<Vec<_>, _>>()?;
         if let Some(wanted) = &search.attributes {
             for device in &mut devices {
                 device.attributes.retain(|attribute| {
-                    Scope::parse(&attribute.scope)
-                        .is_some_and(|scope| wanted.contains(&AttributeKey { scope, name: attribute.name.clone() }))
+                    Scope::parse(&attribute.scope).is_some_and(|scope| {
+                        wanted.contains(&AttributeKey {
+                            scope,
+                            name: attribute.name.clone(),
+                        })
+                    })
                 });
             }
         }
@@ -239,20 +295,50 @@ impl Inventory {
     }
 
     /// Ids of all devices that meet the search and the conditions.
-    pub(super) async fn matching_ids(&self, tenant: &TenantId, search: &Search, conditions: Vec<Condition>) -> Result<Vec<String>, InventoryError> {
+    pub(super) async fn matching_ids(
+        &self,
+        tenant: &TenantId,
+        search: &Search,
+        conditions: Vec<Condition>,
+    ) -> Result<Vec<String>, InventoryError> {
         let plan = search.plan(conditions);
         if plan.terms.is_empty() {
-            return Ok(selection::all_ids(&self.inner.db, tenant.as_str(), &plan.conditions).await?);
+            return Ok(
+                selection::all_ids(&self.inner.db, tenant.as_str(), &plan.conditions).await?,
+            );
         }
-        Ok(self.pass(tenant, &Search::default(), &plan, u64::MAX, 0).await?.0)
+        Ok(self
+            .pass(tenant, &Search::default(), &plan, u64::MAX, 0)
+            .await?
+            .0)
     }
 
     /// Goes over the devices that meet the plan's conditions; returns the ids of one page and the number of hits.
-    async fn pass(&self, tenant: &TenantId, search: &Search, plan: &Plan<'_>, limit: u64, offset: u64) -> Result<(Vec<String>, u64), InventoryError> {
-        let lookup = Lookup::new(plan.terms.iter().map(|term| &term.key).chain(search.sort.iter().map(|by| &by.key)));
+    async fn pass(
+        &self,
+        tenant: &TenantId,
+        search: &Search,
+        plan: &Plan<'_>,
+        limit: u64,
+        offset: u64,
+    ) -> Result<(Vec<String>, u64), InventoryError> {
+        let lookup = Lookup::new(
+            plan.terms
+                .iter()
+                .map(|term| &term.key)
+                .chain(search.sort.iter().map(|by| &by.key)),
+        );
         let scopes = lookup.scopes();
-        let terms: Vec<(&Term, usize)> = plan.terms.iter().map(|term| (*term, lookup.position(&term.key))).collect();
-        let ranked: Vec<(&SortBy, usize)> = search.sort.iter().map(|by| (by, lookup.position(&by.key))).collect();
+        let terms: Vec<(&Term, usize)> = plan
+            .terms
+            .iter()
+            .map(|term| (*term, lookup.position(&term.key)))
+            .collect();
+        let ranked: Vec<(&SortBy, usize)> = search
+            .sort
+            .iter()
+            .map(|by| (by, lookup.position(&by.key)))
+            .collect();
         let (first, end) = (
             usize::try_from(offset).unwrap_or(usize::MAX),
             usize::try_from(offset.saturating_add(limit)).unwrap_or(usize::MAX),
@@ -262,7 +348,15 @@ impl Inventory {
         let mut last = (i64::MIN, String::new());
         loop {
             let after = (last.0, last.1.as_str());
-            let slice = selection::candidates(&self.inner.db, tenant.as_str(), &plan.conditions, &scopes, after, SLICE).await?;
+            let slice = selection::candidates(
+                &self.inner.db,
+                tenant.as_str(),
+                &plan.conditions,
+                &scopes,
+                after,
+                SLICE,
+            )
+            .await?;
             let complete = (slice.len() as u64) < SLICE;
             if let Some(candidate) = slice.last() {
                 last = (candidate.created_ms, candidate.id.clone());
@@ -270,7 +364,10 @@ impl Inventory {
             for candidate in slice {
                 let found = lookup.find(&candidate)?;
                 let attribute = |position: usize| found.get(position).and_then(Option::as_ref);
-                if !terms.iter().all(|(term, position)| term.holds(attribute(*position))) {
+                if !terms
+                    .iter()
+                    .all(|(term, position)| term.holds(attribute(*position)))
+                {
                     continue;
                 }
                 total += 1;
@@ -278,8 +375,15 @@ impl Inventory {
                 if search.sort.is_empty() && hits.len() >= end {
                     continue;
                 }
-                let ranks = ranked.iter().map(|(by, position)| by.rank(attribute(*position))).collect();
-                hits.push(Hit { ranks, created_ms: candidate.created_ms, id: candidate.id });
+                let ranks = ranked
+                    .iter()
+                    .map(|(by, position)| by.rank(attribute(*position)))
+                    .collect();
+                hits.push(Hit {
+                    ranks,
+                    created_ms: candidate.created_ms,
+                    id: candidate.id,
+                });
             }
             if hits.len() > end.saturating_mul(2).saturating_add(10_000) {
                 hits.sort_unstable_by(|left, right| order(&search.sort, left, right));
@@ -293,6 +397,9 @@ impl Inventory {
             hits.sort_unstable_by(|left, right| order(&search.sort, left, right));
         }
         hits.truncate(end);
-        Ok((hits.into_iter().skip(first).map(|hit| hit.id).collect(), total))
+        Ok((
+            hits.into_iter().skip(first).map(|hit| hit.id).collect(),
+            total,
+        ))
     }
 }

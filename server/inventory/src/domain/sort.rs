@@ -60,9 +60,13 @@ impl SortBy {
             wrong.push("scope: must be one of system, identity, inventory, monitor, tags");
         }
         match (scope, direction, wrong.is_empty()) {
-            (Some(scope), Some(direction), true) => {
-                Ok(SortBy { key: AttributeKey { scope, name: criteria.attribute.clone() }, direction })
-            }
+            (Some(scope), Some(direction), true) => Ok(SortBy {
+                key: AttributeKey {
+                    scope,
+                    name: criteria.attribute.clone(),
+                },
+                direction,
+            }),
             _ => Err(PredicateError(format!("{}.", wrong.join("; ")))),
         }
     }
@@ -70,7 +74,9 @@ impl SortBy {
     /// Checks all sort keys of a search.
     pub fn compile_all(criteria: &[SortCriteria]) -> Result<Vec<SortBy>, PredicateError> {
         if criteria.len() > SORT_KEYS_MAX {
-            return Err(PredicateError(format!("more than {SORT_KEYS_MAX} sort keys in one search")));
+            return Err(PredicateError(format!(
+                "more than {SORT_KEYS_MAX} sort keys in one search"
+            )));
         }
         criteria.iter().map(SortBy::compile).collect()
     }
@@ -132,10 +138,23 @@ mod tests {
     use serde_json::{Value, json};
 
     fn sort(direction: Direction, values: &[Option<Value>]) -> Vec<usize> {
-        let by = SortBy { key: AttributeKey { scope: Scope::Inventory, name: "a".into() }, direction };
+        let by = SortBy {
+            key: AttributeKey {
+                scope: Scope::Inventory,
+                name: "a".into(),
+            },
+            direction,
+        };
         let ranks: Vec<Rank> = values
             .iter()
-            .map(|value| by.rank(value.as_ref().map(|value| Found::Value(read_value(value).unwrap())).as_ref()))
+            .map(|value| {
+                by.rank(
+                    value
+                        .as_ref()
+                        .map(|value| Found::Value(read_value(value).unwrap()))
+                        .as_ref(),
+                )
+            })
             .collect();
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|left, right| by.compare(&ranks[*left], &ranks[*right]));
@@ -144,7 +163,13 @@ mod tests {
 
     #[test]
     fn kinds_have_an_order() {
-        let values = [Some(json!("b")), Some(json!(10)), None, Some(json!("B")), Some(json!(9))];
+        let values = [
+            Some(json!("b")),
+            Some(json!(10)),
+            None,
+            Some(json!("B")),
+            Some(json!(9)),
+        ];
         assert_eq!(sort(Direction::Ascending, &values), [2, 4, 1, 3, 0]);
         assert_eq!(sort(Direction::Descending, &values), [0, 3, 1, 4, 2]);
     }
@@ -159,11 +184,24 @@ mod tests {
     #[test]
     fn wrong_keys_are_refused() {
         let key = |scope: &str, attribute: &str, order: &str| {
-            SortBy::compile(&SortCriteria { scope: scope.into(), attribute: attribute.into(), order: order.into() })
+            SortBy::compile(&SortCriteria {
+                scope: scope.into(),
+                attribute: attribute.into(),
+                order: order.into(),
+            })
         };
         assert!(key("inventory", "a", "asc").is_ok());
-        assert_eq!(key("inventory", "a", "up").unwrap_err().0, "order: must be a valid value.");
-        assert_eq!(key("inventory", "a", "").unwrap_err().0, "order: cannot be blank.");
-        assert_eq!(key("", "", "asc").unwrap_err().0, "attribute: cannot be blank; scope: cannot be blank.");
+        assert_eq!(
+            key("inventory", "a", "up").unwrap_err().0,
+            "order: must be a valid value."
+        );
+        assert_eq!(
+            key("inventory", "a", "").unwrap_err().0,
+            "order: cannot be blank."
+        );
+        assert_eq!(
+            key("", "", "asc").unwrap_err().0,
+            "attribute: cannot be blank; scope: cannot be blank."
+        );
     }
 }

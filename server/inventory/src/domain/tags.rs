@@ -12,12 +12,19 @@ use crate::error::InventoryError;
 use crate::store::device::DeviceRow;
 
 pub(super) fn entity_tag(row: &DeviceRow) -> String {
-    format!("\"{}\"", hex::encode(&Sha256::digest(row.documents[Scope::Tags.index()].as_bytes())[..16]))
+    format!(
+        "\"{}\"",
+        hex::encode(&Sha256::digest(row.documents[Scope::Tags.index()].as_bytes())[..16])
+    )
 }
 
 impl Inventory {
     /// The entity tag of a device's tags.
-    pub async fn tags_entity_tag(&self, tenant: &TenantId, id: &str) -> Result<String, InventoryError> {
+    pub async fn tags_entity_tag(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+    ) -> Result<String, InventoryError> {
         Ok(entity_tag(&self.device(tenant, id).await?))
     }
 
@@ -33,9 +40,21 @@ impl Inventory {
         replace: bool,
         expected: Option<&str>,
     ) -> Result<(), InventoryError> {
-        let clear = if replace { vec![Scope::Tags] } else { Vec::new() };
-        let expected_tags = expected.filter(|expected| *expected != "*").map(str::to_owned);
-        let edit = Edit { clear, expected_tags, ..Edit::merging(Scope::Tags, tags) };
-        self.edit(tenant, id, &edit, Missing::Fail).await.map(|_| ())
+        let clear = if replace {
+            vec![Scope::Tags]
+        } else {
+            Vec::new()
+        };
+        let expected_tags = expected
+            .filter(|expected| *expected != "*")
+            .map(str::to_owned);
+        let edit = Edit {
+            clear,
+            expected_tags,
+            ..Edit::merging(Scope::Tags, tags)
+        };
+        self.edit(tenant, id, &edit, Missing::Fail)
+            .await
+            .map(|_| ())
     }
 }

@@ -31,8 +31,16 @@ macro_rules! columns {
 }
 
 pub(crate) const COLUMNS: &str = columns!();
-pub(crate) const BY_ID: &str = concat!("SELECT ", columns!(), " FROM inventory_devices WHERE tenant_id = $1 AND id = $2");
-const BY_IDS: &str = concat!("SELECT ", columns!(), " FROM inventory_devices WHERE tenant_id = $1 AND id IN (");
+pub(crate) const BY_ID: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM inventory_devices WHERE tenant_id = $1 AND id = $2"
+);
+const BY_IDS: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM inventory_devices WHERE tenant_id = $1 AND id IN ("
+);
 /// Does nothing for a device that has left the fleet.
 const INSERT: &str = concat!(
     "INSERT INTO inventory_devices (tenant_id, ",
@@ -46,12 +54,13 @@ const UPDATE_DOCUMENTS: &str = "UPDATE inventory_devices SET version = version +
     identity = $6, inventory = $7, monitor = $8, system = $9, tags = $10 \
     WHERE tenant_id = $1 AND id = $2 AND version = $3";
 const UPDATE_GROUP: &str = "UPDATE inventory_devices SET group_name = $3 WHERE tenant_id = $1 AND id = $2 AND group_name <> $3";
-const SET_STATUS: &str = "UPDATE inventory_devices SET status = $3 WHERE tenant_id = $1 AND id = $2";
+const SET_STATUS: &str =
+    "UPDATE inventory_devices SET status = $3 WHERE tenant_id = $1 AND id = $2";
 const SET_NEWER_STATUS: &str = "UPDATE inventory_devices SET status = $3, revision = $4 \
     WHERE tenant_id = $1 AND id = $2 AND revision < $4";
-const CHECK_IN: &str =
-    "UPDATE inventory_devices SET check_in_ms = $3 WHERE tenant_id = $1 AND id = $2 AND check_in_ms < $3";
-const DELETE: &str = "DELETE FROM inventory_devices WHERE tenant_id = $1 AND id = $2 AND version = $3";
+const CHECK_IN: &str = "UPDATE inventory_devices SET check_in_ms = $3 WHERE tenant_id = $1 AND id = $2 AND check_in_ms < $3";
+const DELETE: &str =
+    "DELETE FROM inventory_devices WHERE tenant_id = $1 AND id = $2 AND version = $3";
 const BURY: &str = "INSERT INTO inventory_tombstones (tenant_id, id, removed_ms) VALUES ($1, $2, $3) \
     ON CONFLICT (tenant_id, id) DO NOTHING";
 const EXHUME: &str = "DELETE FROM inventory_tombstones WHERE tenant_id = $1 AND id = $2";
@@ -67,12 +76,22 @@ pub(super) fn map(row: &Row) -> Result<DeviceRow, DbError> {
         revision: row.get(6)?,
         group: row.get(7)?,
         shape: row.get(8)?,
-        documents: [row.get(9)?, row.get(10)?, row.get(11)?, row.get(12)?, row.get(13)?],
+        documents: [
+            row.get(9)?,
+            row.get(10)?,
+            row.get(11)?,
+            row.get(12)?,
+            row.get(13)?,
+        ],
     })
 }
 
 pub async fn by_id(db: &Db, tenant: &str, id: &str) -> Result<Option<DeviceRow>, DbError> {
-    db.point(BY_ID, &params![tenant, id]).await?.as_ref().map(map).transpose()
+    db.point(BY_ID, &params![tenant, id])
+        .await?
+        .as_ref()
+        .map(map)
+        .transpose()
 }
 
 /// The devices that exist among these, in no particular order.
@@ -82,7 +101,11 @@ pub async fn by_ids(db: &Db, tenant: &str, ids: &[String]) -> Result<Vec<DeviceR
     }
     let mut values = params![tenant];
     values.extend(ids.iter().map(Value::from));
-    db.query(format!("{BY_IDS}{})", placeholders(2, ids.len())), values).await?.iter().map(map).collect()
+    db.query(format!("{BY_IDS}{})", placeholders(2, ids.len())), values)
+        .await?
+        .iter()
+        .map(map)
+        .collect()
 }
 
 /// Conflicts when the device has left the fleet.

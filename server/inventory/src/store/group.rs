@@ -21,7 +21,8 @@ pub(crate) const NAMES_WITH_STATUS: &str = "WITH RECURSIVE names (name) AS ( \
     SELECT name FROM names WHERE name IS NOT NULL AND EXISTS \
     (SELECT 1 FROM inventory_devices e WHERE e.tenant_id = $1 AND e.group_name = names.name AND e.status = $2)";
 const CLEAR: &str = "UPDATE inventory_devices SET group_name = '' WHERE tenant_id = $1 AND id = $2 AND group_name = $3";
-const DISSOLVE: &str = "UPDATE inventory_devices SET group_name = '' WHERE tenant_id = $1 AND group_name = $2";
+const DISSOLVE: &str =
+    "UPDATE inventory_devices SET group_name = '' WHERE tenant_id = $1 AND group_name = $2";
 
 /// Names of groups in order, of devices in any status or in one.
 pub async fn names(db: &Db, tenant: &str, status: Option<&str>) -> Result<Vec<String>, DbError> {
@@ -40,7 +41,10 @@ pub async fn count_existing(db: &Db, tenant: &str, ids: &[String]) -> Result<u64
     );
     let mut values = params![tenant];
     values.extend(ids.iter().map(Value::from));
-    db.query(sql, values).await?.first().map_or(Ok(0), |row| row.get(0))
+    db.query(sql, values)
+        .await?
+        .first()
+        .map_or(Ok(0), |row| row.get(0))
 }
 
 /// Moves devices to a group; counts those that were elsewhere.

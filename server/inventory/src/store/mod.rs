@@ -10,7 +10,11 @@ pub mod tenant;
 use ambidex_db::Migration;
 
 /// The schema of this service.
-pub const MIGRATIONS: &[Migration] = &[Migration { version: 1, name: "init", sql: include_str!("migrations/0001_init.sql") }];
+pub const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "init",
+    sql: include_str!("migrations/0001_init.sql"),
+}];
 
 /// `$first, $second, …`: `count` placeholders from number `first` on.
 fn placeholders(first: usize, count: usize) -> String {

@@ -47,8 +47,14 @@ fn where_clause(tenant: &str, conditions: &[Condition]) -> (String, Vec<Value>) 
             Condition::IdIn(list) => ("id", false, list),
             Condition::DocumentContains(scope, text) => {
                 let number = values.len() + 1;
-                sql.push_str(&format!(" AND {} LIKE ${number} ESCAPE '!'", scope.as_str()));
-                let text = text.replace('!', "!!").replace('%', "!%").replace('_', "!_");
+                sql.push_str(&format!(
+                    " AND {} LIKE ${number} ESCAPE '!'",
+                    scope.as_str()
+                ));
+                let text = text
+                    .replace('!', "!!")
+                    .replace('%', "!%")
+                    .replace('_', "!_");
                 values.push(Value::Text(format!("%{text}%")));
                 continue;
             }
@@ -61,8 +67,14 @@ fn where_clause(tenant: &str, conditions: &[Condition]) -> (String, Vec<Value>) 
             // An equality keeps the order of the index, a list does not.
             ([_], false) => sql.push_str(&format!(" AND {column} = ${number}")),
             ([_], true) => sql.push_str(&format!(" AND {column} <> ${number}")),
-            (many, false) => sql.push_str(&format!(" AND {column} IN ({})", placeholders(number, many.len()))),
-            (many, true) => sql.push_str(&format!(" AND {column} NOT IN ({})", placeholders(number, many.len()))),
+            (many, false) => sql.push_str(&format!(
+                " AND {column} IN ({})",
+                placeholders(number, many.len())
+            )),
+            (many, true) => sql.push_str(&format!(
+                " AND {column} NOT IN ({})",
+                placeholders(number, many.len())
+            )),
         }
         values.extend(list.iter().map(Value::from));
     }
@@ -79,7 +91,11 @@ pub async fn page(
     offset: u64,
 ) -> Result<Vec<DeviceRow>, DbError> {
     let (clause, mut values) = where_clause(tenant, conditions);
-    let order = if newest_first { "created_ms DESC, id DESC" } else { "created_ms, id" };
+    let order = if newest_first {
+        "created_ms DESC, id DESC"
+    } else {
+        "created_ms, id"
+    };
     let (at, after) = (values.len() + 1, values.len() + 2);
     values.extend(params![limit, offset]);
     let sql = format!("SELECT {COLUMNS}{clause} ORDER BY {order} LIMIT ${at} OFFSET ${after}");
@@ -88,22 +104,43 @@ pub async fn page(
 
 pub async fn count(db: &Db, tenant: &str, conditions: &[Condition]) -> Result<u64, DbError> {
     let (clause, values) = where_clause(tenant, conditions);
-    db.query(format!("SELECT COUNT(*){clause}"), values).await?.first().map_or(Ok(0), |row| row.get(0))
+    db.query(format!("SELECT COUNT(*){clause}"), values)
+        .await?
+        .first()
+        .map_or(Ok(0), |row| row.get(0))
 }
 
 /// Ids by age, from `offset` on.
-pub async fn ids(db: &Db, tenant: &str, conditions: &[Condition], limit: u64, offset: u64) -> Result<Vec<String>, DbError> {
+pub async fn ids(
+    db: &Db,
+    tenant: &str,
+    conditions: &[Condition],
+    limit: u64,
+    offset: u64,
+) -> Result<Vec<String>, DbError> {
     let (clause, mut values) = where_clause(tenant, conditions);
     let (at, after) = (values.len() + 1, values.len() + 2);
     values.extend(params![limit, offset]);
     let sql = format!("SELECT id{clause} ORDER BY created_ms, id LIMIT ${at} OFFSET ${after}");
-    db.query(sql, values).await?.iter().map(|row| row.get(0)).collect()
+    db.query(sql, values)
+        .await?
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
 }
 
 /// All ids; the order is of no interest.
-pub async fn all_ids(db: &Db, tenant: &str, conditions: &[Condition]) -> Result<Vec<String>, DbError> {
+pub async fn all_ids(
+    db: &Db,
+    tenant: &str,
+    conditions: &[Condition],
+) -> Result<Vec<String>, DbError> {
     let (clause, values) = where_clause(tenant, conditions);
-    db.query(format!("SELECT id{clause}"), values).await?.iter().map(|row| row.get(0)).collect()
+    db.query(format!("SELECT id{clause}"), values)
+        .await?
+        .iter()
+        .map(|row| row.get(0))
+        .collect()
 }
 
 /// The next devices of a pass by age, after the device with this creation time and id.
@@ -139,7 +176,9 @@ pub async fn candidates(
                 check_in_ms: row.get(3)?,
                 status: row.get(4)?,
                 group: row.get(5)?,
-                documents: (6..6 + scopes.len()).map(|column| row.get(column)).collect::<Result<_, _>>()?,
+                documents: (6..6 + scopes.len())
+                    .map(|column| row.get(column))
+                    .collect::<Result<_, _>>()?,
             })
         })
         .collect()
@@ -159,29 +198,57 @@ mod tests {
         let one = |text: &str| vec![text.to_owned()];
         for (conditions, index) in [
             (vec![], "inventory_devices_age"),
-            (vec![Condition::StatusIn(one("accepted"))], "inventory_devices_status"),
-            (vec![Condition::GroupIn(one("g"))], "inventory_devices_group"),
+            (
+                vec![Condition::StatusIn(one("accepted"))],
+                "inventory_devices_status",
+            ),
+            (
+                vec![Condition::GroupIn(one("g"))],
+                "inventory_devices_group",
+            ),
         ] {
             let (clause, _) = where_clause("", &conditions);
             for sql in [
                 format!("SELECT {COLUMNS}{clause} ORDER BY created_ms, id LIMIT 20 OFFSET 0"),
-                format!("SELECT id{clause} AND (created_ms, id) > (5, 'x') ORDER BY created_ms, id LIMIT 20"),
+                format!(
+                    "SELECT id{clause} AND (created_ms, id) > (5, 'x') ORDER BY created_ms, id LIMIT 20"
+                ),
             ] {
                 let plan = db.explain(&sql).unwrap().join("; ");
-                assert!(plan.contains(&format!("USING INDEX {index}")) || plan.contains(&format!("USING COVERING INDEX {index}")), "{sql}: {plan}");
-                assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
+                assert!(
+                    plan.contains(&format!("USING INDEX {index}"))
+                        || plan.contains(&format!("USING COVERING INDEX {index}")),
+                    "{sql}: {plan}"
+                );
+                assert!(
+                    !plan.contains("SCAN") && !plan.contains("TEMP B-TREE"),
+                    "{sql}: {plan}"
+                );
             }
         }
-        let (clause, _) = where_clause("", &[Condition::GroupIn(one("g")), Condition::StatusIn(one("accepted"))]);
-        let plan = db.explain(&format!("SELECT id{clause}")).unwrap().join("; ");
-        assert!(plan.contains("COVERING INDEX") || plan.contains("inventory_devices_status"), "{plan}");
-        for sql in [super::super::group::NAMES, super::super::group::NAMES_WITH_STATUS] {
+        let (clause, _) = where_clause(
+            "",
+            &[
+                Condition::GroupIn(one("g")),
+                Condition::StatusIn(one("accepted")),
+            ],
+        );
+        let plan = db
+            .explain(&format!("SELECT id{clause}"))
+            .unwrap()
+            .join("; ");
+        assert!(
+            plan.contains("COVERING INDEX") || plan.contains("inventory_devices_status"),
+            "{plan}"
+        );
+        for sql in [
+            super::super::group::NAMES,
+            super::super::group::NAMES_WITH_STATUS,
+        ] {
             let plan = db.explain(sql).unwrap().join("; ");
             assert!(!plan.contains("SCAN inventory_devices"), "{plan}");
         }
-        for sql in [super::super::device::BY_ID] {
-            let plan = db.explain(sql).unwrap().join("; ");
-            assert!(plan.contains("SEARCH") && !plan.contains("SCAN"), "{plan}");
-        }
+        let plan = db.explain(super::super::device::BY_ID).unwrap().join("; ");
+        assert!(plan.contains("SEARCH") && !plan.contains("SCAN"), "{plan}");
     }
 }

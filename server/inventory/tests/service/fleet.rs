@@ -8,7 +8,12 @@ use serde_json::{Value, json};
 use crate::rig::{DEVICES, Rig, id, list};
 
 fn device(number: u128, identity: Value, status: &str, revision: i64) -> FleetDevice {
-    FleetDevice { id: id(number), identity: identity.as_object().unwrap().clone(), status: status.into(), revision }
+    FleetDevice {
+        id: id(number),
+        identity: identity.as_object().unwrap().clone(),
+        status: status.into(),
+        revision,
+    }
 }
 
 #[tokio::test]
@@ -45,9 +50,18 @@ async fn a_device_that_left_stays_away() {
     rig.inventory.remove_device(&tenant, &id(1)).await.unwrap();
     rig.inventory.remove_device(&tenant, &id(1)).await.unwrap();
     rig.get(&format!("{DEVICES}/{}", id(1))).await.error(404);
-    let late = [device(1, json!({}), "accepted", 9), device(2, json!({}), "rejected", 9), device(3, json!({}), "accepted", 1)];
-    rig.inventory.put_fleet_devices(&tenant, &late).await.unwrap();
-    rig.device(&id(1), Method::PATCH, list(json!({"a": 1}))).await.error(401);
+    let late = [
+        device(1, json!({}), "accepted", 9),
+        device(2, json!({}), "rejected", 9),
+        device(3, json!({}), "accepted", 1),
+    ];
+    rig.inventory
+        .put_fleet_devices(&tenant, &late)
+        .await
+        .unwrap();
+    rig.device(&id(1), Method::PATCH, list(json!({"a": 1})))
+        .await
+        .error(401);
     rig.get(&format!("{DEVICES}/{}", id(1))).await.error(404);
     assert_eq!(rig.shown(&id(2)).await["identity/status"], "rejected");
     assert_eq!(rig.shown(&id(3)).await["identity/status"], "accepted");
@@ -58,21 +72,41 @@ async fn a_device_that_left_stays_away() {
 async fn a_removal_wins_over_concurrent_updates() {
     let rig = Arc::new(Rig::new());
     for number in 1..=10 {
-        rig.accept(&id(number), json!({"mac": "m"}), "accepted", 1).await;
+        rig.accept(&id(number), json!({"mac": "m"}), "accepted", 1)
+            .await;
         let talking: Vec<_> = (0..4)
             .map(|n| {
                 let rig = rig.clone();
-                tokio::spawn(async move { rig.device(&id(number), Method::PATCH, list(json!({ format!("n{n}"): n }))).await.status.as_u16() })
+                tokio::spawn(async move {
+                    rig.device(
+                        &id(number),
+                        Method::PATCH,
+                        list(json!({ format!("n{n}"): n })),
+                    )
+                    .await
+                    .status
+                    .as_u16()
+                })
             })
             .collect();
-        rig.inventory.remove_device(&TenantId::default(), &id(number)).await.unwrap();
+        rig.inventory
+            .remove_device(&TenantId::default(), &id(number))
+            .await
+            .unwrap();
         for task in talking {
             let status = task.await.unwrap();
             assert!(status == 200 || status == 401, "{status}");
         }
-        rig.get(&format!("{DEVICES}/{}", id(number))).await.error(404);
+        rig.get(&format!("{DEVICES}/{}", id(number)))
+            .await
+            .error(404);
     }
-    assert_eq!(rig.get("/api/management/v2/inventory/filters/attributes").await.text, "[]");
+    assert_eq!(
+        rig.get("/api/management/v2/inventory/filters/attributes")
+            .await
+            .text,
+        "[]"
+    );
 }
 
 #[tokio::test]
@@ -81,8 +115,14 @@ async fn everything_survives_a_restart() {
     rig.fleet(&[json!({"a": 1})]).await;
     let before = rig.shown(&id(1)).await;
     let again = Inventory::new(rig.db.clone(), rig.clock.clone()).unwrap();
-    let device = again.get_device(&TenantId::default(), &id(1)).await.unwrap();
-    assert_eq!(crate::rig::attributes(&serde_json::to_value(device).unwrap()), before);
+    let device = again
+        .get_device(&TenantId::default(), &id(1))
+        .await
+        .unwrap();
+    assert_eq!(
+        crate::rig::attributes(&serde_json::to_value(device).unwrap()),
+        before
+    );
     let missing = again.get_device(&TenantId::default(), &id(2)).await;
     assert!(matches!(missing, Err(InventoryError::DeviceNotFound)));
 }

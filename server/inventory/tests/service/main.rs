@@ -9,5 +9,6 @@ mod groups;
 mod hostile;
 mod internal;
 mod rig;
+mod scale;
 mod search;
 mod tags;

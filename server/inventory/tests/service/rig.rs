@@ -3,7 +3,8 @@
 use std::sync::{Arc, LazyLock};
 
 use ambidex_access::{
-    Access, Addon, Claims, Denied, DeviceClaims, DeviceIdentity, Keys, TenantId, TokenCheck, UserClaims, UserIdentity,
+    Access, Addon, Claims, Denied, DeviceClaims, DeviceIdentity, Keys, TenantId, TokenCheck,
+    UserClaims, UserIdentity,
 };
 use ambidex_db::Db;
 use ambidex_inventory::{FleetDevice, Inventory};
@@ -33,11 +34,19 @@ static KEYS: LazyLock<Arc<Keys>> = LazyLock::new(|| {
 struct Check;
 
 impl TokenCheck for Check {
-    fn device<'a>(&'a self, _: &'a DeviceIdentity, _: &'a http::request::Parts) -> BoxFuture<'a, Result<(), Denied>> {
+    fn device<'a>(
+        &'a self,
+        _: &'a DeviceIdentity,
+        _: &'a http::request::Parts,
+    ) -> BoxFuture<'a, Result<(), Denied>> {
         Box::pin(async { Ok(()) })
     }
 
-    fn user<'a>(&'a self, _: &'a UserIdentity, _: &'a http::request::Parts) -> BoxFuture<'a, Result<(), Denied>> {
+    fn user<'a>(
+        &'a self,
+        _: &'a UserIdentity,
+        _: &'a http::request::Parts,
+    ) -> BoxFuture<'a, Result<(), Denied>> {
         Box::pin(async { Ok(()) })
     }
 }
@@ -79,17 +88,31 @@ impl Answer {
     }
 
     pub fn links(&self) -> String {
-        let links: Vec<&str> = self.headers.get_all("link").iter().map(|value| value.to_str().unwrap()).collect();
+        let links: Vec<&str> = self
+            .headers
+            .get_all("link")
+            .iter()
+            .map(|value| value.to_str().unwrap())
+            .collect();
         links.join(" ")
     }
 
     pub fn total(&self) -> u64 {
-        self.headers["x-total-count"].to_str().unwrap().parse().unwrap()
+        self.headers["x-total-count"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap()
     }
 
     /// Ids of a list of devices.
     pub fn ids(&self) -> Vec<String> {
-        self.json().as_array().unwrap().iter().map(|device| device["id"].as_str().unwrap().to_owned()).collect()
+        self.json()
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|device| device["id"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -98,7 +121,11 @@ pub fn attributes(device: &Value) -> serde_json::Map<String, Value> {
     let list = device["attributes"].as_array().cloned().unwrap_or_default();
     list.iter()
         .map(|attribute| {
-            let key = format!("{}/{}", attribute["scope"].as_str().unwrap(), attribute["name"].as_str().unwrap());
+            let key = format!(
+                "{}/{}",
+                attribute["scope"].as_str().unwrap(),
+                attribute["name"].as_str().unwrap()
+            );
             (key, attribute["value"].clone())
         })
         .collect()
@@ -107,7 +134,10 @@ pub fn attributes(device: &Value) -> serde_json::Map<String, Value> {
 /// A list of attributes as devices send it.
 pub fn list(values: Value) -> Value {
     let object = values.as_object().unwrap();
-    object.iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+    object
+        .iter()
+        .map(|(name, value)| json!({"name": name, "value": value}))
+        .collect()
 }
 
 /// The id of the device with this number.
@@ -124,14 +154,25 @@ impl Rig {
         let access = Access::new(KEYS.clone(), clock.clone(), Arc::new(Check));
         let public = ambidex_kit::front(inventory.routes()).layer(axum::Extension(access));
         let internal = ambidex_kit::front(inventory.internal_routes());
-        Rig { inventory, clock, db, public, internal, _dir: dir }
+        Rig {
+            inventory,
+            clock,
+            db,
+            public,
+            internal,
+            _dir: dir,
+        }
     }
 
     pub async fn send(&self, router: &Router, request: Request<Body>) -> Answer {
         let response = router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
     }
 
     pub fn user_token(&self, tenant: &str) -> String {
@@ -163,9 +204,19 @@ impl Rig {
         .unwrap()
     }
 
-    pub async fn with_token(&self, token: &str, method: Method, path: &str, body: impl Into<Body>) -> Answer {
-        let request = Request::builder().method(method).uri(path).header("authorization", format!("Bearer {token}"));
-        self.send(&self.public, request.body(body.into()).unwrap()).await
+    pub async fn with_token(
+        &self,
+        token: &str,
+        method: Method,
+        path: &str,
+        body: impl Into<Body>,
+    ) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", format!("Bearer {token}"));
+        self.send(&self.public, request.body(body.into()).unwrap())
+            .await
     }
 
     pub async fn public(&self, request: Request<Body>) -> Answer {
@@ -177,9 +228,16 @@ impl Rig {
         self.user_of("", method, path, body).await
     }
 
-    pub async fn user_of(&self, tenant: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
+    pub async fn user_of(
+        &self,
+        tenant: &str,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
-        self.with_token(&self.user_token(tenant), method, path, body).await
+        self.with_token(&self.user_token(tenant), method, path, body)
+            .await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -188,26 +246,48 @@ impl Rig {
 
     /// A call of a device.
     pub async fn device(&self, device: &str, method: Method, body: Value) -> Answer {
-        self.with_token(&self.device_token(device), method, ATTRIBUTES, body.to_string()).await
+        self.with_token(
+            &self.device_token(device),
+            method,
+            ATTRIBUTES,
+            body.to_string(),
+        )
+        .await
     }
 
     pub async fn internal(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let request = Request::builder().method(method).uri(path);
-        let request = request.body(body.map_or_else(Body::empty, |body| Body::from(body.to_string()))).unwrap();
+        let request = request
+            .body(body.map_or_else(Body::empty, |body| Body::from(body.to_string())))
+            .unwrap();
         self.send(&self.internal, request).await
     }
 
     /// A device as operators see it, its attributes by key.
     pub async fn shown(&self, device: &str) -> serde_json::Map<String, Value> {
-        attributes(&self.get(&format!("{DEVICES}/{device}")).await.ok(200).json())
+        attributes(
+            &self
+                .get(&format!("{DEVICES}/{device}"))
+                .await
+                .ok(200)
+                .json(),
+        )
     }
 
     /// Devices 1, 2, … with these inventory attributes, accepted, created one millisecond apart.
     pub async fn fleet(&self, devices: &[Value]) {
         for (number, values) in (1..).zip(devices) {
             self.clock.advance(1);
-            self.accept(&id(number), json!({ "mac": format!("m{number}") }), "accepted", 1).await;
-            self.device(&id(number), Method::PATCH, list(values.clone())).await.ok(200);
+            self.accept(
+                &id(number),
+                json!({ "mac": format!("m{number}") }),
+                "accepted",
+                1,
+            )
+            .await;
+            self.device(&id(number), Method::PATCH, list(values.clone()))
+                .await
+                .ok(200);
         }
     }
 
@@ -219,18 +299,36 @@ impl Rig {
             status: status.to_owned(),
             revision,
         };
-        self.inventory.put_fleet_devices(&TenantId::default(), &[device]).await.unwrap();
+        self.inventory
+            .put_fleet_devices(&TenantId::default(), &[device])
+            .await
+            .unwrap();
     }
 
     pub async fn search(&self, body: Value) -> Answer {
-        self.user(Method::POST, &format!("{FILTERS}/search"), Some(body)).await
+        self.user(Method::POST, &format!("{FILTERS}/search"), Some(body))
+            .await
     }
 
     /// Numbers of the devices that meet one condition.
-    pub async fn matching(&self, scope: &str, attribute: &str, operator: &str, value: Value) -> Vec<u128> {
-        let filter = json!({"scope": scope, "attribute": attribute, "type": operator, "value": value});
-        let answer = self.search(json!({"filters": [filter], "per_page": 500})).await.ok(200);
-        let numbers: Vec<u128> = answer.ids().iter().map(|id| id.parse::<Uuid>().unwrap().as_u128()).collect();
+    pub async fn matching(
+        &self,
+        scope: &str,
+        attribute: &str,
+        operator: &str,
+        value: Value,
+    ) -> Vec<u128> {
+        let filter =
+            json!({"scope": scope, "attribute": attribute, "type": operator, "value": value});
+        let answer = self
+            .search(json!({"filters": [filter], "per_page": 500}))
+            .await
+            .ok(200);
+        let numbers: Vec<u128> = answer
+            .ids()
+            .iter()
+            .map(|id| id.parse::<Uuid>().unwrap().as_u128())
+            .collect();
         assert_eq!(answer.total(), numbers.len() as u64);
         numbers
     }
