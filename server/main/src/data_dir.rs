@@ -1,7 +1,7 @@
 //! The directory that holds everything the server keeps.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -13,9 +13,13 @@ const LISTEN_FILE: &str = "listen.json";
 
 /// Makes the directory (mode 0700) and proves that it can be written.
 pub(crate) fn prepare(dir: &Path) -> anyhow::Result<()> {
-    let remedy = || {
-        format!(
-            "the data directory {} cannot be used; create it for the user of the server, or choose another one with --data-dir",
+    let explain = |error: std::io::Error| {
+        let remedy = match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "free space on its disk",
+            _ => "create it for the user of the server",
+        };
+        anyhow::anyhow!(
+            "the data directory {} cannot be used: {error}; {remedy}, or choose another one with --data-dir",
             dir.display()
         )
     };
@@ -23,17 +27,17 @@ pub(crate) fn prepare(dir: &Path) -> anyhow::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .with_context(remedy)?;
+        .map_err(explain)?;
     let probe = dir.join(format!(".probe-{}", std::process::id()));
-    OpenOptions::new()
+    let written = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
         .open(&probe)
-        .and_then(|mut file| file.write_all(b"probe"))
-        .with_context(remedy)?;
-    std::fs::remove_file(&probe).with_context(remedy)
+        .and_then(|mut file| file.write_all(b"probe"));
+    let removed = std::fs::remove_file(&probe);
+    written.and(removed).map_err(explain)
 }
 
 /// Held by a running server. The kernel frees it when the process ends, however it ends.
@@ -75,7 +79,7 @@ impl ListenFile {
     pub(crate) fn clear(dir: &Path) -> anyhow::Result<()> {
         let path = dir.join(LISTEN_FILE);
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot remove {}", path.display()))
             }
             _ => Ok(()),

@@ -1,10 +1,11 @@
 //! `ambidex-server serve`: from the data directory to a graceful stop.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ambidex_kit::{Limits, Shutdown, Tls, serve as serve_listener, stop_signal};
 use anyhow::Context as _;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::address;
 use crate::config::Serve;
@@ -13,6 +14,8 @@ use crate::services::{Options, Services};
 
 /// File descriptors kept for the database, artifacts and logs.
 const DESCRIPTORS_RESERVED: usize = 256;
+/// Before background work that failed is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// Connections of neighbours and operators' tools to the internal listener.
 const INTERNAL_CONNECTIONS: usize = 256;
 
@@ -42,8 +45,8 @@ pub(crate) async fn run(config: Serve) -> anyhow::Result<()> {
         .context("recovering after the last stop")?;
 
     let (public_at, internal_at) = (public.local_addr()?, internal.local_addr()?);
-    let listen_file = ListenFile::write(&config.store.data_dir, public_at, internal_at)?;
     greet(&config, public_at, internal_at, &services).await?;
+    let listen_file = ListenFile::write(&config.store.data_dir, public_at, internal_at)?;
 
     let shutdown = Shutdown::new();
     let limits = Limits {
@@ -96,7 +99,28 @@ pub(crate) async fn run(config: Serve) -> anyhow::Result<()> {
 /// Work that goes on beside requests. Each of them may be dropped at any moment.
 fn background(services: &Services) -> Vec<JoinHandle<()>> {
     let devauth = services.devauth.clone();
-    vec![tokio::spawn(async move { devauth.run().await })]
+    vec![keep_running("devauth", move || {
+        let devauth = devauth.clone();
+        async move { devauth.run().await }
+    })]
+}
+
+/// A task that panics is a mistake to be found in the log, not the end of its work.
+fn keep_running<F>(name: &'static str, task: impl Fn() -> F + Send + 'static) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(async move {
+        loop {
+            // Dropped together with this task, so that a stop reaches the work itself.
+            let mut work = JoinSet::new();
+            work.spawn(task());
+            if let Some(Err(error)) = work.join_next().await {
+                tracing::error!(%error, "background work of {name} failed and is started again");
+            }
+            tokio::time::sleep(RESTART_PAUSE).await;
+        }
+    })
 }
 
 async fn greet(

@@ -1,6 +1,7 @@
 //! The real binary: start, stop, kill, wrong use.
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
+mod full_disk;
 mod instance;
 mod kill;
 mod misuse;
