@@ -13,6 +13,7 @@ mod failures;
 mod limits;
 mod normal;
 mod random;
+mod slots;
 mod standalone;
 
 pub const DOWN: &str = "Download_Enter Download Download_Leave";

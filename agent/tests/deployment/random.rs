@@ -10,7 +10,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use crate::trial::Trial;
 
 /// Rounds of an ordinary test run.
-const ROUNDS: u64 = 12;
+const ROUNDS: u64 = 6;
 /// Deaths in one round, at most.
 const DEATHS_MAX: usize = 6;
 

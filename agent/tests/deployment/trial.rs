@@ -6,7 +6,10 @@ use std::{
     io::Cursor,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -66,6 +69,8 @@ pub struct Trial {
     pub server: Server,
     seen: Arc<Mutex<Seen>>,
     agent: Option<Child>,
+    /// The server does not answer while this is set.
+    pub offline: Arc<AtomicBool>,
     /// How often the agent was started.
     pub lives: usize,
 }
@@ -142,9 +147,14 @@ impl Trial {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let artifact: Arc<Mutex<Vec<u8>>> = Arc::default();
         let treatment: Box<Treatment> = Box::new(treatment);
+        let offline: Arc<AtomicBool> = Arc::default();
         let server = {
-            let (seen, artifact) = (Arc::clone(&seen), Arc::clone(&artifact));
-            Server::start(move |request| respond(request, &seen, &artifact, &treatment)).await
+            let (seen, artifact, offline) = (Arc::clone(&seen), Arc::clone(&artifact), Arc::clone(&offline));
+            Server::start(move |request| match offline.load(Ordering::Relaxed) {
+                true => Answer::Close,
+                false => respond(request, &seen, &artifact, &treatment),
+            })
+            .await
         };
         let device = Device::new(&[&server.url], extra_config);
         // A rebuild in the middle of a test run must not change the program between two lives.
@@ -152,7 +162,7 @@ impl Trial {
         if std::fs::hard_link(program, device.path("ambidex-agent")).is_err() {
             std::fs::copy(program, device.path("ambidex-agent")).unwrap();
         }
-        let trial = Self { device, server, seen, agent: None, lives: 0 };
+        let trial = Self { device, server, seen, agent: None, offline, lives: 0 };
         *artifact.lock().unwrap() = offer.artifact(&trial.lab());
         for folder in ["kill", "kill-always", "fail", "fail-always", "hang", "answer", "run", "running"] {
             std::fs::create_dir_all(trial.device.path("lab").join(folder)).unwrap();
