@@ -147,13 +147,13 @@ impl Standalone {
         }
         match source {
             Source::File(path) => match File::open(path) {
-                Ok(file) => self.install_from(file, Box::new(|| {})).await,
+                Ok(file) => self.install_from(&path.display().to_string(), file, Box::new(|| {})).await,
                 Err(error) => Report::not_read(format!("cannot open {}: {error}", path.display())),
             },
             Source::Url(url) => {
                 let download = self.link.download(url, None);
                 let handle = download.handle();
-                self.install_from(download, Box::new(move || handle.cancel())).await
+                self.install_from(url, download, Box::new(move || handle.cancel())).await
             }
         }
     }

@@ -65,13 +65,12 @@ fn a_truncated_artifact() {
         let cut = scratch.join("cut.mender");
         for length in [0, 100, 1024, 3000, content.len() / 2, content.len() - 9000] {
             fs::write(&cut, &content[..length])?;
-            let words: &[&str] = if length == 0 { &["cut.mender"] } else { &["cut.mender", "trunc"] };
             let output = device.agent(&["install", &cut.display().to_string()]).await?;
             let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
             assert_eq!(output.status.code(), Some(1), "cut at {length}: {said}");
-            for word in words {
-                assert!(said.contains(word) || said.contains("ends"), "cut at {length}: '{word}' is missing in {said}");
-            }
+            assert!(said.contains("cut.mender"), "cut at {length}: the file is not named in {said}");
+            let told = ["truncated", "ends", "not a single byte"].iter().any(|word| said.contains(word));
+            assert!(told, "cut at {length}: the cause is not named in {said}");
             untouched(&device)?;
         }
         install_good(&device, scratch.path()).await
@@ -210,20 +209,28 @@ fn an_unwritable_data_directory() {
             skip("mounting a read-only file system needs root");
             return Ok(());
         };
-        let state = disk.0.join("state");
-        let options = Options { state_dir: Some(state), ..Options::default() };
-        let device = Device::prepare(scratch.path(), nowhere(), options).await?;
+        let device_state = disk.0.join("state");
+        let options = Options { state_dir: Some(device_state.clone()), ..Options::default() };
+        let mut device = Device::prepare(scratch.path(), nowhere(), options).await?;
         let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&disk.0).status()?;
         assert!(remounted.success(), "remounting failed");
         let good = rootfs_artifact(scratch.path(), "release-2", &image(2, SLOT_BYTES), None, None).await?;
-        for verb in [&["install", good.to_str().context("path")?][..], &["daemon"][..]] {
-            let output = device.agent(verb).await?;
-            let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
-            assert_eq!(output.status.code(), Some(1), "{verb:?}: {said}");
-            assert!(said.contains("read-only") && said.contains("state"), "{verb:?}: the directory is not named:\n{said}");
-            untouched(&device)?;
-        }
-        Ok(())
+        let output = device.agent(&["install", good.to_str().context("path")?]).await?;
+        let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let state = device_state.display().to_string().to_lowercase();
+        assert!(said.contains("read-only") && said.contains(&state), "the directory is not named:\n{said}");
+        untouched(&device)?;
+
+        // The daemon stays up, so that it works again as soon as the directory does.
+        device.start()?;
+        ambidex_harness::wait_for("a complaint", std::time::Duration::from_secs(30), async || {
+            let log = device.log().to_lowercase();
+            Ok((log.contains("read-only") && log.contains(&state)).then_some(()))
+        })
+        .await?;
+        untouched(&device)?;
+        device.stop().await
     });
 }
 
@@ -248,7 +255,7 @@ fn a_wrong_clock_is_told_from_a_wrong_certificate() {
     if find_tool("openssl").is_none() {
         return skip("openssl is not installed (Debian package openssl)");
     }
-    flow("wrong-clock", async |scratch| {
+    flow("tls-validity", async |scratch| {
         // A certificate that begins tomorrow is what a device with a clock in the past sees.
         let (key, certificate) = (scratch.join("tls.key"), scratch.join("tls.crt"));
         let config = scratch.join("ca.cnf");

@@ -19,8 +19,10 @@ enum Next {
 }
 
 impl Standalone {
+    /// `name` is the artifact's file or URL, for the complaint when it cannot be installed.
     pub(super) async fn install_from<R: Read + Send + 'static>(
         &mut self,
+        name: &str,
         input: R,
         cancel_source: Box<dyn Fn() + Send>,
     ) -> Report {
@@ -32,7 +34,7 @@ impl Standalone {
         let mut fetching = Fetching::start(input, cancel_source, context, provides, &self.config);
         let facts = match fetching.open(&self.stop).await {
             Opened::Header(facts) => *facts,
-            Opened::Failed(reason) => return Report::not_read(reason),
+            Opened::Failed(reason) => return Report::not_read(format!("cannot install {name}: {reason}")),
             Opened::Stopped => return Report::not_read(STOPPED.into()),
         };
         if facts.payload_type.is_none() {
@@ -40,7 +42,7 @@ impl Standalone {
         }
         let mut report = Report::default();
         if let Err(reason) = self.download(fetching).await {
-            log::error!("{reason}");
+            log::error!("cannot install {name}: {reason}");
             self.run_forgiving(ScriptState::Download, Action::Error).await;
             if let Err(reason) = self.call(Call::Cleanup, &facts).await {
                 log::warn!("{reason}");
