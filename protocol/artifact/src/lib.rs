@@ -11,7 +11,7 @@
 //! A reader accepts what the reference tool writes, and refuses everything that could mean two
 //! things to two readers: members out of order, links, names that leave a directory, files not
 //! listed or listed and missing, unknown keys where the reference server refuses them, data after
-//! the end. Where implementations differ, `docs/decisions/0002-artifact-strictness.md` says what
+//! the end. Where implementations differ, `docs/decisions/0003-artifact-strictness.md` says what
 //! was chosen.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

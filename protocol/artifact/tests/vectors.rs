@@ -36,7 +36,7 @@ fn options(vector: &Value) -> ReadOptions {
 }
 
 /// What this reader does where the collection leaves it open. The reasons stand in
-/// docs/decisions/0002-artifact-strictness.md.
+/// docs/decisions/0003-artifact-strictness.md.
 const CHOSEN: [(&str, bool); 10] = [
     ("v2-rootfs-gzip-39", true),
     ("v3-module-augment", true),
