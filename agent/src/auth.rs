@@ -48,7 +48,9 @@ impl Token {
     /// # Errors
     /// When it could not be sent back in a header.
     pub(crate) fn from_body(body: &[u8]) -> Result<Self, &'static str> {
-        let text = std::str::from_utf8(body).map_err(|_| "it is not text")?.trim();
+        let text = std::str::from_utf8(body)
+            .map_err(|_| "it is not text")?
+            .trim();
         if text.is_empty() {
             return Err("it is empty");
         }
@@ -78,8 +80,18 @@ mod tests {
 
     #[test]
     fn only_a_bare_token_is_taken() {
-        assert_eq!(Token::from_body(b"a.b.c\n").unwrap().bearer(), "Bearer a.b.c");
-        for body in [&b""[..], b" \n", b"<html> x", b"a\r\nX: y", b"\xff", &[b'a'; TOKEN_BYTES_MAX + 1]] {
+        assert_eq!(
+            Token::from_body(b"a.b.c\n").unwrap().bearer(),
+            "Bearer a.b.c"
+        );
+        for body in [
+            &b""[..],
+            b" \n",
+            b"<html> x",
+            b"a\r\nX: y",
+            b"\xff",
+            &[b'a'; TOKEN_BYTES_MAX + 1],
+        ] {
             assert!(Token::from_body(body).is_err());
         }
     }

@@ -33,7 +33,9 @@ impl Backoff {
     /// The next wait, without jitter, or `None` when it is time to give up.
     pub fn next_wait(&mut self) -> Option<Duration> {
         let step = self.taken / TRIES_PER_STEP;
-        let grown = self.first.saturating_mul(1_u32.checked_shl(step).unwrap_or(u32::MAX));
+        let grown = self
+            .first
+            .saturating_mul(1_u32.checked_shl(step).unwrap_or(u32::MAX));
         let limit = match self.count {
             0 => TRIES_PER_STEP * (self.steps_to_cap() + 1),
             count => count,
@@ -52,7 +54,9 @@ impl Backoff {
 
     /// Doublings until the cap is reached.
     fn steps_to_cap(&self) -> u32 {
-        (0..31).find(|step| self.first.saturating_mul(1 << step) >= self.cap).unwrap_or(31)
+        (0..31)
+            .find(|step| self.first.saturating_mul(1 << step) >= self.cap)
+            .unwrap_or(31)
     }
 }
 
@@ -74,12 +78,18 @@ mod tests {
             count,
             taken: 0,
         };
-        std::iter::from_fn(|| backoff.next_wait()).map(|d| d.as_secs()).take(100).collect()
+        std::iter::from_fn(|| backoff.next_wait())
+            .map(|d| d.as_secs())
+            .take(100)
+            .collect()
     }
 
     #[test]
     fn the_reference_sequence() {
-        assert_eq!(waits(60, 300, 0), [60, 60, 60, 120, 120, 120, 240, 240, 240, 300, 300, 300]);
+        assert_eq!(
+            waits(60, 300, 0),
+            [60, 60, 60, 120, 120, 120, 240, 240, 240, 300, 300, 300]
+        );
     }
 
     #[test]

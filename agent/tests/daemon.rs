@@ -42,8 +42,18 @@ struct Daemon(Child);
 
 impl Daemon {
     fn start(device: &Device) -> Self {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(device.path("daemon.log")).unwrap();
-        Self(command(device, &["daemon", "-l", "debug"]).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(device.path("daemon.log"))
+            .unwrap();
+        Self(
+            command(device, &["daemon", "-l", "debug"])
+                .stdout(Stdio::null())
+                .stderr(log)
+                .spawn()
+                .unwrap(),
+        )
     }
 
     fn signal(&self, signal: nix::sys::signal::Signal) {
@@ -78,7 +88,11 @@ fn log_of(device: &Device) -> String {
 }
 
 fn attribute(body: &Value, name: &str) -> Option<Value> {
-    body.as_array().unwrap().iter().find(|a| a["name"] == name).map(|a| a["value"].clone())
+    body.as_array()
+        .unwrap()
+        .iter()
+        .find(|a| a["name"] == name)
+        .map(|a| a["value"].clone())
 }
 
 /// P1, I1, I2, G3.
@@ -86,24 +100,48 @@ fn attribute(body: &Value, name: &str) -> Option<Value> {
 async fn a_start_sends_the_inventory_and_asks_for_a_deployment() {
     let server = Server::friendly(|_| None).await;
     let device = Device::new(&[&server.url], "");
-    device.script("data/inventory/mender-inventory-b", "echo list=2; echo device_type=from-script");
-    device.script("data/inventory/mender-inventory-a", "echo list=1; echo zone=z");
+    device.script(
+        "data/inventory/mender-inventory-b",
+        "echo list=2; echo device_type=from-script",
+    );
+    device.script(
+        "data/inventory/mender-inventory-a",
+        "echo list=1; echo zone=z",
+    );
     device.script("data/inventory/mender-inventory-bad", "echo lost=1; exit 1");
     let daemon = Daemon::start(&device);
     server.wait_for("/next", 1).await;
-    let order: Vec<String> = server.requests().iter().map(|r| r.target.rsplit('/').next().unwrap().to_owned()).collect();
+    let order: Vec<String> = server
+        .requests()
+        .iter()
+        .map(|r| r.target.rsplit('/').next().unwrap().to_owned())
+        .collect();
     assert_eq!(order, ["auth_requests", "attributes", "next"]);
 
     let inventory = &server.requests_to("/attributes")[0];
     assert_eq!(inventory.method, "PUT");
     let body = inventory.json();
-    let names: Vec<&str> = body.as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = body
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| a["name"].as_str().unwrap())
+        .collect();
     assert!(names.is_sorted(), "{names:?}");
-    assert_eq!(attribute(&body, "list"), Some(serde_json::json!(["1", "2"])));
+    assert_eq!(
+        attribute(&body, "list"),
+        Some(serde_json::json!(["1", "2"]))
+    );
     assert_eq!(attribute(&body, "zone"), Some(serde_json::json!("z")));
     assert_eq!(attribute(&body, "lost"), None);
-    assert_eq!(attribute(&body, "device_type"), Some(serde_json::json!("from-script")));
-    assert_eq!(attribute(&body, "artifact_name"), Some(serde_json::json!("unknown")));
+    assert_eq!(
+        attribute(&body, "device_type"),
+        Some(serde_json::json!("from-script"))
+    );
+    assert_eq!(
+        attribute(&body, "artifact_name"),
+        Some(serde_json::json!("unknown"))
+    );
     assert!(attribute(&body, "mender_client_version").is_some());
     assert!(attribute(&body, "kernel").is_some());
 
@@ -120,9 +158,15 @@ async fn the_verbs_wake_the_daemon() {
     let device = Device::new(&[&server.url], "");
     let refused = verb(&device, &["check-update"]);
     assert_eq!(refused.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("no daemon runs"), "{refused:?}");
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("no daemon runs"),
+        "{refused:?}"
+    );
 
-    device.script("data/inventory/mender-inventory-a", &format!("cat {}", device.path("fact").display()));
+    device.script(
+        "data/inventory/mender-inventory-a",
+        &format!("cat {}", device.path("fact").display()),
+    );
     device.write("fact", "fact=1\n");
     let daemon = Daemon::start(&device);
     server.wait_for("/next", 1).await;
@@ -135,7 +179,10 @@ async fn the_verbs_wake_the_daemon() {
     device.write("fact", "fact=2\n");
     daemon.signal(nix::sys::signal::Signal::SIGUSR2);
     let sent = server.wait_for("/attributes", 2).await;
-    let facts: Vec<_> = sent.iter().map(|r| attribute(&r.json(), "fact").unwrap()).collect();
+    let facts: Vec<_> = sent
+        .iter()
+        .map(|r| attribute(&r.json(), "fact").unwrap())
+        .collect();
     assert_eq!(facts, ["1", "2"]);
     daemon.stop().await;
 }
@@ -145,7 +192,8 @@ async fn the_verbs_wake_the_daemon() {
 async fn acceptance_is_noticed_without_help() {
     let tries = AtomicUsize::new(0);
     let server = Server::friendly(move |r| {
-        let pending = r.target.ends_with("/auth_requests") && tries.fetch_add(1, Ordering::SeqCst) < 4;
+        let pending =
+            r.target.ends_with("/auth_requests") && tries.fetch_add(1, Ordering::SeqCst) < 4;
         pending.then(|| answer(401, ""))
     })
     .await;
@@ -171,9 +219,15 @@ async fn polls_back_off_after_errors() {
     );
     let daemon = Daemon::start(&device);
     let polls = server.wait_for("/next", 8).await;
-    let gaps: Vec<f64> = polls.windows(2).map(|w| (w[1].at - w[0].at).as_secs_f64()).collect();
+    let gaps: Vec<f64> = polls
+        .windows(2)
+        .map(|w| (w[1].at - w[0].at).as_secs_f64())
+        .collect();
     for (gap, expected) in gaps.iter().zip([0.2, 0.2, 0.2, 0.4, 0.4, 0.4, 3.0]) {
-        assert!(*gap > expected * 0.89 && *gap < expected * 1.11 + 0.5, "{gaps:?}");
+        assert!(
+            *gap > expected * 0.89 && *gap < expected * 1.11 + 0.5,
+            "{gaps:?}"
+        );
     }
     daemon.stop().await;
 }
@@ -191,7 +245,10 @@ async fn the_servers_wish_to_wait_is_honoured() {
     let daemon = Daemon::start(&device);
     let polls = server.wait_for("/next", 2).await;
     let gap = polls[1].at - polls[0].at;
-    assert!(gap >= Duration::from_millis(990) && gap < Duration::from_millis(1800), "{gap:?}");
+    assert!(
+        gap >= Duration::from_millis(990) && gap < Duration::from_millis(1800),
+        "{gap:?}"
+    );
     daemon.stop().await;
 }
 
@@ -222,7 +279,10 @@ async fn a_second_daemon_is_refused() {
     let second = verb(&device, &["daemon"]);
     assert_eq!(second.status.code(), Some(1));
     let text = String::from_utf8_lossy(&second.stderr);
-    assert!(text.contains("another daemon runs already") && text.contains("process"), "{text}");
+    assert!(
+        text.contains("another daemon runs already") && text.contains("process"),
+        "{text}"
+    );
     let status = String::from_utf8(verb(&device, &["status"]).stdout).unwrap();
     assert!(status.contains("running, process"), "{status}");
     daemon.stop().await;
@@ -235,13 +295,25 @@ async fn a_second_daemon_is_refused() {
 async fn a_wrong_configuration_is_explained() {
     let device = Device::new(&[], "");
     for (text, expected) in [
-        ("server_url = \"https://a\"\nservers = [\"https://b\"]\n", "'servers' and 'server_url' are both set"),
+        (
+            "server_url = \"https://a\"\nservers = [\"https://b\"]\n",
+            "'servers' and 'server_url' are both set",
+        ),
         ("server_ulr = \"https://a\"\n", "server_ulr"),
         ("server_url = \"a b\"\n", "'server_url' holds 'a b'"),
         ("server_url = \"https://u:p@a\"\n", "user or password"),
-        ("update_poll_interval_seconds = 0\n", "'update_poll_interval_seconds' is 0"),
-        ("artifact_verify_keys = [\"/nonexistent.pem\"]\n", "'/nonexistent.pem', which cannot be read"),
-        ("[https_client]\ncertificate = \"/c\"\n", "'https_client.key' is missing"),
+        (
+            "update_poll_interval_seconds = 0\n",
+            "'update_poll_interval_seconds' is 0",
+        ),
+        (
+            "artifact_verify_keys = [\"/nonexistent.pem\"]\n",
+            "'/nonexistent.pem', which cannot be read",
+        ),
+        (
+            "[https_client]\ncertificate = \"/c\"\n",
+            "'https_client.key' is missing",
+        ),
         ("[boot]\nkind = \"lilo\"\n", "'boot.kind' is 'lilo'"),
         ("", "no server is configured"),
     ] {
@@ -258,7 +330,10 @@ async fn a_reference_configuration_is_read_as_it_is() {
     let server = Server::friendly(|_| None).await;
     let device = Device::new(&[], "");
     std::fs::remove_file(device.path("conf/agent.toml")).unwrap();
-    device.write("state/mender.conf", r#"{"RootfsPartA": "/dev/a2", "serverurl": "https://overridden.example"}"#);
+    device.write(
+        "state/mender.conf",
+        r#"{"RootfsPartA": "/dev/a2", "serverurl": "https://overridden.example"}"#,
+    );
     device.write(
         "conf/mender.conf",
         &format!(r#"{{"SERVERURL": "{}", "TenantToken": "tt", "UnknownKey": 1, "SkipVerify": "wrong type"}}"#, server.url),
@@ -268,13 +343,22 @@ async fn a_reference_configuration_is_read_as_it_is() {
     assert_eq!(logins[0].json()["tenant_token"], "tt");
     server.wait_for("/next", 1).await;
     daemon.stop().await;
-    assert!(log_of(&device).contains("'skip_verify' is ignored"), "{}", log_of(&device));
+    assert!(
+        log_of(&device).contains("'skip_verify' is ignored"),
+        "{}",
+        log_of(&device)
+    );
 }
 
 /// G3: also while the server does not answer.
 #[tokio::test]
 async fn it_stops_at_once_while_it_waits_for_an_answer() {
-    let server = Server::friendly(|r| r.target.contains("/next").then(|| support::stall(200, &[], "xx", 1))).await;
+    let server = Server::friendly(|r| {
+        r.target
+            .contains("/next")
+            .then(|| support::stall(200, &[], "xx", 1))
+    })
+    .await;
     let device = Device::new(&[&server.url], "");
     let daemon = Daemon::start(&device);
     server.wait_for("/next", 1).await;
@@ -291,33 +375,59 @@ async fn a_broken_configuration_does_not_keep_a_deployment_from_ending() {
     let state = device.path("state");
     let mut record = Record::new("d-1", "http://127.0.0.1:1/a");
     record.step = Step::Stream;
-    Store::open(&state).unwrap().save_deployment(&record, Adoption::Keep).unwrap();
+    Store::open(&state)
+        .unwrap()
+        .save_deployment(&record, Adoption::Keep)
+        .unwrap();
     device.write("conf/agent.toml", "server_ulr = 1\n");
-    device.write("state/agent.toml", "retry_poll_first_seconds = 0.02\nretry_poll_interval_seconds = 0.02\n");
+    device.write(
+        "state/agent.toml",
+        "retry_poll_first_seconds = 0.02\nretry_poll_interval_seconds = 0.02\n",
+    );
 
     let output = verb(&device, &["daemon"]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("server_ulr") && text.contains("only to finish the deployment"), "{text}");
+    assert!(
+        text.contains("server_ulr") && text.contains("only to finish the deployment"),
+        "{text}"
+    );
     let store = Store::open(&state).unwrap();
     assert!(store.deployment().is_none());
-    let waiting: Vec<_> = store.reports().iter().map(|r| (r.deployment_id.as_str(), r.status)).collect();
+    let waiting: Vec<_> = store
+        .reports()
+        .iter()
+        .map(|r| (r.deployment_id.as_str(), r.status))
+        .collect();
     assert_eq!(waiting, [("d-1", DeviceStatus::Failure)]);
 
     // without anything to finish it does not even start
     let output = verb(&device, &["daemon"]);
-    assert!(!String::from_utf8_lossy(&output.stderr).contains("only to finish"), "{output:?}");
+    assert!(
+        !String::from_utf8_lossy(&output.stderr).contains("only to finish"),
+        "{output:?}"
+    );
 
     // once the configuration is right, the server learns of it before anything else
     let server = Server::friendly(|_| None).await;
-    device.write("conf/agent.toml", &format!("server_url = {:?}\n", server.url));
+    device.write(
+        "conf/agent.toml",
+        &format!("server_url = {:?}\n", server.url),
+    );
     let daemon = Daemon::start(&device);
     let told = server.wait_for("/d-1/status", 1).await;
     assert_eq!(told[0].json()["status"], "failure");
     server.wait_for("/d-1/log", 1).await;
     server.wait_for("/next", 1).await;
-    let order: Vec<String> = server.requests().iter().map(|r| r.target.rsplit('/').next().unwrap().to_owned()).collect();
-    assert_eq!(order, ["auth_requests", "status", "log", "attributes", "next"]);
+    let order: Vec<String> = server
+        .requests()
+        .iter()
+        .map(|r| r.target.rsplit('/').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        order,
+        ["auth_requests", "status", "log", "attributes", "next"]
+    );
     daemon.stop().await;
 }
 
@@ -328,12 +438,21 @@ async fn the_state_is_shown_without_a_server_and_without_a_daemon() {
     assert_eq!(print(&["show-artifact"]), "unknown\n");
     assert_eq!(print(&["show-provides"]), "");
     let status = print(&["status"]);
-    for expected in ["https://updates.example", "test-board", "not made yet", "not running", "nothing"] {
+    for expected in [
+        "https://updates.example",
+        "test-board",
+        "not made yet",
+        "not running",
+        "nothing",
+    ] {
         assert!(status.contains(expected), "{expected}: {status}");
     }
     assert!(print(&["--help"]).contains("USAGE"));
     assert!(print(&["install", "--help"]).contains("--reboot-exit-code"));
-    assert_eq!(print(&["--version"]), format!("ambidex-agent {}\n", ambidex_agent::VERSION));
+    assert_eq!(
+        print(&["--version"]),
+        format!("ambidex-agent {}\n", ambidex_agent::VERSION)
+    );
     assert_eq!(verb(&device, &["commit"]).status.code(), Some(2));
     let mistaken = verb(&device, &["instal"]);
     assert_eq!(mistaken.status.code(), Some(1));
@@ -354,8 +473,17 @@ async fn bootstrapping_makes_a_key_and_forcing_it_keeps_the_old_one() {
     let first = key();
     assert!(bootstrap(&["bootstrap"]).await.unwrap().status.success());
     assert_eq!(key(), first);
-    assert!(bootstrap(&["bootstrap", "-F"]).await.unwrap().status.success());
+    assert!(
+        bootstrap(&["bootstrap", "-F"])
+            .await
+            .unwrap()
+            .status
+            .success()
+    );
     assert_ne!(key(), first);
-    assert_eq!(std::fs::read_to_string(device.path("state/mender-agent.pem.replaced")).unwrap(), first);
+    assert_eq!(
+        std::fs::read_to_string(device.path("state/mender-agent.pem.replaced")).unwrap(),
+        first
+    );
     assert_eq!(server.requests_to("/auth_requests").len(), 3);
 }

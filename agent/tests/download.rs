@@ -21,7 +21,9 @@ use ambidex_agent::{
 use support::{Answer, Device, Request, Server, answer, answer_with, cut, stall};
 
 fn payload(bytes: usize) -> Vec<u8> {
-    (0..bytes).map(|n| u8::try_from(n * 7 % 251).unwrap()).collect()
+    (0..bytes)
+        .map(|n| u8::try_from(n * 7 % 251).unwrap())
+        .collect()
 }
 
 async fn read(mut download: Download) -> Result<Vec<u8>, LinkError> {
@@ -29,7 +31,12 @@ async fn read(mut download: Download) -> Result<Vec<u8>, LinkError> {
         let mut bytes = Vec::new();
         match download.read_to_end(&mut bytes) {
             Ok(_) => Ok(bytes),
-            Err(error) => Err(error.into_inner().unwrap().downcast_ref::<LinkError>().unwrap().clone()),
+            Err(error) => Err(error
+                .into_inner()
+                .unwrap()
+                .downcast_ref::<LinkError>()
+                .unwrap()
+                .clone()),
         }
     })
     .await
@@ -37,7 +44,10 @@ async fn read(mut download: Download) -> Result<Vec<u8>, LinkError> {
 }
 
 fn range(request: &Request) -> Option<(usize, usize)> {
-    let (from, to) = request.header("range")?.strip_prefix("bytes=")?.split_once('-')?;
+    let (from, to) = request
+        .header("range")?
+        .strip_prefix("bytes=")?
+        .split_once('-')?;
     Some((from.parse().unwrap(), to.parse().unwrap()))
 }
 
@@ -49,7 +59,11 @@ fn brittle(body: &[u8], request: &Request, piece: usize) -> Answer {
             let content = format!("bytes {from}-{to}/{}", body.len());
             let rest = &body[from..=to];
             let headers = [("Content-Range", content.as_str())];
-            if rest.len() <= piece { answer_with(206, &headers, rest) } else { cut(206, &headers, rest, piece) }
+            if rest.len() <= piece {
+                answer_with(206, &headers, rest)
+            } else {
+                cut(206, &headers, rest, piece)
+            }
         }
     }
 }
@@ -64,14 +78,27 @@ async fn a_broken_download_is_taken_up_at_the_exact_byte() {
     let download = Link::new(device.config()).download(&format!("{}/a", server.url), None);
     let handle = download.handle();
     assert_eq!(read(download).await.unwrap(), body);
-    assert_eq!((handle.received_bytes(), handle.total_bytes()), (500_000, Some(500_000)));
+    assert_eq!(
+        (handle.received_bytes(), handle.total_bytes()),
+        (500_000, Some(500_000))
+    );
     let requests = server.requests();
     let ranges: Vec<_> = requests.iter().map(|r| r.header("range")).collect();
     assert_eq!(
         ranges,
-        [None, Some("bytes=120000-499999"), Some("bytes=240000-499999"), Some("bytes=360000-499999"), Some("bytes=480000-499999")]
+        [
+            None,
+            Some("bytes=120000-499999"),
+            Some("bytes=240000-499999"),
+            Some("bytes=360000-499999"),
+            Some("bytes=480000-499999")
+        ]
     );
-    assert!(requests[1..].iter().all(|r| r.header("if-range") == Some("\"v1\"")));
+    assert!(
+        requests[1..]
+            .iter()
+            .all(|r| r.header("if-range") == Some("\"v1\""))
+    );
     assert!(requests.iter().all(|r| r.header("authorization").is_none()));
 }
 
@@ -92,7 +119,10 @@ async fn an_answer_that_does_not_fit_ends_it() {
         let server = Server::start(move |r| match range(r) {
             None => cut(200, &[], body.clone(), 50_000),
             Some(_) => {
-                let headers: Vec<_> = content_range.iter().map(|v| ("Content-Range", *v)).collect();
+                let headers: Vec<_> = content_range
+                    .iter()
+                    .map(|v| ("Content-Range", *v))
+                    .collect();
                 answer_with(status, &headers, &body[50_000..])
             }
         })
@@ -100,7 +130,11 @@ async fn an_answer_that_does_not_fit_ends_it() {
         let device = Device::new(&[], "");
         let download = Link::new(device.config()).download(&format!("{}/a", server.url), None);
         let error = read(download).await.unwrap_err();
-        assert_eq!(error.kind(), LinkErrorKind::Permanent, "{status} {content_range:?}: {error}");
+        assert_eq!(
+            error.kind(),
+            LinkErrorKind::Permanent,
+            "{status} {content_range:?}: {error}"
+        );
         assert_eq!(server.requests().len(), 2, "{status} {content_range:?}");
     }
 }
@@ -112,7 +146,10 @@ async fn the_number_of_tries_is_limited() {
     let device = Device::new(&[], "retry_download_count = 3");
     let download = Link::new(device.config()).download(&format!("{}/a", server.url), None);
     let error = read(download).await.unwrap_err();
-    assert!(error.to_string().contains("given up after 3 tries"), "{error}");
+    assert!(
+        error.to_string().contains("given up after 3 tries"),
+        "{error}"
+    );
     assert_eq!(server.requests().len(), 4);
 }
 
@@ -149,9 +186,20 @@ async fn nothing_of_one_download_reaches_the_next() {
     let device = Device::new(&[], "");
     let link = Link::new(device.config());
     for path in ["/first", "/second"] {
-        assert_eq!(read(link.download(&format!("{}{path}", server.url), None)).await.unwrap().len(), 10_000);
+        assert_eq!(
+            read(link.download(&format!("{}{path}", server.url), None))
+                .await
+                .unwrap()
+                .len(),
+            10_000
+        );
     }
-    assert!(server.requests().iter().all(|r| r.header("range").is_none()));
+    assert!(
+        server
+            .requests()
+            .iter()
+            .all(|r| r.header("range").is_none())
+    );
 }
 
 /// W3.
@@ -174,14 +222,34 @@ async fn an_expired_link_is_replaced_and_the_download_goes_on() {
     .await;
     let device = Device::new(&[&server.url], "");
     let link = Link::new(device.config());
-    let renewal = |id: &str| Some(Renewal { deployment_id: id.to_owned(), provides: BTreeMap::new() });
+    let renewal = |id: &str| {
+        Some(Renewal {
+            deployment_id: id.to_owned(),
+            provides: BTreeMap::new(),
+        })
+    };
     let uri = format!("{}/old", storage.url);
-    assert_eq!(read(link.download(&uri, renewal("d-1"))).await.unwrap(), body);
-    assert_eq!(storage.requests_to("/new")[0].header("range"), Some("bytes=30000-99999"));
+    assert_eq!(
+        read(link.download(&uri, renewal("d-1"))).await.unwrap(),
+        body
+    );
+    assert_eq!(
+        storage.requests_to("/new")[0].header("range"),
+        Some("bytes=30000-99999")
+    );
     // the server has another deployment meanwhile
-    assert_eq!(read(link.download(&uri, renewal("d-0"))).await.unwrap_err().kind(), LinkErrorKind::Gone);
+    assert_eq!(
+        read(link.download(&uri, renewal("d-0")))
+            .await
+            .unwrap_err()
+            .kind(),
+        LinkErrorKind::Gone
+    );
     // nobody can be asked
-    assert_eq!(read(link.download(&uri, None)).await.unwrap_err().kind(), LinkErrorKind::Gone);
+    assert_eq!(
+        read(link.download(&uri, None)).await.unwrap_err().kind(),
+        LinkErrorKind::Gone
+    );
 }
 
 #[tokio::test]
@@ -194,7 +262,11 @@ async fn a_download_is_cancelled_at_once_from_both_ends() {
     let reader = tokio::spawn(read(download));
     server.wait_for("/a", 1).await;
     handle.cancel();
-    let error = tokio::time::timeout(Duration::from_millis(400), reader).await.unwrap().unwrap().unwrap_err();
+    let error = tokio::time::timeout(Duration::from_millis(400), reader)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap_err();
     assert_eq!(error.kind(), LinkErrorKind::Cancelled);
 }
 
@@ -211,7 +283,10 @@ async fn memory_is_bounded_however_slow_the_reader() {
         last = handle.received_bytes();
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert!(last < 1_000_000, "{last} bytes are held for a reader that does not read");
+    assert!(
+        last < 1_000_000,
+        "{last} bytes are held for a reader that does not read"
+    );
     let counted = Arc::clone(&sent);
     let whole = tokio::task::spawn_blocking(move || {
         let mut buffer = vec![0; 10_000];
@@ -229,9 +304,12 @@ async fn memory_is_bounded_however_slow_the_reader() {
 
 #[tokio::test]
 async fn what_was_not_asked_for_is_not_taken() {
-    let server = Server::start(|_| answer_with(200, &[("Content-Encoding", "gzip")], payload(1000))).await;
+    let server =
+        Server::start(|_| answer_with(200, &[("Content-Encoding", "gzip")], payload(1000))).await;
     let device = Device::new(&[], "");
-    let error = read(Link::new(device.config()).download(&format!("{}/a", server.url), None)).await.unwrap_err();
+    let error = read(Link::new(device.config()).download(&format!("{}/a", server.url), None))
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("content encoding"), "{error}");
 }
 
@@ -239,8 +317,18 @@ async fn what_was_not_asked_for_is_not_taken() {
 #[tokio::test]
 async fn a_download_without_a_length_cannot_be_taken_up() {
     let chunked = |body: &[u8], end: &str| {
-        let text = [format!("{:x}\r\n", body.len()).as_bytes(), body, b"\r\n", end.as_bytes()].concat();
-        answer_with(200, &[("Transfer-Encoding", "chunked"), ("Content-Length", "")], text)
+        let text = [
+            format!("{:x}\r\n", body.len()).as_bytes(),
+            body,
+            b"\r\n",
+            end.as_bytes(),
+        ]
+        .concat();
+        answer_with(
+            200,
+            &[("Transfer-Encoding", "chunked"), ("Content-Length", "")],
+            text,
+        )
     };
     let whole = payload(5000);
     let served = whole.clone();
@@ -248,15 +336,37 @@ async fn a_download_without_a_length_cannot_be_taken_up() {
         if r.target == "/whole" {
             return chunked(&served, "0\r\n\r\n");
         }
-        let Answer::Send { status, headers, body } = chunked(&served, "") else { unreachable!() };
+        let Answer::Send {
+            status,
+            headers,
+            body,
+        } = chunked(&served, "")
+        else {
+            unreachable!()
+        };
         let after = body.len();
-        Answer::Cut { status, headers, body, after }
+        Answer::Cut {
+            status,
+            headers,
+            body,
+            after,
+        }
     })
     .await;
     let device = Device::new(&[], "");
     let link = Link::new(device.config());
-    assert_eq!(read(link.download(&format!("{}/whole", server.url), None)).await.unwrap(), whole);
-    let error = read(link.download(&format!("{}/cut", server.url), None)).await.unwrap_err();
-    assert!(error.to_string().contains("did not say how long"), "{error}");
+    assert_eq!(
+        read(link.download(&format!("{}/whole", server.url), None))
+            .await
+            .unwrap(),
+        whole
+    );
+    let error = read(link.download(&format!("{}/cut", server.url), None))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("did not say how long"),
+        "{error}"
+    );
     assert_eq!(server.requests_to("/cut").len(), 1);
 }

@@ -18,7 +18,10 @@ use tokio::{
 
 async fn login(url: &str, extra: &str) -> Result<(), String> {
     let device = Device::new(&[url], extra);
-    Link::new(device.config()).authorize().await.map_err(|error| error.to_string())
+    Link::new(device.config())
+        .authorize()
+        .await
+        .map_err(|error| error.to_string())
 }
 
 fn trust() -> String {
@@ -30,7 +33,11 @@ fn trust() -> String {
 async fn a_private_authority_is_trusted_when_it_is_configured() {
     let server = Server::tls("server", false).await;
     let error = login(&server.url, "").await.unwrap_err();
-    assert!(error.contains("signed by nobody this device trusts") && error.contains("server_certificate"), "{error}");
+    assert!(
+        error.contains("signed by nobody this device trusts")
+            && error.contains("server_certificate"),
+        "{error}"
+    );
     assert!(server.requests().is_empty());
     login(&server.url, &trust()).await.unwrap();
     login(&server.url, "skip_verify = true").await.unwrap();
@@ -41,7 +48,10 @@ async fn a_private_authority_is_trusted_when_it_is_configured() {
 async fn a_certificate_for_another_name_is_refused() {
     let server = Server::tls("other", false).await;
     let error = login(&server.url, &trust()).await.unwrap_err();
-    assert!(error.contains("not for 127.0.0.1") && error.contains("elsewhere.example"), "{error}");
+    assert!(
+        error.contains("not for 127.0.0.1") && error.contains("elsewhere.example"),
+        "{error}"
+    );
     assert!(server.requests().is_empty());
 }
 
@@ -50,7 +60,10 @@ async fn a_certificate_for_another_name_is_refused() {
 async fn a_wrong_clock_is_named() {
     let server = Server::tls("early", false).await;
     let error = login(&server.url, &trust()).await.unwrap_err();
-    assert!(error.contains("valid from 2099-01-01T00:00:00Z") && error.contains("clock says 20"), "{error}");
+    assert!(
+        error.contains("valid from 2099-01-01T00:00:00Z") && error.contains("clock says 20"),
+        "{error}"
+    );
     let server = Server::tls("expired", false).await;
     let error = login(&server.url, &trust()).await.unwrap_err();
     assert!(error.contains("expired at 2020-02-01T00:00:00Z"), "{error}");
@@ -76,8 +89,14 @@ async fn a_client_certificate_is_shown_where_it_is_wanted() {
 async fn files_that_cannot_be_used_are_named() {
     let server = Server::tls("server", false).await;
     for (extra, expected) in [
-        ("server_certificate = \"/nonexistent.pem\"".to_owned(), "server_certificate: cannot open /nonexistent.pem"),
-        (format!("server_certificate = {:?}", certificate("make.sh")), "holds no PEM certificate"),
+        (
+            "server_certificate = \"/nonexistent.pem\"".to_owned(),
+            "server_certificate: cannot open /nonexistent.pem",
+        ),
+        (
+            format!("server_certificate = {:?}", certificate("make.sh")),
+            "holds no PEM certificate",
+        ),
         (
             format!(
                 "[https_client]\ncertificate = {:?}\nkey = {:?}",
@@ -100,7 +119,10 @@ async fn a_server_without_tls_is_told_apart() {
         loop {
             let (mut client, _) = listener.accept().await.unwrap();
             client.read_u8().await.unwrap();
-            client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+            client
+                .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                .await
+                .unwrap();
         }
     });
     let error = login(&url, "").await.unwrap_err();
@@ -158,11 +180,22 @@ async fn proxies_come_from_the_environment() {
     assert!(output.status.success(), "{output:?}");
     let head = seen.lock().unwrap()[0].clone();
     let host = server.url.strip_prefix("https://").unwrap();
-    assert!(head.starts_with(&format!("CONNECT {host} HTTP/1.1\r\n")), "{head}");
+    assert!(
+        head.starts_with(&format!("CONNECT {host} HTTP/1.1\r\n")),
+        "{head}"
+    );
     // user:p@ss
-    assert!(head.to_ascii_lowercase().contains("proxy-authorization: basic dxnlcjpwqhnz"), "{head}");
+    assert!(
+        head.to_ascii_lowercase()
+            .contains("proxy-authorization: basic dxnlcjpwqhnz"),
+        "{head}"
+    );
 
-    for no_proxy in ["example.org 127.0.0.1", "example.org,127.0.0.1", "127.0.0.0/8"] {
+    for no_proxy in [
+        "example.org 127.0.0.1",
+        "example.org,127.0.0.1",
+        "127.0.0.0/8",
+    ] {
         let before = seen.lock().unwrap().len();
         assert!(run(no_proxy).await.unwrap().status.success());
         assert_eq!(seen.lock().unwrap().len(), before, "{no_proxy}");

@@ -36,11 +36,16 @@ pub(super) fn build(config: &Config) -> Result<Client, String> {
     for proxy in proxy::from_environment(&|name| std::env::var(name).ok())? {
         builder = builder.proxy(proxy);
     }
-    builder.build().map_err(|error| format!("the HTTP client cannot be set up: {error:?}"))
+    builder
+        .build()
+        .map_err(|error| format!("the HTTP client cannot be set up: {error:?}"))
 }
 
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    let was_secure = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+    let was_secure = attempt
+        .previous()
+        .last()
+        .is_some_and(|url| url.scheme() == "https");
     if was_secure && attempt.url().scheme() != "https" {
         attempt.error("the server redirects from https to http, which is refused")
     } else if attempt.previous().len() > REDIRECTS_MAX {

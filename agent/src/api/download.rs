@@ -81,7 +81,12 @@ impl Shared {
     fn cancel(&self) {
         let mut queue = self.queue();
         queue.cancelled = true;
-        queue.end.get_or_insert_with(|| Err(LinkError::new(LinkErrorKind::Cancelled, "the download was cancelled")));
+        queue.end.get_or_insert_with(|| {
+            Err(LinkError::new(
+                LinkErrorKind::Cancelled,
+                "the download was cancelled",
+            ))
+        });
         drop(queue);
         self.filled.notify_all();
         self.stopped.notify_one();
@@ -110,7 +115,10 @@ impl Download {
             retries: 0,
         };
         tokio::spawn(transfer.run(ending));
-        Self { shared, taken: VecDeque::new() }
+        Self {
+            shared,
+            taken: VecDeque::new(),
+        }
     }
 
     /// A handle for progress and cancellation.
@@ -139,13 +147,20 @@ impl Download {
                 Some(Err(error)) => return Err(io::Error::other(error.clone())),
                 None => {}
             }
-            queue = self.shared.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self
+                .shared
+                .filled
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
 fn cancelled() -> io::Error {
-    io::Error::other(LinkError::new(LinkErrorKind::Cancelled, "the download was cancelled"))
+    io::Error::other(LinkError::new(
+        LinkErrorKind::Cancelled,
+        "the download was cancelled",
+    ))
 }
 
 impl BufRead for Download {
@@ -213,10 +228,11 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.0
-            .queue()
-            .end
-            .get_or_insert_with(|| Err(LinkError::transient("the download was given up because the agent stops")));
+        self.0.queue().end.get_or_insert_with(|| {
+            Err(LinkError::transient(
+                "the download was given up because the agent stops",
+            ))
+        });
         self.0.filled.notify_all();
     }
 }
@@ -267,7 +283,9 @@ impl Transfer {
                     self.count(&reason)?;
                     match self.renew().await {
                         Ok(()) => continue,
-                        Err(error) if matches!(error.kind(), LinkErrorKind::Transient { .. }) => error.to_string(),
+                        Err(error) if matches!(error.kind(), LinkErrorKind::Transient { .. }) => {
+                            error.to_string()
+                        }
                         Err(error) => return Err(error),
                     }
                 }
@@ -299,7 +317,9 @@ impl Transfer {
     }
 
     async fn renew(&mut self) -> Result<(), LinkError> {
-        let Some(renewal) = &self.renewal else { return Ok(()) };
+        let Some(renewal) = &self.renewal else {
+            return Ok(());
+        };
         log::info!("the download link is not valid any more; asking for a new one");
         match self.link.next_deployment(&renewal.provides).await? {
             Some(instructions) if instructions.id == renewal.deployment_id => {
@@ -321,16 +341,29 @@ impl Transfer {
             .map_err(|_| Broken::Again(silence(idle)))?
             .map_err(|error| {
                 let text = format!("the download does not start: {}", failure::cause(&error));
-                if error.is_builder() { Broken::Fatal(LinkError::permanent(text)) } else { Broken::Again(text) }
+                if error.is_builder() {
+                    Broken::Fatal(LinkError::permanent(text))
+                } else {
+                    Broken::Again(text)
+                }
             })?;
-        let length = if self.offset == 0 { self.first(&response)? } else { self.resumed(&response)? };
+        let length = if self.offset == 0 {
+            self.first(&response)?
+        } else {
+            self.resumed(&response)?
+        };
         self.receive(response, length, idle).await
     }
 
     fn request(&self, client: &Client) -> reqwest::RequestBuilder {
-        let mut request = client.get(&self.uri).header(header::ACCEPT_ENCODING, "identity");
+        let mut request = client
+            .get(&self.uri)
+            .header(header::ACCEPT_ENCODING, "identity");
         if let (Some(total), 1..) = (self.total, self.offset) {
-            request = request.header(header::RANGE, format!("bytes={}-{}", self.offset, total - 1));
+            request = request.header(
+                header::RANGE,
+                format!("bytes={}-{}", self.offset, total - 1),
+            );
             if let Some(etag) = &self.etag {
                 request = request.header(header::IF_RANGE, etag.clone());
             }
@@ -349,7 +382,9 @@ impl Transfer {
             return Err(changed("its size is not what it was"));
         }
         self.total = length;
-        self.shared.total.store(length.unwrap_or(0), Ordering::Relaxed);
+        self.shared
+            .total
+            .store(length.unwrap_or(0), Ordering::Relaxed);
         self.etag = response
             .headers()
             .get(header::ETAG)
@@ -362,14 +397,21 @@ impl Transfer {
     fn resumed(&self, response: &Response) -> Result<Option<u64>, Broken> {
         match response.status() {
             StatusCode::PARTIAL_CONTENT => {}
-            StatusCode::OK => return Err(changed("the server sends all of it again instead of the rest")),
+            StatusCode::OK => {
+                return Err(changed(
+                    "the server sends all of it again instead of the rest",
+                ));
+            }
             StatusCode::RANGE_NOT_SATISFIABLE => return Err(changed("it has become shorter")),
             _ => return Err(refusal(response)),
         }
         plain(response)?;
         let total = self.total.unwrap_or(0);
         let expected = format!("bytes {}-{}/{total}", self.offset, total.saturating_sub(1));
-        let range = response.headers().get(header::CONTENT_RANGE).and_then(|value| value.to_str().ok());
+        let range = response
+            .headers()
+            .get(header::CONTENT_RANGE)
+            .and_then(|value| value.to_str().ok());
         if range.map(str::trim) != Some(expected.as_str()) {
             return Err(Broken::Fatal(LinkError::permanent(format!(
                 "the download cannot be taken up: the server answered the range '{}' instead of '{expected}'",
@@ -393,7 +435,11 @@ impl Transfer {
         loop {
             let piece = match timeout(idle, response.chunk()).await {
                 Err(_) => return Err(self.broken(silence(idle))),
-                Ok(Err(error)) => return Err(self.broken(format!("the download broke: {}", failure::cause(&error)))),
+                Ok(Err(error)) => {
+                    return Err(
+                        self.broken(format!("the download broke: {}", failure::cause(&error)))
+                    );
+                }
                 Ok(Ok(Some(piece))) => piece,
                 Ok(Ok(None)) if end.is_none_or(|end| end == self.offset) => return Ok(()),
                 Ok(Ok(None)) => return Err(self.broken("the download ended early".to_owned())),
@@ -435,7 +481,10 @@ impl Transfer {
 }
 
 fn silence(idle: Duration) -> String {
-    format!("the download stands still: nothing came for {} seconds", idle.as_secs_f32())
+    format!(
+        "the download stands still: nothing came for {} seconds",
+        idle.as_secs_f32()
+    )
 }
 
 fn changed(how: &str) -> Broken {
@@ -454,7 +503,14 @@ fn plain(response: &Response) -> Result<(), Broken> {
 }
 
 fn content_length(response: &Response) -> Option<u64> {
-    response.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+    response
+        .headers()
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 fn refusal(response: &Response) -> Broken {

@@ -29,7 +29,10 @@ pub struct LinkError {
 
 impl LinkError {
     pub(crate) fn new(kind: LinkErrorKind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into() }
+        Self {
+            kind,
+            text: text.into(),
+        }
     }
 
     pub(crate) fn transient(text: impl Into<String>) -> Self {

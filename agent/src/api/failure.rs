@@ -53,7 +53,12 @@ pub(super) fn cause(error: &reqwest::Error) -> String {
         }
     }
     let chain = match texts.as_slice() {
-        [] => error.to_string().split(" for url").next().unwrap_or_default().to_owned(),
+        [] => error
+            .to_string()
+            .split(" for url")
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
         texts => texts.join(": "),
     };
     let hint = if names {
@@ -75,7 +80,9 @@ fn tls_text(error: &rustls::Error) -> String {
                 "the server refused the TLS connection ({alert:?}); if it wants a client certificate, set https_client"
             ),
             rustls::Error::InvalidMessage(_) => {
-                format!("the server does not speak TLS there ({error}); is the URL to begin with http://?")
+                format!(
+                    "the server does not speak TLS there ({error}); is the URL to begin with http://?"
+                )
             }
             other => format!("TLS failed: {other}"),
         };
@@ -93,10 +100,15 @@ fn tls_text(error: &rustls::Error) -> String {
             stamp(*not_before),
             stamp(*time)
         ),
-        CertificateError::UnknownIssuer => "the server's certificate is signed by nobody this device trusts: \
+        CertificateError::UnknownIssuer => {
+            "the server's certificate is signed by nobody this device trusts: \
              set server_certificate to the PEM file of its authority"
-            .to_owned(),
-        CertificateError::NotValidForNameContext { expected, presented } => format!(
+                .to_owned()
+        }
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => format!(
             "the server's certificate is not for {}, only for {}: check the URL",
             expected.to_str(),
             shortened(&presented.join(", "))
@@ -109,7 +121,10 @@ fn stamp(time: UnixTime) -> String {
     i64::try_from(time.as_secs())
         .ok()
         .and_then(|seconds| Timestamp::from_second(seconds).ok())
-        .map_or_else(|| "an impossible time".to_owned(), |stamp| stamp.to_string())
+        .map_or_else(
+            || "an impossible time".to_owned(),
+            |stamp| stamp.to_string(),
+        )
 }
 
 /// An answer that is an error, judged by its status.
@@ -130,15 +145,28 @@ pub(super) fn bad_status(
     };
     let message = serde_json::from_slice::<ErrorBody>(body)
         .map(|body| body.error)
-        .unwrap_or_else(|_| String::from_utf8_lossy(&body[..body.len().min(TEXT_CHARS_MAX)]).into_owned());
+        .unwrap_or_else(|_| {
+            String::from_utf8_lossy(&body[..body.len().min(TEXT_CHARS_MAX)]).into_owned()
+        });
     let message = shortened(message.trim());
-    let said = if message.is_empty() { String::new() } else { format!(": {message}") };
-    LinkError::new(kind, format!("cannot {doing}: {peer} answered {status}{said}"))
+    let said = if message.is_empty() {
+        String::new()
+    } else {
+        format!(": {message}")
+    };
+    LinkError::new(
+        kind,
+        format!("cannot {doing}: {peer} answered {status}{said}"),
+    )
 }
 
 /// `Retry-After`: seconds or a date.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = headers.get(reqwest::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let text = headers
+        .get(reqwest::header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
@@ -183,7 +211,14 @@ mod tests {
     #[test]
     fn the_status_decides_what_the_caller_can_do() {
         let kind = |status: u16| {
-            bad_status("poll", "s", StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), b"").kind()
+            bad_status(
+                "poll",
+                "s",
+                StatusCode::from_u16(status).unwrap(),
+                &HeaderMap::new(),
+                b"",
+            )
+            .kind()
         };
         assert_eq!(kind(401), LinkErrorKind::Unauthorized);
         assert_eq!(kind(409), LinkErrorKind::Aborted);
@@ -194,9 +229,22 @@ mod tests {
 
     #[test]
     fn the_servers_words_are_kept_short_and_clean() {
-        let body = format!(r#"{{"error":"no{}","request_id":"1"}}"#, "\\n".repeat(5) + &"x".repeat(900));
-        let text = bad_status("poll", "s", StatusCode::BAD_REQUEST, &HeaderMap::new(), body.as_bytes()).to_string();
-        assert!(text.starts_with("cannot poll: s answered 400 Bad Request: no"), "{text}");
+        let body = format!(
+            r#"{{"error":"no{}","request_id":"1"}}"#,
+            "\\n".repeat(5) + &"x".repeat(900)
+        );
+        let text = bad_status(
+            "poll",
+            "s",
+            StatusCode::BAD_REQUEST,
+            &HeaderMap::new(),
+            body.as_bytes(),
+        )
+        .to_string();
+        assert!(
+            text.starts_with("cannot poll: s answered 400 Bad Request: no"),
+            "{text}"
+        );
         assert!(text.len() < 400 && !text.contains('\n'));
     }
 }

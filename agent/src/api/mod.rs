@@ -122,7 +122,8 @@ impl Link {
             return Ok(Arc::clone(key));
         }
         let key = Arc::new(
-            DeviceKey::load_or_create(&self.0.config).map_err(|error| LinkError::transient(error.to_string()))?,
+            DeviceKey::load_or_create(&self.0.config)
+                .map_err(|error| LinkError::transient(error.to_string()))?,
         );
         *slot = Some(Arc::clone(&key));
         Ok(key)
@@ -151,14 +152,17 @@ impl Link {
         let id_data = identity::data::read(&config.roots)
             .await
             .map_err(|error| LinkError::transient(error.to_string()))?;
-        let request =
-            auth::sign(config, id_data, &key).map_err(|error| LinkError::transient(error.to_string()))?;
+        let request = auth::sign(config, id_data, &key)
+            .map_err(|error| LinkError::transient(error.to_string()))?;
 
         let mut failures: Vec<LinkError> = Vec::new();
         for server in &config.servers {
             match self.ask_for_token(&client, server, &request).await {
                 Ok(token) => {
-                    let session = Session { server: server.clone(), token };
+                    let session = Session {
+                        server: server.clone(),
+                        token,
+                    };
                     *lock(&self.0.session) = Some(session.clone());
                     self.0.logins.fetch_add(1, Ordering::Relaxed);
                     log::info!("{server} has accepted this device");
@@ -194,11 +198,17 @@ impl Link {
             )
             .await?;
         match answer.status {
-            StatusCode::OK => Token::from_body(&answer.body)
-                .map_err(|reason| LinkError::transient(format!("{server} gave a token that cannot be used: {reason}"))),
+            StatusCode::OK => Token::from_body(&answer.body).map_err(|reason| {
+                LinkError::transient(format!(
+                    "{server} gave a token that cannot be used: {reason}"
+                ))
+            }),
             StatusCode::UNAUTHORIZED => Err(LinkError::new(
                 LinkErrorKind::Unauthorized,
-                format!("{} (is the device accepted on the server?)", answer.failure(doing)),
+                format!(
+                    "{} (is the device accepted on the server?)",
+                    answer.failure(doing)
+                ),
             )),
             _ => Err(answer.failure(doing)),
         }
@@ -216,9 +226,16 @@ impl Link {
         provides: &BTreeMap<String, String>,
     ) -> Result<Option<Instructions>, LinkError> {
         let doing = "check for a deployment";
-        let request = NextRequest { device_provides: provides.clone() };
+        let request = NextRequest {
+            device_provides: provides.clone(),
+        };
         let mut answer = self
-            .call(&Call { doing, method: Method::POST, path: paths::NEXT_V2.to_owned(), body: Some(json(&request)) })
+            .call(&Call {
+                doing,
+                method: Method::POST,
+                path: paths::NEXT_V2.to_owned(),
+                body: Some(json(&request)),
+            })
             .await?;
         if answer.status == StatusCode::NOT_FOUND {
             let value = |key: &str| escaped(provides.get(key).map_or("", String::as_str));
@@ -228,13 +245,23 @@ impl Link {
                 value("artifact_name"),
                 value("device_type")
             );
-            answer = self.call(&Call { doing, method: Method::GET, path, body: None }).await?;
+            answer = self
+                .call(&Call {
+                    doing,
+                    method: Method::GET,
+                    path,
+                    body: None,
+                })
+                .await?;
         }
         match answer.status {
             StatusCode::NO_CONTENT => Ok(None),
-            StatusCode::OK => instructions(&answer.body)
-                .map(Some)
-                .map_err(|reason| LinkError::transient(format!("{} sent a deployment that cannot be used: {reason}", answer.server))),
+            StatusCode::OK => instructions(&answer.body).map(Some).map_err(|reason| {
+                LinkError::transient(format!(
+                    "{} sent a deployment that cannot be used: {reason}",
+                    answer.server
+                ))
+            }),
             _ => Err(answer.failure(doing)),
         }
     }
@@ -247,7 +274,8 @@ impl Link {
     /// Aborted (409) when the deployment was aborted on the server; otherwise what failed.
     pub async fn report_status(&self, id: &str, report: &StatusReport) -> Result<(), LinkError> {
         let path = paths::deployment_status(&escaped(id));
-        self.put("report the deployment's status", path, json(report)).await
+        self.put("report the deployment's status", path, json(report))
+            .await
     }
 
     /// Uploads the log of a deployment.
@@ -258,7 +286,8 @@ impl Link {
     /// What failed; permanent when the server does not take it (413).
     pub async fn upload_log(&self, id: &str, log: &LogReport) -> Result<(), LinkError> {
         let path = paths::deployment_log(&escaped(id));
-        self.put("upload the deployment's log", path, json(log)).await
+        self.put("upload the deployment's log", path, json(log))
+            .await
     }
 
     /// Replaces the inventory of this device.
@@ -268,7 +297,12 @@ impl Link {
     /// # Errors
     /// What failed.
     pub async fn put_inventory(&self, attributes: &[Attribute]) -> Result<(), LinkError> {
-        self.put("send the inventory", paths::INVENTORY_ATTRIBUTES.to_owned(), json(attributes)).await
+        self.put(
+            "send the inventory",
+            paths::INVENTORY_ATTRIBUTES.to_owned(),
+            json(attributes),
+        )
+        .await
     }
 
     /// Starts downloading; the returned value is read on a blocking thread.
@@ -296,8 +330,19 @@ impl Link {
     }
 
     async fn put(&self, doing: &'static str, path: String, body: Vec<u8>) -> Result<(), LinkError> {
-        let answer = self.call(&Call { doing, method: Method::PUT, path, body: Some(body) }).await?;
-        if answer.status.is_success() { Ok(()) } else { Err(answer.failure(doing)) }
+        let answer = self
+            .call(&Call {
+                doing,
+                method: Method::PUT,
+                path,
+                body: Some(body),
+            })
+            .await?;
+        if answer.status.is_success() {
+            Ok(())
+        } else {
+            Err(answer.failure(doing))
+        }
     }
 
     /// One authorised exchange; logs in first if needed, and anew once if the token is refused.
@@ -328,11 +373,16 @@ impl Link {
     async fn call_with(&self, session: &Session, call: &Call) -> Result<Answer, LinkError> {
         let mut request = self
             .client()?
-            .request(call.method.clone(), format!("{}{}", session.server, call.path))
+            .request(
+                call.method.clone(),
+                format!("{}{}", session.server, call.path),
+            )
             .header(header::AUTHORIZATION, session.token.bearer())
             .header(header::ACCEPT, "application/json");
         if let Some(body) = &call.body {
-            request = request.header(header::CONTENT_TYPE, "application/json").body(body.clone());
+            request = request
+                .header(header::CONTENT_TYPE, "application/json")
+                .body(body.clone());
         }
         let outcome = self.send(&session.server, call.doing, request).await;
         if outcome.is_err() && self.0.config.servers.len() > 1 {
@@ -349,8 +399,11 @@ impl Link {
         request: reqwest::RequestBuilder,
     ) -> Result<Answer, LinkError> {
         let failed = |error: reqwest::Error| failure::no_answer(doing, server, &error);
-        let mut response =
-            request.timeout(self.0.config.http.request_timeout).send().await.map_err(failed)?;
+        let mut response = request
+            .timeout(self.0.config.http.request_timeout)
+            .send()
+            .await
+            .map_err(failed)?;
         let mut body = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(failed)? {
             if body.len() + piece.len() > ANSWER_BYTES_MAX {
@@ -390,7 +443,9 @@ fn combined(failures: Vec<LinkError>) -> LinkError {
         .map(LinkError::kind)
         .min_by_key(|kind| match kind {
             LinkErrorKind::Unauthorized => 0,
-            LinkErrorKind::Transient { retry_after: Some(_) } => 1,
+            LinkErrorKind::Transient {
+                retry_after: Some(_),
+            } => 1,
             LinkErrorKind::Transient { retry_after: None } => 2,
             _ => 3,
         })
@@ -424,7 +479,9 @@ const DEPLOYMENT_ID_CHARS_MAX: usize = 128;
 fn instructions(body: &[u8]) -> Result<Instructions, String> {
     let parsed: Instructions = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     let id = &parsed.id;
-    let plain = id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    let plain = id
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     if id.is_empty() || id.len() > DEPLOYMENT_ID_CHARS_MAX || !plain {
         return Err("its id is not made of letters, digits, '-' and '_'".to_owned());
     }
@@ -447,11 +504,21 @@ mod tests {
     #[test]
     fn only_harmless_instructions_are_taken() {
         let body = |id: &str, uri: &str| {
-            format!(r#"{{"id":"{id}","artifact":{{"artifact_name":"r","source":{{"uri":"{uri}"}},"device_types_compatible":[]}}}}"#)
+            format!(
+                r#"{{"id":"{id}","artifact":{{"artifact_name":"r","source":{{"uri":"{uri}"}},"device_types_compatible":[]}}}}"#
+            )
         };
         assert!(instructions(body("a-1_B", "https://h/x?y=z").as_bytes()).is_ok());
-        for (id, uri) in [("../x", "http://h/"), ("", "http://h/"), ("a", "file:///etc/passwd"), ("a", "x")] {
-            assert!(instructions(body(id, uri).as_bytes()).is_err(), "{id} {uri}");
+        for (id, uri) in [
+            ("../x", "http://h/"),
+            ("", "http://h/"),
+            ("a", "file:///etc/passwd"),
+            ("a", "x"),
+        ] {
+            assert!(
+                instructions(body(id, uri).as_bytes()).is_err(),
+                "{id} {uri}"
+            );
         }
         assert!(instructions(b"{}").is_err());
         assert!(instructions(b"<html>").is_err());

@@ -14,37 +14,58 @@ pub(super) fn from_environment(env: &dyn Fn(&str) -> Option<String>) -> Result<V
     let no_proxy = exceptions(lookup(env, "no_proxy").as_deref());
     let mut proxies = Vec::new();
     for (name, build) in [
-        ("http_proxy", Proxy::http as fn(reqwest::Url) -> reqwest::Result<Proxy>),
+        (
+            "http_proxy",
+            Proxy::http as fn(reqwest::Url) -> reqwest::Result<Proxy>,
+        ),
         ("https_proxy", Proxy::https),
     ] {
-        let Some(text) = lookup(env, name) else { continue };
+        let Some(text) = lookup(env, name) else {
+            continue;
+        };
         if name == "http_proxy" && env("REQUEST_METHOD").is_some() {
-            log::warn!("http_proxy is ignored: REQUEST_METHOD is set, so the variable may come from a request");
+            log::warn!(
+                "http_proxy is ignored: REQUEST_METHOD is set, so the variable may come from a request"
+            );
             continue;
         }
         // the value may hold a password: it is not repeated in the text
         let url = parse(&text).ok_or_else(|| {
-            format!("the variable {name} is no proxy URL; write it as http://[USER:PASSWORD@]HOST:PORT")
+            format!(
+                "the variable {name} is no proxy URL; write it as http://[USER:PASSWORD@]HOST:PORT"
+            )
         })?;
-        let proxy = build(url).map_err(|_| format!("the variable {name} names a proxy that cannot be used"))?;
+        let proxy = build(url)
+            .map_err(|_| format!("the variable {name} names a proxy that cannot be used"))?;
         proxies.push(proxy.no_proxy(NoProxy::from_string(&no_proxy)));
     }
     Ok(proxies)
 }
 
 fn lookup(env: &dyn Fn(&str) -> Option<String>, name: &str) -> Option<String> {
-    let given = |name: &str| env(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+    let given = |name: &str| {
+        env(name)
+            .map(|v| v.trim().to_owned())
+            .filter(|v| !v.is_empty())
+    };
     let (lower, upper) = (given(name), given(&name.to_ascii_uppercase()));
     if let (Some(lower), Some(upper)) = (&lower, &upper)
         && lower != upper
     {
-        log::warn!("{name} and {} differ; {name} is used", name.to_ascii_uppercase());
+        log::warn!(
+            "{name} and {} differ; {name} is used",
+            name.to_ascii_uppercase()
+        );
     }
     lower.or(upper)
 }
 
 fn parse(text: &str) -> Option<reqwest::Url> {
-    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let full = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("http://{text}")
+    };
     let url = reqwest::Url::parse(&full).ok()?;
     let plain = matches!(url.scheme(), "http" | "https")
         && url.has_host()
@@ -68,16 +89,30 @@ mod tests {
 
     #[test]
     fn both_separators_are_taken() {
-        assert_eq!(exceptions(Some("a.b, c  d\t10.0.0.0/8,,")), "a.b,c,d,10.0.0.0/8");
+        assert_eq!(
+            exceptions(Some("a.b, c  d\t10.0.0.0/8,,")),
+            "a.b,c,d,10.0.0.0/8"
+        );
         assert_eq!(exceptions(None), "");
     }
 
     #[test]
     fn a_proxy_is_a_host_and_a_port() {
-        for good in ["http://p:3128", "p:3128", "http://u:p%40w@p:3128/", "https://[::1]:1"] {
+        for good in [
+            "http://p:3128",
+            "p:3128",
+            "http://u:p%40w@p:3128/",
+            "https://[::1]:1",
+        ] {
             assert!(parse(good).is_some(), "{good}");
         }
-        for bad in ["http://p:3128/path", "socks5://p:1", "http://", "http://p:1?x", "::"] {
+        for bad in [
+            "http://p:3128/path",
+            "socks5://p:1",
+            "http://",
+            "http://p:1?x",
+            "::",
+        ] {
             assert!(parse(bad).is_none(), "{bad}");
         }
     }
@@ -92,6 +127,9 @@ mod tests {
         };
         assert_eq!(lookup(&pick, "no_proxy").as_deref(), Some("low"));
         let text = from_environment(&pick).unwrap_err();
-        assert!(text.contains("https_proxy") && !text.contains("secret"), "{text}");
+        assert!(
+            text.contains("https_proxy") && !text.contains("secret"),
+            "{text}"
+        );
     }
 }

@@ -43,8 +43,12 @@ pub(super) fn client_config(tls: &TlsConfig) -> Result<ClientConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS cannot be set up: {error}"))?;
     let builder = if tls.skip_verify {
-        log::warn!("server certificates are not checked (skip_verify): anybody may pose as the server");
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+        log::warn!(
+            "server certificates are not checked (skip_verify): anybody may pose as the server"
+        );
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
     } else {
         builder.with_root_certificates(roots(tls)?)
     };
@@ -70,11 +74,16 @@ pub(super) fn client_config(tls: &TlsConfig) -> Result<ClientConfig, String> {
 fn roots(tls: &TlsConfig) -> Result<RootCertStore, String> {
     let mut store = RootCertStore::empty();
     let named = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
-    let bundles = named.iter().map(std::path::PathBuf::as_path).chain(BUNDLES.iter().map(Path::new));
+    let bundles = named
+        .iter()
+        .map(std::path::PathBuf::as_path)
+        .chain(BUNDLES.iter().map(Path::new));
     for bundle in bundles {
         // a distribution without this bundle has another; a damaged one is as good as none
         if let Ok(Some(pem)) = fs::read_if_present(bundle, PEM_BYTES_MAX) {
-            store.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
+            store.add_parsable_certificates(
+                CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok),
+            );
         }
         if !store.is_empty() {
             break;
@@ -86,7 +95,10 @@ fn roots(tls: &TlsConfig) -> Result<RootCertStore, String> {
     for file in &tls.server_certificates {
         for certificate in certificates("server_certificate", file)? {
             store.add(certificate).map_err(|error| {
-                format!("server_certificate: '{}' holds a certificate that cannot be trusted: {error}", file.display())
+                format!(
+                    "server_certificate: '{}' holds a certificate that cannot be trusted: {error}",
+                    file.display()
+                )
             })?;
         }
     }
@@ -100,16 +112,23 @@ fn certificates(key: &str, file: &Path) -> Result<Vec<CertificateDer<'static>>, 
         .collect::<Result<_, _>>()
         .map_err(|error| format!("{key}: '{}' is damaged: {error:?}", file.display()))?;
     if certificates.is_empty() {
-        return Err(format!("{key}: '{}' holds no PEM certificate", file.display()));
+        return Err(format!(
+            "{key}: '{}' holds no PEM certificate",
+            file.display()
+        ));
     }
     Ok(certificates)
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    let pem = fs::read_bounded(file, PEM_BYTES_MAX)
-        .map_err(|error| format!("https_client.key: {error}; check the path in the configuration"))?;
+    let pem = fs::read_bounded(file, PEM_BYTES_MAX).map_err(|error| {
+        format!("https_client.key: {error}; check the path in the configuration")
+    })?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
-        format!("https_client.key: '{}' holds no unencrypted PEM private key", file.display())
+        format!(
+            "https_client.key: '{}' holds no unencrypted PEM private key",
+            file.display()
+        )
     })
 }
 
@@ -135,7 +154,12 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -144,7 +168,12 @@ impl ServerCertVerifier for Anyone {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

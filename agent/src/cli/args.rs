@@ -60,11 +60,17 @@ fn read(mut parser: Parser) -> Result<Invocation, String> {
             Long("help") | Short('h') => help = true,
             Long("version") | Short('v' | 'V') => version = true,
             Long("config") | Short('c') => overrides.config = Some(path(&mut parser)?),
-            Long("fallback-config") | Short('b') => overrides.fallback_config = Some(path(&mut parser)?),
+            Long("fallback-config") | Short('b') => {
+                overrides.fallback_config = Some(path(&mut parser)?)
+            }
             Long("conf-dir") => overrides.conf_dir = Some(path(&mut parser)?),
             Long("data-dir") => overrides.data_dir = Some(path(&mut parser)?),
-            Long("state-dir" | "datastore" | "data") | Short('d') => overrides.state_dir = Some(path(&mut parser)?),
-            Long("trusted-certs") | Short('E') => overrides.trusted_certificates = Some(path(&mut parser)?),
+            Long("state-dir" | "datastore" | "data") | Short('d') => {
+                overrides.state_dir = Some(path(&mut parser)?)
+            }
+            Long("trusted-certs") | Short('E') => {
+                overrides.trusted_certificates = Some(path(&mut parser)?)
+            }
             Long("skipverify" | "skip-verify") => overrides.skip_verify = true,
             Long("log-file") | Short('L') => log_file = Some(path(&mut parser)?),
             Long("log-level") | Short('l') => {
@@ -75,7 +81,9 @@ fn read(mut parser: Parser) -> Result<Invocation, String> {
             }
             Long("forcebootstrap" | "force-bootstrap") | Short('F') => force_bootstrap = true,
             Long("reboot-exit-code") => reboot_exit_code = true,
-            Long("stop-before") => stop_before.push(parser.value().and_then(|v| v.string()).map_err(text)?),
+            Long("stop-before") => {
+                stop_before.push(parser.value().and_then(|v| v.string()).map_err(text)?)
+            }
             Value(word) => words.push(word.string().map_err(text)?),
             other => return Err(other.unexpected().to_string()),
         }
@@ -88,13 +96,23 @@ fn read(mut parser: Parser) -> Result<Invocation, String> {
     } else {
         verb(&words)?
     };
-    let invocation = Invocation { verb, overrides, log_file, force_bootstrap, reboot_exit_code, stop_before };
+    let invocation = Invocation {
+        verb,
+        overrides,
+        log_file,
+        force_bootstrap,
+        reboot_exit_code,
+        stop_before,
+    };
     fits(&invocation)?;
     Ok(invocation)
 }
 
 fn path(parser: &mut Parser) -> Result<PathBuf, String> {
-    parser.value().map(PathBuf::from).map_err(|error| error.to_string())
+    parser
+        .value()
+        .map(PathBuf::from)
+        .map_err(|error| error.to_string())
 }
 
 fn verb(words: &[String]) -> Result<Verb, String> {
@@ -109,7 +127,9 @@ fn verb(words: &[String]) -> Result<Verb, String> {
         ["show-artifact"] => Verb::ShowArtifact,
         ["show-provides"] => Verb::ShowProvides,
         ["install", source] => Verb::Install((*source).to_owned()),
-        ["install"] => return Err("install needs a file or URL: ambidex-agent install FILE|URL".to_owned()),
+        ["install"] => {
+            return Err("install needs a file or URL: ambidex-agent install FILE|URL".to_owned());
+        }
         ["commit"] => Verb::Commit,
         ["rollback"] => Verb::Rollback,
         ["resume"] => Verb::Resume,
@@ -137,7 +157,10 @@ fn fits(invocation: &Invocation) -> Result<(), String> {
     if invocation.reboot_exit_code && !matches!(verb, Verb::Install(_) | Verb::Resume) {
         return Err("--reboot-exit-code belongs to install and resume".to_owned());
     }
-    let standalone = matches!(verb, Verb::Install(_) | Verb::Resume | Verb::Commit | Verb::Rollback);
+    let standalone = matches!(
+        verb,
+        Verb::Install(_) | Verb::Resume | Verb::Commit | Verb::Rollback
+    );
     if !invocation.stop_before.is_empty() && !standalone {
         return Err("--stop-before belongs to install, resume, commit and rollback".to_owned());
     }
@@ -158,21 +181,31 @@ mod tests {
         let after = parsed("install /a.mender --data /s -l debug").unwrap();
         assert_eq!(before, after);
         assert_eq!(before.verb, Verb::Install("/a.mender".to_owned()));
-        assert_eq!(before.overrides.state_dir.as_deref(), Some(std::path::Path::new("/s")));
+        assert_eq!(
+            before.overrides.state_dir.as_deref(),
+            Some(std::path::Path::new("/s"))
+        );
         assert_eq!(before.overrides.log_level, Some(log::LevelFilter::Debug));
     }
 
     #[test]
     fn every_stop_is_kept() {
-        let invocation = parsed("resume --stop-before Cleanup --stop-before=ArtifactCommit_Enter").unwrap();
+        let invocation =
+            parsed("resume --stop-before Cleanup --stop-before=ArtifactCommit_Enter").unwrap();
         assert_eq!(invocation.stop_before, ["Cleanup", "ArtifactCommit_Enter"]);
     }
 
     #[test]
     fn help_is_always_understood() {
         assert_eq!(parsed("").unwrap().verb, Verb::Help(None));
-        assert_eq!(parsed("install --help").unwrap().verb, Verb::Help(Some("install".to_owned())));
-        assert_eq!(parsed("help board check").unwrap().verb, Verb::Help(Some("board check".to_owned())));
+        assert_eq!(
+            parsed("install --help").unwrap().verb,
+            Verb::Help(Some("install".to_owned()))
+        );
+        assert_eq!(
+            parsed("help board check").unwrap().verb,
+            Verb::Help(Some("board check".to_owned()))
+        );
     }
 
     #[test]

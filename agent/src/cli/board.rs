@@ -12,12 +12,24 @@ pub(super) async fn check(config: &Config) -> Result<u8, String> {
         super::print(&format!("{} {text}\n", if ok { "ok  " } else { "FAIL" }));
     };
 
-    for (key, part) in [("rootfs_part_a", &rootfs.part_a), ("rootfs_part_b", &rootfs.part_b)] {
+    for (key, part) in [
+        ("rootfs_part_a", &rootfs.part_a),
+        ("rootfs_part_b", &rootfs.part_b),
+    ] {
         match part {
             Some(path) if path.exists() => say(true, format!("{key} is {}", path.display())),
-            Some(path) if !path.is_absolute() => say(true, format!("{key} is {} (looked up at install)", path.display())),
-            Some(path) => say(false, format!("{key} is {}, which does not exist", path.display())),
-            None => say(false, format!("{key} is not set; set it in agent.toml, best in the state directory")),
+            Some(path) if !path.is_absolute() => say(
+                true,
+                format!("{key} is {} (looked up at install)", path.display()),
+            ),
+            Some(path) => say(
+                false,
+                format!("{key} is {}, which does not exist", path.display()),
+            ),
+            None => say(
+                false,
+                format!("{key} is not set; set it in agent.toml, best in the state directory"),
+            ),
         }
     }
     match Boot::open(&rootfs.boot) {
@@ -36,14 +48,27 @@ pub(super) async fn check(config: &Config) -> Result<u8, String> {
 fn environment(env: &BootEnv, say: &mut dyn FnMut(bool, String)) {
     match env.boot_part() {
         Some(part) => say(true, format!("the bootloader boots partition {part}")),
-        None => say(false, "mender_boot_part is not set or no number: the boot scripts do not choose a slot by it".to_owned()),
+        None => say(
+            false,
+            "mender_boot_part is not set or no number: the boot scripts do not choose a slot by it"
+                .to_owned(),
+        ),
     }
     match env.check_canary() {
-        Ok(()) => say(true, "bootloader and system see the same variables, as far as the board can tell".to_owned()),
+        Ok(()) => say(
+            true,
+            "bootloader and system see the same variables, as far as the board can tell".to_owned(),
+        ),
         Err(reason) => say(false, reason),
     }
     if env.upgrade_available() {
-        say(true, format!("an update waits for its commit (boots so far: {})", env.bootcount()));
+        say(
+            true,
+            format!(
+                "an update waits for its commit (boots so far: {})",
+                env.bootcount()
+            ),
+        );
     } else {
         say(true, "no update waits for its commit".to_owned());
     }
@@ -54,7 +79,10 @@ mod tests {
     use super::*;
 
     fn complaints(pairs: &[(&str, &str)]) -> Vec<String> {
-        let vars = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let vars = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         let mut found = Vec::new();
         environment(&BootEnv { vars }, &mut |ok, text| {
             if !ok {
@@ -68,7 +96,10 @@ mod tests {
     fn a_good_environment_has_no_complaints_and_a_bad_one_names_them() {
         assert!(complaints(&[("mender_boot_part", "2"), ("upgrade_available", "0")]).is_empty());
         assert_eq!(complaints(&[]).len(), 1);
-        let unproven = complaints(&[("mender_boot_part", "2"), ("mender_check_saveenv_canary", "1")]);
+        let unproven = complaints(&[
+            ("mender_boot_part", "2"),
+            ("mender_check_saveenv_canary", "1"),
+        ]);
         assert!(unproven[0].contains("canary"), "{unproven:?}");
     }
 }

@@ -159,7 +159,9 @@ Reads files only: it works without a server and without a daemon.
 ];
 
 pub(super) fn is_verb(word: &str) -> bool {
-    VERBS.iter().any(|(name, _)| *name == word || name.split(' ').next() == Some(word))
+    VERBS
+        .iter()
+        .any(|(name, _)| *name == word || name.split(' ').next() == Some(word))
 }
 
 /// The text for a verb, or the overview.

@@ -9,21 +9,16 @@ mod help;
 mod standalone;
 mod status;
 
-use std::{
-    ffi::OsString,
-    io::Write as _,
-    process::ExitCode,
-    sync::Arc,
-    time::Duration,
-};
+use std::{ffi::OsString, io::Write as _, process::ExitCode, sync::Arc, time::Duration};
 
 use args::{Invocation, Verb};
 
 use crate::{
     VERSION,
     config::{self, Config},
-    daemon, logbook,
+    daemon,
     deployment::Store,
+    logbook,
 };
 
 /// Idle helper threads (name resolution, installation) end after this.
@@ -55,7 +50,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         _ => {}
     }
-    let level = invocation.overrides.log_level.unwrap_or(log::LevelFilter::Info);
+    let level = invocation
+        .overrides
+        .log_level
+        .unwrap_or(log::LevelFilter::Info);
     if let Err(error) = logbook::start(level, invocation.log_file.as_deref()) {
         complain(&error.to_string());
         return FAILURE.into();
@@ -90,9 +88,16 @@ fn run(invocation: &Invocation) -> Result<u8, String> {
 async fn perform(invocation: &Invocation, config: Arc<Config>) -> Result<u8, String> {
     let state = &config.roots.state;
     match &invocation.verb {
-        Verb::Daemon => daemon::run(config).await.map(|()| 0).map_err(|error| error.to_string()),
-        Verb::CheckUpdate => daemon::trigger_update(state).map(|()| 0).map_err(|error| error.to_string()),
-        Verb::SendInventory => daemon::trigger_inventory(state).map(|()| 0).map_err(|error| error.to_string()),
+        Verb::Daemon => daemon::run(config)
+            .await
+            .map(|()| 0)
+            .map_err(|error| error.to_string()),
+        Verb::CheckUpdate => daemon::trigger_update(state)
+            .map(|()| 0)
+            .map_err(|error| error.to_string()),
+        Verb::SendInventory => daemon::trigger_inventory(state)
+            .map(|()| 0)
+            .map_err(|error| error.to_string()),
         Verb::Bootstrap => bootstrap::run(config, invocation.force_bootstrap).await,
         Verb::ShowArtifact => status::show_artifact(&config),
         Verb::ShowProvides => status::show_provides(&config),
@@ -110,7 +115,8 @@ async fn perform(invocation: &Invocation, config: Arc<Config>) -> Result<u8, Str
 /// means to roll back, an update that may have brought it.
 fn rescue(invocation: &Invocation, reason: &str) -> Result<Config, String> {
     let config = config::load_persistent(&invocation.overrides).map_err(|_| reason.to_owned())?;
-    let unfinished = Store::open(&config.roots.state).is_ok_and(|store| store.deployment().is_some());
+    let unfinished =
+        Store::open(&config.roots.state).is_ok_and(|store| store.deployment().is_some());
     if !unfinished {
         return Err(reason.to_owned());
     }

@@ -19,14 +19,18 @@ pub(super) async fn run(invocation: &Invocation, config: Arc<Config>) -> Result<
     let stops: Vec<StopBefore> = invocation
         .stop_before
         .iter()
-        .map(|word| word.parse().map_err(|error: crate::deployment::standalone::UnknownStop| error.to_string()))
+        .map(|word| {
+            word.parse()
+                .map_err(|error: crate::deployment::standalone::UnknownStop| error.to_string())
+        })
         .collect::<Result<_, _>>()?;
     let state = config.roots.state.clone();
     fs::create_dir(&state, 0o700).map_err(|error| format!("{error}; run this as root"))?;
     let _lock = StateLock::acquire(&state).map_err(|error| error.to_string())?;
 
     let (stopper, stop) = stop::pair();
-    let mut signals = Stops::listen().map_err(|error| format!("signals cannot be received: {error}"))?;
+    let mut signals =
+        Stops::listen().map_err(|error| format!("signals cannot be received: {error}"))?;
     tokio::spawn(async move {
         signals.next().await;
         log::info!("asked to stop");
@@ -36,7 +40,8 @@ pub(super) async fn run(invocation: &Invocation, config: Arc<Config>) -> Result<
     });
 
     let link = Link::new(Arc::clone(&config));
-    let mut standalone = Standalone::new(config, link, stops, stop).map_err(|error| error.to_string())?;
+    let mut standalone =
+        Standalone::new(config, link, stops, stop).map_err(|error| error.to_string())?;
     let report = match &invocation.verb {
         Verb::Install(source) => standalone.install(&Source::from(source.as_str())).await,
         Verb::Commit => standalone.commit().await,

@@ -13,7 +13,10 @@ use crate::{
 
 pub(super) fn show_artifact(config: &Config) -> Result<u8, String> {
     let store = open(config)?;
-    super::print(&format!("{}\n", store.artifact_name().unwrap_or(UNKNOWN_NAME)));
+    super::print(&format!(
+        "{}\n",
+        store.artifact_name().unwrap_or(UNKNOWN_NAME)
+    ));
     Ok(0)
 }
 
@@ -46,13 +49,36 @@ pub(super) fn show(config: &Config) -> Result<u8, String> {
     let mut text = String::new();
     let mut say = |key: &str, value: &str| line(&mut text, format_args!("{key:<16}{value}"));
     say("version", VERSION);
-    let files: Vec<String> = config.files.iter().map(|file| file.display().to_string()).collect();
-    say("configuration", &either(files.join(", "), "none found; defaults are used"));
+    let files: Vec<String> = config
+        .files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    say(
+        "configuration",
+        &either(files.join(", "), "none found; defaults are used"),
+    );
     say("state", &config.roots.state.display().to_string());
-    say("server", &either(config.servers.join(", "), "none; set server_url"));
-    say("device type", &config::device_type(config).unwrap_or_else(|error| format!("unknown: {error}")));
-    let key = config.auth_private_key.clone().unwrap_or_else(|| config.roots.device_key());
-    say("device key", &if key.exists() { key.display().to_string() } else { "not made yet".to_owned() });
+    say(
+        "server",
+        &either(config.servers.join(", "), "none; set server_url"),
+    );
+    say(
+        "device type",
+        &config::device_type(config).unwrap_or_else(|error| format!("unknown: {error}")),
+    );
+    let key = config
+        .auth_private_key
+        .clone()
+        .unwrap_or_else(|| config.roots.device_key());
+    say(
+        "device key",
+        &if key.exists() {
+            key.display().to_string()
+        } else {
+            "not made yet".to_owned()
+        },
+    );
     say("artifact", store.artifact_name().unwrap_or(UNKNOWN_NAME));
     say(
         "daemon",
@@ -67,13 +93,20 @@ pub(super) fn show(config: &Config) -> Result<u8, String> {
         &match (store.deployment(), store.standalone()) {
             (Some(record), _) => format!("deployment {} ({:?})", record.deployment_id, record.step),
             (None, Some(pending)) => {
-                format!("{} by hand ({:?}); commit, rollback or resume", pending.facts.artifact_name, pending.at)
+                format!(
+                    "{} by hand ({:?}); commit, rollback or resume",
+                    pending.facts.artifact_name, pending.at
+                )
             }
             (None, None) => "nothing".to_owned(),
         },
     );
     if !store.reports().is_empty() {
-        let waiting: Vec<&str> = store.reports().iter().map(|report| report.deployment_id.as_str()).collect();
+        let waiting: Vec<&str> = store
+            .reports()
+            .iter()
+            .map(|report| report.deployment_id.as_str())
+            .collect();
         say("not yet reported", &waiting.join(", "));
     }
     super::print(&text);
@@ -81,7 +114,11 @@ pub(super) fn show(config: &Config) -> Result<u8, String> {
 }
 
 fn either(text: String, otherwise: &str) -> String {
-    if text.is_empty() { otherwise.to_owned() } else { text }
+    if text.is_empty() {
+        otherwise.to_owned()
+    } else {
+        text
+    }
 }
 
 fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    BootConfig, BootKind, ClientCertificate, CommitConfig, Config, ConfigError, HttpConfig, KeyType,
-    Overrides, PollConfig, Roots, ScriptConfig, Spelling, TlsConfig, VerifyKey,
+    BootConfig, BootKind, ClientCertificate, CommitConfig, Config, ConfigError, HttpConfig,
+    KeyType, Overrides, PollConfig, Roots, ScriptConfig, Spelling, TlsConfig, VerifyKey,
     schema::{OneOrMany, Raw, Seconds},
 };
 
@@ -25,16 +25,30 @@ pub(super) fn check(
 ) -> Result<Config, ConfigError> {
     let origin = match files.as_slice() {
         [] => "the configuration (no file was found)".to_owned(),
-        files => files.iter().map(|f| format!("'{}'", f.display())).collect::<Vec<_>>().join(" and "),
+        files => files
+            .iter()
+            .map(|f| format!("'{}'", f.display()))
+            .collect::<Vec<_>>()
+            .join(" and "),
     };
-    let keys = Keys { origin, spelling: roots.spelling };
+    let keys = Keys {
+        origin,
+        spelling: roots.spelling,
+    };
 
     let servers = servers(&keys, &raw)?;
     let tls = tls(&keys, &raw, overrides)?;
     let verify_keys = verify_keys(&keys, &raw)?;
     let security = raw.security.unwrap_or_default();
-    if security.ssl_engine.as_deref().is_some_and(|s| !s.is_empty()) {
-        return Err(keys.bad("security.ssl_engine", "is set, but this agent loads keys itself: give a PEM file"));
+    if security
+        .ssl_engine
+        .as_deref()
+        .is_some_and(|s| !s.is_empty())
+    {
+        return Err(keys.bad(
+            "security.ssl_engine",
+            "is set, but this agent loads keys itself: give a PEM file",
+        ));
     }
     let auth_private_key = path(security.auth_private_key);
     if let Some(key) = &auth_private_key {
@@ -43,14 +57,26 @@ pub(super) fn check(
 
     let defaults = Defaults::default();
     let polls = PollConfig {
-        update_interval: keys.seconds("update_poll_interval_seconds", raw.update_poll_interval_seconds, defaults.update)?,
+        update_interval: keys.seconds(
+            "update_poll_interval_seconds",
+            raw.update_poll_interval_seconds,
+            defaults.update,
+        )?,
         inventory_interval: keys.seconds(
             "inventory_poll_interval_seconds",
             raw.inventory_poll_interval_seconds,
             defaults.inventory,
         )?,
-        retry_interval_min: keys.seconds("retry_poll_first_seconds", raw.retry_poll_first_seconds, defaults.retry_first)?,
-        retry_interval_max: keys.seconds("retry_poll_interval_seconds", raw.retry_poll_interval_seconds, defaults.retry)?,
+        retry_interval_min: keys.seconds(
+            "retry_poll_first_seconds",
+            raw.retry_poll_first_seconds,
+            defaults.retry_first,
+        )?,
+        retry_interval_max: keys.seconds(
+            "retry_poll_interval_seconds",
+            raw.retry_poll_interval_seconds,
+            defaults.retry,
+        )?,
         retry_count: raw.retry_poll_count.unwrap_or(0),
     };
     let download_retry_count = raw.retry_download_count.unwrap_or(10);
@@ -58,8 +84,16 @@ pub(super) fn check(
         return Err(keys.bad("retry_download_count", "must be between 1 and 10000"));
     }
     let http = HttpConfig {
-        connect_timeout: keys.seconds("connect_timeout_seconds", raw.connect_timeout_seconds, 30)?,
-        request_timeout: keys.seconds("request_timeout_seconds", raw.request_timeout_seconds, 120)?,
+        connect_timeout: keys.seconds(
+            "connect_timeout_seconds",
+            raw.connect_timeout_seconds,
+            30,
+        )?,
+        request_timeout: keys.seconds(
+            "request_timeout_seconds",
+            raw.request_timeout_seconds,
+            120,
+        )?,
         download_idle_timeout: keys.seconds(
             "download_idle_timeout_seconds",
             raw.download_idle_timeout_seconds,
@@ -73,7 +107,11 @@ pub(super) fn check(
         download_retry_count,
     };
     let scripts = ScriptConfig {
-        timeout: keys.seconds("state_script_timeout_seconds", raw.state_script_timeout_seconds, 3600)?,
+        timeout: keys.seconds(
+            "state_script_timeout_seconds",
+            raw.state_script_timeout_seconds,
+            3600,
+        )?,
         retry_interval: keys.seconds(
             "state_script_retry_interval_seconds",
             raw.state_script_retry_interval_seconds,
@@ -94,24 +132,37 @@ pub(super) fn check(
     if !["standard", "system", "micro"].contains(&device_tier.as_str()) {
         return Err(keys.bad("device_tier", "must be 'standard', 'system' or 'micro'"));
     }
-    let reboot_command = raw.reboot_command.unwrap_or_else(|| vec!["reboot".to_owned()]);
+    let reboot_command = raw
+        .reboot_command
+        .unwrap_or_else(|| vec!["reboot".to_owned()]);
     if reboot_command.first().is_none_or(String::is_empty) {
-        return Err(keys.bad("reboot_command", "must name a program, for example [\"reboot\"]"));
+        return Err(keys.bad(
+            "reboot_command",
+            "must name a program, for example [\"reboot\"]",
+        ));
     }
 
     Ok(Config {
         servers,
         tls,
-        tenant_token: raw.tenant_token.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()),
+        tenant_token: raw
+            .tenant_token
+            .map(|t| t.trim().to_owned())
+            .filter(|t| !t.is_empty()),
         device_tier,
         auth_private_key,
         key_type: key_type(&keys, security.key_type.as_deref())?,
         verify_keys,
-        device_type_file: path(raw.device_type_file).unwrap_or_else(|| roots.state.join("device_type")),
+        device_type_file: path(raw.device_type_file)
+            .unwrap_or_else(|| roots.state.join("device_type")),
         polls,
         http,
         scripts,
-        module_timeout: keys.seconds("module_timeout_seconds", raw.module_timeout_seconds, 14_400)?,
+        module_timeout: keys.seconds(
+            "module_timeout_seconds",
+            raw.module_timeout_seconds,
+            14_400,
+        )?,
         update_log_path: path(raw.update_log_path).unwrap_or_else(|| roots.state.clone()),
         log_level,
         rootfs_part_a: raw.rootfs_part_a.filter(|p| !p.is_empty()),
@@ -137,7 +188,12 @@ struct Defaults {
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { update: 1800, inventory: 28_800, retry: 300, retry_first: 60 }
+        Self {
+            update: 1800,
+            inventory: 28_800,
+            retry: 300,
+            retry_first: 60,
+        }
     }
 }
 
@@ -153,18 +209,33 @@ impl Keys {
             Spelling::Native => key.to_owned(),
             Spelling::Reference => reference_name(key),
         };
-        ConfigError::Key { origin: self.origin.clone(), key, reason: reason.into() }
+        ConfigError::Key {
+            origin: self.origin.clone(),
+            key,
+            reason: reason.into(),
+        }
     }
 
     /// A positive duration. Zero in the reference spelling means the default, because released
     /// packages shipped zeros that turned into request storms.
-    fn seconds(&self, key: &str, value: Option<Seconds>, default: u64) -> Result<Duration, ConfigError> {
-        let Some(Seconds(value)) = value else { return Ok(Duration::from_secs(default)) };
+    fn seconds(
+        &self,
+        key: &str,
+        value: Option<Seconds>,
+        default: u64,
+    ) -> Result<Duration, ConfigError> {
+        let Some(Seconds(value)) = value else {
+            return Ok(Duration::from_secs(default));
+        };
         if value == 0.0 && self.spelling == Spelling::Reference {
-            log::warn!("{}: the key '{}' is 0; {default} is used", self.origin, reference_name(key));
+            log::warn!(
+                "{}: the key '{}' is 0; {default} is used",
+                self.origin,
+                reference_name(key)
+            );
             return Ok(Duration::from_secs(default));
         }
-        if !value.is_finite() || value < 0.001 || value > SECONDS_MAX {
+        if !(0.001..=SECONDS_MAX).contains(&value) {
             return Err(self.bad(
                 key,
                 format!("is {value}; give a number of seconds above 0, for example {default}"),
@@ -175,7 +246,10 @@ impl Keys {
 
     fn no_token_uri(&self, key: &str, path: &Path) -> Result<(), ConfigError> {
         if path.to_str().is_some_and(|p| p.starts_with("pkcs11:")) {
-            return Err(self.bad(key, "names a PKCS#11 token, which this build cannot use: give a PEM file"));
+            return Err(self.bad(
+                key,
+                "names a PKCS#11 token, which this build cannot use: give a PEM file",
+            ));
         }
         Ok(())
     }
@@ -207,7 +281,11 @@ fn path(text: Option<String>) -> Option<PathBuf> {
 }
 
 fn servers(keys: &Keys, raw: &Raw) -> Result<Vec<String>, ConfigError> {
-    let single = raw.server_url.as_deref().map(str::trim).filter(|url| !url.is_empty());
+    let single = raw
+        .server_url
+        .as_deref()
+        .map(str::trim)
+        .filter(|url| !url.is_empty());
     let listed: Vec<&str> = raw
         .servers
         .iter()
@@ -221,22 +299,37 @@ fn servers(keys: &Keys, raw: &Raw) -> Result<Vec<String>, ConfigError> {
             "and 'server_url' are both set: keep one of them (the list is tried in its order)",
         )),
         (Some(url), []) => Ok(vec![server(keys, "server_url", url)?]),
-        (None, urls) => urls.iter().map(|url| server(keys, "servers", url)).collect(),
+        (None, urls) => urls
+            .iter()
+            .map(|url| server(keys, "servers", url))
+            .collect(),
     }
 }
 
 fn server(keys: &Keys, key: &str, text: &str) -> Result<String, ConfigError> {
     let url = reqwest::Url::parse(text).map_err(|error| {
-        keys.bad(key, format!("holds '{text}', which is no URL ({error}); write it as https://HOST[:PORT]"))
+        keys.bad(
+            key,
+            format!("holds '{text}', which is no URL ({error}); write it as https://HOST[:PORT]"),
+        )
     })?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-        return Err(keys.bad(key, format!("holds '{text}'; write it as https://HOST[:PORT]")));
+        return Err(keys.bad(
+            key,
+            format!("holds '{text}'; write it as https://HOST[:PORT]"),
+        ));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(keys.bad(key, "holds a user or password, which a device does not log in with: remove it"));
+        return Err(keys.bad(
+            key,
+            "holds a user or password, which a device does not log in with: remove it",
+        ));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(keys.bad(key, format!("holds '{text}'; remove everything from '?' or '#' on")));
+        return Err(keys.bad(
+            key,
+            format!("holds '{text}'; remove everything from '?' or '#' on"),
+        ));
     }
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
@@ -252,7 +345,10 @@ fn tls(keys: &Keys, raw: &Raw, overrides: &Overrides) -> Result<TlsConfig, Confi
 
     let client = raw.https_client.clone().unwrap_or_default();
     if client.ssl_engine.as_deref().is_some_and(|s| !s.is_empty()) {
-        return Err(keys.bad("https_client.ssl_engine", "is set, but this agent loads keys itself: give a PEM file"));
+        return Err(keys.bad(
+            "https_client.ssl_engine",
+            "is set, but this agent loads keys itself: give a PEM file",
+        ));
     }
     let client = match (path(client.certificate), path(client.key)) {
         (None, None) => None,
@@ -260,9 +356,17 @@ fn tls(keys: &Keys, raw: &Raw, overrides: &Overrides) -> Result<TlsConfig, Confi
             keys.no_token_uri("https_client.key", &key)?;
             Some(ClientCertificate { certificate, key })
         }
-        (Some(_), None) => return Err(keys.bad("https_client.key", "is missing: the certificate needs its key")),
+        (Some(_), None) => {
+            return Err(keys.bad(
+                "https_client.key",
+                "is missing: the certificate needs its key",
+            ));
+        }
         (None, Some(_)) => {
-            return Err(keys.bad("https_client.certificate", "is missing: the key needs its certificate"));
+            return Err(keys.bad(
+                "https_client.certificate",
+                "is missing: the key needs its certificate",
+            ));
         }
     };
     Ok(TlsConfig {
@@ -276,10 +380,16 @@ fn verify_keys(keys: &Keys, raw: &Raw) -> Result<Vec<VerifyKey>, ConfigError> {
     let single = raw.artifact_verify_key.clone().filter(|p| !p.is_empty());
     let listed = raw.artifact_verify_keys.clone().unwrap_or_default();
     if single.is_some() && !listed.is_empty() {
-        return Err(keys.bad("artifact_verify_keys", "and 'artifact_verify_key' are both set: keep one of them"));
+        return Err(keys.bad(
+            "artifact_verify_keys",
+            "and 'artifact_verify_key' are both set: keep one of them",
+        ));
     }
     if listed.len() > VERIFY_KEYS_MAX {
-        return Err(keys.bad("artifact_verify_keys", format!("lists more than {VERIFY_KEYS_MAX} keys")));
+        return Err(keys.bad(
+            "artifact_verify_keys",
+            format!("lists more than {VERIFY_KEYS_MAX} keys"),
+        ));
     }
     // an empty name must not turn the signature check off without a word
     listed
@@ -301,9 +411,14 @@ fn verify_keys(keys: &Keys, raw: &Raw) -> Result<Vec<VerifyKey>, ConfigError> {
 }
 
 fn log_level(keys: &Keys, text: Option<&str>) -> Result<log::LevelFilter, ConfigError> {
-    let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(log::LevelFilter::Info) };
+    let Some(text) = text.filter(|t| !t.is_empty()) else {
+        return Ok(log::LevelFilter::Info);
+    };
     parse_log_level(text).ok_or_else(|| {
-        keys.bad("daemon_log_level", format!("is '{text}'; give trace, debug, info, warning, error or fatal"))
+        keys.bad(
+            "daemon_log_level",
+            format!("is '{text}'; give trace, debug, info, warning, error or fatal"),
+        )
     })
 }
 
@@ -324,9 +439,10 @@ fn key_type(keys: &Keys, text: Option<&str>) -> Result<KeyType, ConfigError> {
         None | Some("" | "ed25519") => Ok(KeyType::Ed25519),
         Some("ecdsa-p256") => Ok(KeyType::EcdsaP256),
         Some("rsa") => Ok(KeyType::Rsa),
-        Some(other) => {
-            Err(keys.bad("security.key_type", format!("is '{other}'; give ed25519, ecdsa-p256 or rsa")))
-        }
+        Some(other) => Err(keys.bad(
+            "security.key_type",
+            format!("is '{other}'; give ed25519, ecdsa-p256 or rsa"),
+        )),
     }
 }
 
@@ -337,7 +453,10 @@ fn boot(keys: &Keys, raw: super::schema::RawBoot) -> Result<BootConfig, ConfigEr
         Some("uboot") => BootKind::Uboot,
         Some("tools") => BootKind::Tools,
         Some(other) => {
-            return Err(keys.bad("boot.kind", format!("is '{other}'; give auto, grub, uboot or tools")));
+            return Err(keys.bad(
+                "boot.kind",
+                format!("is '{other}'; give auto, grub, uboot or tools"),
+            ));
         }
     };
     Ok(BootConfig {
@@ -349,8 +468,14 @@ fn boot(keys: &Keys, raw: super::schema::RawBoot) -> Result<BootConfig, ConfigEr
 
 fn commit(keys: &Keys, raw: super::schema::RawCommit) -> Result<CommitConfig, ConfigError> {
     let health_check = raw.health_check.filter(|command| !command.is_empty());
-    if health_check.as_ref().is_some_and(|command| command[0].is_empty()) {
-        return Err(keys.bad("commit.health_check", "must name a program, for example [\"/usr/bin/check-health\"]"));
+    if health_check
+        .as_ref()
+        .is_some_and(|command| command[0].is_empty())
+    {
+        return Err(keys.bad(
+            "commit.health_check",
+            "must name a program, for example [\"/usr/bin/check-health\"]",
+        ));
     }
     Ok(CommitConfig {
         server_contact: raw.server_contact.unwrap_or(true),

@@ -14,9 +14,12 @@ pub fn device_type(config: &Config) -> Result<String, ConfigError> {
     let file = &config.device_type_file;
     let unreadable = |reason: String| ConfigError::Unreadable {
         file: file.clone(),
-        reason: format!("{reason}; it must hold the one line device_type=VALUE, and VALUE is what artifacts name as compatible"),
+        reason: format!(
+            "{reason}; it must hold the one line device_type=VALUE, and VALUE is what artifacts name as compatible"
+        ),
     };
-    let bytes = fs::read_bounded(file, FILE_BYTES_MAX).map_err(|error| unreadable(error.cause.to_string()))?;
+    let bytes = fs::read_bounded(file, FILE_BYTES_MAX)
+        .map_err(|error| unreadable(error.cause.to_string()))?;
     parse(&bytes).ok_or_else(|| unreadable("it holds something else".to_owned()))
 }
 
@@ -35,7 +38,13 @@ mod tests {
     fn exactly_one_line() {
         assert_eq!(parse(b"device_type=qemu x\n").as_deref(), Some("qemu x"));
         assert_eq!(parse(b"device_type=qemu").as_deref(), Some("qemu"));
-        for bad in [&b"device_type=\n"[..], b"qemu", b"device_type=a\nb=c\n", b"device_type=a\n\n", b"\xff"] {
+        for bad in [
+            &b"device_type=\n"[..],
+            b"qemu",
+            b"device_type=a\nb=c\n",
+            b"device_type=a\n\n",
+            b"\xff",
+        ] {
             assert_eq!(parse(bad), None);
         }
     }

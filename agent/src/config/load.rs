@@ -52,7 +52,8 @@ pub fn load(overrides: &Overrides) -> Result<Config, ConfigError> {
 /// When not even the defaults can be used.
 pub fn load_persistent(overrides: &Overrides) -> Result<Config, ConfigError> {
     let (roots, fallback, _) = places(overrides, &|name| std::env::var_os(name));
-    let read = merge([fallback]).and_then(|(merged, files)| finish(merged, files, roots.clone(), overrides));
+    let read = merge([fallback])
+        .and_then(|(merged, files)| finish(merged, files, roots.clone(), overrides));
     let mut config = match read {
         Ok(config) => config,
         Err(error) => {
@@ -77,17 +78,26 @@ fn places(overrides: &Overrides, env: &dyn Fn(&str) -> Option<OsString>) -> (Roo
     let roots = Roots::settle(&flags, forced, env, &|path| path.is_file());
     let name = roots.spelling.file_name();
     let fallback = (
-        overrides.fallback_config.clone().unwrap_or_else(|| roots.state.join(name)),
+        overrides
+            .fallback_config
+            .clone()
+            .unwrap_or_else(|| roots.state.join(name)),
         overrides.fallback_config.is_some(),
     );
     let main = (
-        overrides.config.clone().unwrap_or_else(|| roots.conf.join(name)),
+        overrides
+            .config
+            .clone()
+            .unwrap_or_else(|| roots.conf.join(name)),
         overrides.config.is_some(),
     );
     (roots, fallback, main)
 }
 
-fn load_with(overrides: &Overrides, env: &dyn Fn(&str) -> Option<OsString>) -> Result<Config, ConfigError> {
+fn load_with(
+    overrides: &Overrides,
+    env: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Config, ConfigError> {
     let (roots, fallback, main) = places(overrides, env);
     let (merged, files) = merge([fallback, main])?;
     finish(merged, files, roots, overrides)
@@ -100,7 +110,9 @@ fn merge(
     let mut merged = Map::new();
     let mut files = Vec::new();
     for (path, named) in places {
-        let Some(text) = read(&path, named)? else { continue };
+        let Some(text) = read(&path, named)? else {
+            continue;
+        };
         match parse(&path, &text) {
             Ok(object) => {
                 merged.extend(object);
@@ -121,16 +133,21 @@ fn finish(
     roots: Roots,
     overrides: &Overrides,
 ) -> Result<Config, ConfigError> {
-    let raw = serde_json::from_value::<Raw>(Value::Object(merged)).map_err(|error| ConfigError::Syntax {
-        file: files.last().cloned().unwrap_or_default(),
-        reason: error.to_string(),
+    let raw = serde_json::from_value::<Raw>(Value::Object(merged)).map_err(|error| {
+        ConfigError::Syntax {
+            file: files.last().cloned().unwrap_or_default(),
+            reason: error.to_string(),
+        }
     })?;
     check::check(raw, roots, files, overrides)
 }
 
 /// A file whose name ends in `.toml` is native, every other is the reference client's JSON.
 fn spelling_of(path: &Path) -> Spelling {
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("toml")) {
+    if path
+        .extension()
+        .is_some_and(|e| e.eq_ignore_ascii_case("toml"))
+    {
         Spelling::Native
     } else {
         Spelling::Reference
@@ -139,12 +156,17 @@ fn spelling_of(path: &Path) -> Spelling {
 
 /// The text, or `None` when the file is absent and nobody named it.
 fn read(path: &Path, named: bool) -> Result<Option<String>, ConfigError> {
-    let unreadable = |reason: String| ConfigError::Unreadable { file: path.to_owned(), reason };
+    let unreadable = |reason: String| ConfigError::Unreadable {
+        file: path.to_owned(),
+        reason,
+    };
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return Ok(None),
         Err(error) => {
-            return Err(unreadable(format!("{error}; check the path and that the agent runs as root")));
+            return Err(unreadable(format!(
+                "{error}; check the path and that the agent runs as root"
+            )));
         }
     };
     let mut text = String::new();
@@ -153,7 +175,9 @@ fn read(path: &Path, named: bool) -> Result<Option<String>, ConfigError> {
         .read_to_string(&mut text)
         .map_err(|error| unreadable(format!("{error}; it must be a regular UTF-8 text file")))?;
     if bytes as u64 > FILE_BYTES_MAX {
-        return Err(unreadable(format!("it is larger than {FILE_BYTES_MAX} bytes; is this the right file?")));
+        return Err(unreadable(format!(
+            "it is larger than {FILE_BYTES_MAX} bytes; is this the right file?"
+        )));
     }
     Ok(Some(text))
 }
@@ -166,7 +190,10 @@ fn parse(path: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {
 }
 
 fn parse_native(path: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {
-    let syntax = |reason: String| ConfigError::Syntax { file: path.to_owned(), reason };
+    let syntax = |reason: String| ConfigError::Syntax {
+        file: path.to_owned(),
+        reason,
+    };
     // once into the schema, for its error messages with line and column; once as a table, for the merge
     toml::from_str::<Raw>(text).map_err(|error| syntax(error.to_string().trim_end().to_owned()))?;
     let table: toml::Table =
@@ -223,7 +250,10 @@ mod tests {
     #[test]
     fn the_configuration_overrides_the_persistent_file_key_by_key() {
         let config = load_files(&[
-            ("state/agent.toml", "rootfs_part_a = \"/dev/a\"\nserver_url = \"https://old\"\n"),
+            (
+                "state/agent.toml",
+                "rootfs_part_a = \"/dev/a\"\nserver_url = \"https://old\"\n",
+            ),
             ("conf/agent.toml", "server_url = \"https://new/\"\n"),
         ])
         .unwrap();
@@ -240,7 +270,11 @@ mod tests {
         assert_eq!(config.polls.retry_interval_max.as_secs(), 300);
         assert_eq!(config.http.download_retry_count, 10);
         assert_eq!(config.module_timeout.as_secs(), 14_400);
-        assert!(config.commit.server_contact && config.verify_keys.is_empty() && config.servers.is_empty());
+        assert!(
+            config.commit.server_contact
+                && config.verify_keys.is_empty()
+                && config.servers.is_empty()
+        );
     }
 
     #[test]
@@ -262,22 +296,37 @@ mod tests {
 
     #[test]
     fn errors_name_the_file_the_key_and_the_place() {
-        let error = load_files(&[("conf/agent.toml", "server_url = \"https://a\"\nservr = 1\n")]).unwrap_err();
-        assert!(error.contains("agent.toml") && error.contains("servr") && error.contains("line 2"), "{error}");
+        let error = load_files(&[("conf/agent.toml", "server_url = \"https://a\"\nservr = 1\n")])
+            .unwrap_err();
+        assert!(
+            error.contains("agent.toml") && error.contains("servr") && error.contains("line 2"),
+            "{error}"
+        );
         let error = load_files(&[("conf/mender.conf", r#"{"ServerURL": "ftp://a"}"#)]).unwrap_err();
-        assert!(error.contains("mender.conf") && error.contains("'ServerURL'"), "{error}");
+        assert!(
+            error.contains("mender.conf") && error.contains("'ServerURL'"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_file_without_end_is_refused() {
         let text = "#".repeat(usize::try_from(FILE_BYTES_MAX).unwrap() + 1);
-        assert!(load_files(&[("conf/agent.toml", &text)]).unwrap_err().contains("larger than"));
+        assert!(
+            load_files(&[("conf/agent.toml", &text)])
+                .unwrap_err()
+                .contains("larger than")
+        );
     }
 
     #[test]
     fn what_can_be_known_without_the_configuration() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("agent.toml"), "rootfs_part_a = \"/dev/a\"\nserver_url = \"https://x\"").unwrap();
+        std::fs::write(
+            dir.path().join("agent.toml"),
+            "rootfs_part_a = \"/dev/a\"\nserver_url = \"https://x\"",
+        )
+        .unwrap();
         let overrides = Overrides {
             config: Some(dir.path().join("broken.toml")),
             state_dir: Some(dir.path().to_owned()),
@@ -294,23 +343,30 @@ mod tests {
     fn the_example_is_complete_and_right() {
         let example = include_str!("../../support/agent.toml");
         let is_key = |line: &str| {
-            line.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+            line.split_once(" = ")
+                .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
         };
         let live: String = example
             .lines()
             .map(|line| line.strip_prefix("# ").unwrap_or(line))
             .filter(|line| is_key(line) || line.starts_with('['))
             // one of each pair that excludes the other
-            .filter(|line| !line.starts_with("servers") && !line.starts_with("artifact_verify_key ="))
+            .filter(|line| {
+                !line.starts_with("servers") && !line.starts_with("artifact_verify_key =")
+            })
             .map(|line| format!("{line}\n"))
             .collect();
         load_files(&[("conf/agent.toml", &live)]).unwrap();
         for key in schema::TOP {
-            let taught = example.contains(&format!("{key} = ")) || example.contains(&format!("[{key}]"));
+            let taught =
+                example.contains(&format!("{key} = ")) || example.contains(&format!("[{key}]"));
             assert!(taught, "the example says nothing of {key}");
         }
         for key in schema::NESTED.iter().filter(|key| **key != "ssl_engine") {
-            assert!(example.contains(&format!("{key} = ")), "the example says nothing of {key}");
+            assert!(
+                example.contains(&format!("{key} = ")),
+                "the example says nothing of {key}"
+            );
         }
     }
 }

@@ -16,10 +16,10 @@ use std::{path::PathBuf, time::Duration};
 
 pub use ambidex_artifact::VerifyKey;
 
+pub(crate) use check::parse_log_level;
 pub use device_type::device_type;
 pub use load::{Overrides, load, load_persistent};
 pub use roots::{Roots, Spelling};
-pub(crate) use check::parse_log_level;
 
 /// Everything the agent may be told, checked and with defaults filled in.
 #[derive(Debug, Clone)]
@@ -174,5 +174,9 @@ pub enum ConfigError {
     #[error("the configuration file '{}' cannot be understood: {reason}", .file.display())]
     Syntax { file: PathBuf, reason: String },
     #[error("{origin}: the key '{key}' {reason}")]
-    Key { origin: String, key: String, reason: String },
+    Key {
+        origin: String,
+        key: String,
+        reason: String,
+    },
 }

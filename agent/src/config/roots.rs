@@ -62,7 +62,9 @@ impl Roots {
     ) -> Self {
         let given = |flag: &Option<PathBuf>, names: [&str; 2]| {
             flag.clone().or_else(|| {
-                names.iter().find_map(|name| env(name).filter(|v| !v.is_empty()).map(PathBuf::from))
+                names
+                    .iter()
+                    .find_map(|name| env(name).filter(|v| !v.is_empty()).map(PathBuf::from))
             })
         };
         let conf = given(&flags.conf, ["AMBIDEX_CONF_DIR", "MENDER_CONF_DIR"]);
@@ -74,7 +76,8 @@ impl Roots {
                 let folder = root.as_deref().unwrap_or_else(|| Path::new(default));
                 exists(&folder.join(spelling.file_name()))
             };
-            let native = at(&conf, NATIVE[0], Spelling::Native) || at(&state, NATIVE[2], Spelling::Native);
+            let native =
+                at(&conf, NATIVE[0], Spelling::Native) || at(&state, NATIVE[2], Spelling::Native);
             if !native && at(&conf, REFERENCE[0], Spelling::Reference) {
                 Spelling::Reference
             } else {
@@ -85,11 +88,16 @@ impl Roots {
             Spelling::Native => NATIVE,
             Spelling::Reference => REFERENCE,
         };
+        // modules and scripts run in other folders: a relative root must not follow them there
+        let rooted = |given: Option<PathBuf>, default: &str| {
+            let path = given.unwrap_or_else(|| default.into());
+            std::path::absolute(&path).unwrap_or(path)
+        };
         Self {
             spelling,
-            conf: conf.unwrap_or_else(|| defaults[0].into()),
-            data: data.unwrap_or_else(|| defaults[1].into()),
-            state: state.unwrap_or_else(|| defaults[2].into()),
+            conf: rooted(conf, defaults[0]),
+            data: rooted(data, defaults[1]),
+            state: rooted(state, defaults[2]),
         }
     }
 
@@ -138,7 +146,11 @@ mod tests {
         Roots::settle(
             flags,
             None,
-            &|name| env.iter().find(|(n, _)| *n == name).map(|(_, v)| OsString::from(v)),
+            &|name| {
+                env.iter()
+                    .find(|(n, _)| *n == name)
+                    .map(|(_, v)| OsString::from(v))
+            },
             &|path| files.iter().any(|f| Path::new(f) == path),
         )
     }
@@ -150,22 +162,53 @@ mod tests {
         let reference = settle(&["/etc/mender/mender.conf"], &[], &none);
         assert_eq!(reference.spelling, Spelling::Reference);
         assert_eq!(reference.data, Path::new("/usr/share/mender"));
-        let both = settle(&["/etc/mender/mender.conf", "/etc/ambidex/agent.toml"], &[], &none);
+        let both = settle(
+            &["/etc/mender/mender.conf", "/etc/ambidex/agent.toml"],
+            &[],
+            &none,
+        );
         assert_eq!(both.spelling, Spelling::Native);
     }
 
     #[test]
     fn a_flag_wins_over_the_environment_over_the_default() {
-        let env = [("AMBIDEX_STATE_DIR", "/a"), ("MENDER_DATASTORE_DIR", "/m"), ("MENDER_DATA_DIR", "/d")];
-        let roots = settle(&[], &env, &RootFlags { state: Some("/f".into()), ..RootFlags::default() });
+        let env = [
+            ("AMBIDEX_STATE_DIR", "/a"),
+            ("MENDER_DATASTORE_DIR", "/m"),
+            ("MENDER_DATA_DIR", "/d"),
+        ];
+        let roots = settle(
+            &[],
+            &env,
+            &RootFlags {
+                state: Some("/f".into()),
+                ..RootFlags::default()
+            },
+        );
         assert_eq!(roots.state, Path::new("/f"));
         assert_eq!(roots.data, Path::new("/d"));
-        assert_eq!(settle(&[], &env, &RootFlags::default()).state, Path::new("/a"));
+        assert_eq!(
+            settle(&[], &env, &RootFlags::default()).state,
+            Path::new("/a")
+        );
+    }
+
+    #[test]
+    fn roots_are_absolute() {
+        let flags = RootFlags {
+            data: Some("data".into()),
+            ..RootFlags::default()
+        };
+        let roots = settle(&[], &[], &flags);
+        assert_eq!(roots.data, std::env::current_dir().unwrap().join("data"));
     }
 
     #[test]
     fn a_given_folder_with_a_reference_file_is_read_as_such() {
         let env = [("MENDER_CONF_DIR", "/c")];
-        assert_eq!(settle(&["/c/mender.conf"], &env, &RootFlags::default()).spelling, Spelling::Reference);
+        assert_eq!(
+            settle(&["/c/mender.conf"], &env, &RootFlags::default()).spelling,
+            Spelling::Reference
+        );
     }
 }

@@ -129,12 +129,18 @@ impl<'de> Deserialize<'de> for Seconds {
                 Ok(Seconds(value))
             }
 
-            #[expect(clippy::cast_precision_loss, reason = "seconds are far below 2^52; more is refused later")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "seconds are far below 2^52; more is refused later"
+            )]
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<Seconds, E> {
                 Ok(Seconds(value as f64))
             }
 
-            #[expect(clippy::cast_precision_loss, reason = "seconds are far below 2^52; more is refused later")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "seconds are far below 2^52; more is refused later"
+            )]
             fn visit_u64<E: de::Error>(self, value: u64) -> Result<Seconds, E> {
                 Ok(Seconds(value as f64))
             }
@@ -200,7 +206,10 @@ pub(crate) const NESTED: &[&str] = &[
 
 fn native_name(names: &[&'static str], key: &str) -> Option<&'static str> {
     let folded = |text: &str| -> String {
-        text.chars().filter(|c| *c != '_').map(|c| c.to_ascii_lowercase()).collect()
+        text.chars()
+            .filter(|c| *c != '_')
+            .map(|c| c.to_ascii_lowercase())
+            .collect()
     };
     let wanted = folded(key);
     names.iter().copied().find(|name| folded(name) == wanted)
@@ -266,12 +275,23 @@ mod tests {
     #[test]
     fn every_key_of_the_schema_is_listed() {
         for name in TOP {
-            let alone: Map<String, Value> = std::iter::once(((*name).to_owned(), Value::Null)).collect();
+            let alone: Map<String, Value> =
+                std::iter::once(((*name).to_owned(), Value::Null)).collect();
             serde_json::from_value::<Raw>(Value::Object(alone)).unwrap();
         }
-        let all: Map<String, Value> = TOP.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
-        let debug = format!("{:?}", serde_json::from_value::<Raw>(Value::Object(all)).unwrap());
-        assert_eq!(debug.matches(": None").count(), TOP.len(), "Raw has a field that TOP lacks");
+        let all: Map<String, Value> = TOP
+            .iter()
+            .map(|name| ((*name).to_owned(), Value::Null))
+            .collect();
+        let debug = format!(
+            "{:?}",
+            serde_json::from_value::<Raw>(Value::Object(all)).unwrap()
+        );
+        assert_eq!(
+            debug.matches(": None").count(),
+            TOP.len(),
+            "Raw has a field that TOP lacks"
+        );
     }
 
     #[test]

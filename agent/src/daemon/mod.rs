@@ -11,7 +11,10 @@ mod presence;
 mod schedule;
 pub(crate) mod signals;
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ambidex_machine::Action;
 use ambidex_platform::{
@@ -76,7 +79,11 @@ pub async fn run(config: Arc<Config>) -> Result<(), DaemonError> {
     let triggers = Triggers::listen().map_err(DaemonError::Signals)?;
     let (stopper, stop) = stop::pair();
 
-    log::info!("ambidex-agent {} starts, state in '{}'", crate::VERSION, config.roots.state.display());
+    log::info!(
+        "ambidex-agent {} starts, state in '{}'",
+        crate::VERSION,
+        config.roots.state.display()
+    );
     signals::notify(NotifyState::Ready);
     signals::feed_watchdog();
 
@@ -93,7 +100,10 @@ pub async fn run(config: Arc<Config>) -> Result<(), DaemonError> {
     match tokio::time::timeout(STOP_LIMIT, work).await {
         Ok(ended) => ended,
         Err(_) => {
-            log::warn!("the work in progress did not end within {} s; it goes on after the next start", STOP_LIMIT.as_secs());
+            log::warn!(
+                "the work in progress did not end within {} s; it goes on after the next start",
+                STOP_LIMIT.as_secs()
+            );
             Ok(())
         }
     }
@@ -162,8 +172,12 @@ impl Daemon {
 
     /// Finishes what a restart interrupted.
     async fn recover(&mut self) -> Result<(), DaemonError> {
-        let Some(_lock) = self.wait_for_lock().await else { return Ok(()) };
-        let mut runner = self.runner().map_err(|error| DaemonError::Deployment(error.to_string()))?;
+        let Some(_lock) = self.wait_for_lock().await else {
+            return Ok(());
+        };
+        let mut runner = self
+            .runner()
+            .map_err(|error| DaemonError::Deployment(error.to_string()))?;
         match runner.recover().await {
             None => {}
             Some(Outcome::Stopped) => self.going_down().await,
@@ -173,7 +187,11 @@ impl Daemon {
     }
 
     fn runner(&self) -> Result<Runner, StoreError> {
-        Runner::new(Arc::clone(&self.config), self.link.clone(), self.stop.clone())
+        Runner::new(
+            Arc::clone(&self.config),
+            self.link.clone(),
+            self.stop.clone(),
+        )
     }
 
     /// The device reboots, or the agent was asked to stop. Nothing more must be done until then: a
@@ -196,7 +214,9 @@ impl Daemon {
         if let Some(instructions) = self.sync(due, &mut runner).await {
             match runner.run(&instructions).await {
                 Outcome::Stopped => return self.going_down().await,
-                Outcome::Success | Outcome::Failure => self.schedule.deployment_ended(Instant::now()),
+                Outcome::Success | Outcome::Failure => {
+                    self.schedule.deployment_ended(Instant::now())
+                }
                 // something is in the way, which the regular interval is soon enough for
                 Outcome::Declined => {}
             }
@@ -230,7 +250,11 @@ impl Daemon {
     }
 
     async fn sync(&mut self, due: Due, runner: &mut Runner) -> Option<Instructions> {
-        if let Err(error) = self.scripts.run(State::Sync, Action::Enter, &self.stop).await {
+        if let Err(error) = self
+            .scripts
+            .run(State::Sync, Action::Enter, &self.stop)
+            .await
+        {
             self.put_off(due, &error.to_string());
             self.sync_error().await;
             return None;
@@ -244,7 +268,11 @@ impl Daemon {
             self.sync_error().await;
             return None;
         };
-        if let Err(error) = self.scripts.run(State::Sync, Action::Leave, &self.stop).await {
+        if let Err(error) = self
+            .scripts
+            .run(State::Sync, Action::Leave, &self.stop)
+            .await
+        {
             self.put_off(due, &error.to_string());
             self.sync_error().await;
             return None;
@@ -265,14 +293,22 @@ impl Daemon {
 
     /// Logs in if needed, sends the inventory, asks for a deployment. `Err`: something went wrong and
     /// was logged.
-    async fn visit(&mut self, mut due: Due, runner: &mut Runner) -> Result<Option<Instructions>, ()> {
+    async fn visit(
+        &mut self,
+        mut due: Due,
+        runner: &mut Runner,
+    ) -> Result<Option<Instructions>, ()> {
         if !self.link.is_authorized()
             && let Err(error) = self.link.authorize().await
         {
-            return Err(self.login_failed(&error));
+            self.login_failed(&error);
+            return Err(());
         }
         if self.notice_login() {
-            due = Due { inventory: true, update: true };
+            due = Due {
+                inventory: true,
+                update: true,
+            };
         }
         // what the server has not heard of yet comes before anything new
         if runner.deliver_reports().await == Delivery::Waiting {
@@ -284,10 +320,16 @@ impl Daemon {
         if due.inventory {
             match self.inventory.send(&self.link, &self.config, &facts).await {
                 Ok(sent) => {
-                    log::debug!("the inventory {}", if sent { "was sent" } else { "has not changed" });
+                    log::debug!(
+                        "the inventory {}",
+                        if sent { "was sent" } else { "has not changed" }
+                    );
                     self.schedule.inventory_done(Instant::now());
                 }
-                Err(error) => outcome = Err(self.inventory_failed(&error)),
+                Err(error) => {
+                    self.inventory_failed(&error);
+                    outcome = Err(());
+                }
             }
         }
         if due.update && self.link.is_authorized() {
@@ -314,9 +356,14 @@ impl Daemon {
                 self.schedule.update_done(Instant::now());
                 Ok(found)
             }
-            Err(error) if error.kind() == LinkErrorKind::Unauthorized => Err(self.login_failed(&error)),
+            Err(error) if error.kind() == LinkErrorKind::Unauthorized => {
+                self.login_failed(&error);
+                Err(())
+            }
             Err(error) => {
-                let wait = self.schedule.update_failed(Instant::now(), error.retry_after());
+                let wait = self
+                    .schedule
+                    .update_failed(Instant::now(), error.retry_after());
                 log::warn!("{error}; trying again in {} s", wait.as_secs());
                 Err(())
             }
@@ -327,12 +374,16 @@ impl Daemon {
         if error.kind() == LinkErrorKind::Unauthorized {
             return self.login_failed(error);
         }
-        let wait = self.schedule.inventory_failed(Instant::now(), error.retry_after());
+        let wait = self
+            .schedule
+            .inventory_failed(Instant::now(), error.retry_after());
         log::warn!("{error}; trying again in {} s", wait.as_secs());
     }
 
     fn login_failed(&mut self, error: &LinkError) {
-        let wait = self.schedule.login_failed(Instant::now(), error.retry_after());
+        let wait = self
+            .schedule
+            .login_failed(Instant::now(), error.retry_after());
         log::warn!("{error}; trying again in {} s", wait.as_secs());
     }
 
@@ -350,17 +401,26 @@ impl Daemon {
     /// What the device has installed, as its state says now: a standalone verb may have changed it.
     fn facts(&self, runner: &Runner) -> Facts {
         match runner.provides() {
-            Ok(provides) => Facts { device_type: provides.get("device_type").cloned(), provides },
+            Ok(provides) => Facts {
+                device_type: provides.get("device_type").cloned(),
+                provides,
+            },
             Err(error) => {
                 log::error!("{error}; without a device type no deployment can be asked for");
-                Facts { device_type: None, provides: runner.store().provides().clone() }
+                Facts {
+                    device_type: None,
+                    provides: runner.store().provides().clone(),
+                }
             }
         }
     }
 
     async fn sync_error(&self) {
         // Error scripts are never a reason to fail
-        let _ = self.scripts.run(State::Sync, Action::Error, &self.stop).await;
+        let _ = self
+            .scripts
+            .run(State::Sync, Action::Error, &self.stop)
+            .await;
     }
 
     async fn idle(&self, action: Action) {

@@ -32,10 +32,15 @@ fn folder(state: &Path) -> PathBuf {
 /// runs without a lock, so that it can still report why it does not install anything.
 pub(super) fn claim(state: &Path) -> Result<Option<StateLock>, LockError> {
     let folder = folder(state);
-    match fs::create_dir(&folder, 0o700).map_err(LockError::from).and_then(|()| StateLock::acquire(&folder)) {
+    match fs::create_dir(&folder, 0o700)
+        .map_err(LockError::from)
+        .and_then(|()| StateLock::acquire(&folder))
+    {
         Ok(lock) => Ok(Some(lock)),
         Err(LockError::Fs(error)) if error.is_read_only() => {
-            log::error!("{error}; the state directory is read-only: nothing can be installed until it is writable");
+            log::error!(
+                "{error}; the state directory is read-only: nothing can be installed until it is writable"
+            );
             Ok(None)
         }
         Err(error) => Err(error),
@@ -48,7 +53,10 @@ pub(super) fn claim(state: &Path) -> Result<Option<StateLock>, LockError> {
 /// When there is none, or it cannot be told who it is.
 pub fn daemon_pid(state: &Path) -> Result<i32, PresenceError> {
     let folder = folder(state);
-    let unreachable = |reason: String| PresenceError::Unreachable { state: state.to_owned(), reason };
+    let unreachable = |reason: String| PresenceError::Unreachable {
+        state: state.to_owned(),
+        reason,
+    };
     if !folder.join("lock").exists() {
         return Err(PresenceError::Absent(state.to_owned()));
     }
@@ -56,7 +64,8 @@ pub fn daemon_pid(state: &Path) -> Result<i32, PresenceError> {
         Ok(_) => Err(PresenceError::Absent(state.to_owned())),
         Err(LockError::Fs(error)) => Err(unreachable(format!("{error}; run this as root"))),
         Err(LockError::Held { path, .. }) => {
-            let text = fs::read_bounded(&path, 32).map_err(|error: FsError| unreachable(error.to_string()))?;
+            let text = fs::read_bounded(&path, 32)
+                .map_err(|error: FsError| unreachable(error.to_string()))?;
             String::from_utf8_lossy(&text)
                 .trim()
                 .parse()
@@ -98,11 +107,20 @@ mod tests {
     #[test]
     fn only_one_daemon_and_it_can_be_found() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(daemon_pid(dir.path()), Err(PresenceError::Absent(_))));
+        assert!(matches!(
+            daemon_pid(dir.path()),
+            Err(PresenceError::Absent(_))
+        ));
         let held = claim(dir.path()).unwrap().unwrap();
-        assert_eq!(daemon_pid(dir.path()).unwrap(), i32::try_from(std::process::id()).unwrap());
+        assert_eq!(
+            daemon_pid(dir.path()).unwrap(),
+            i32::try_from(std::process::id()).unwrap()
+        );
         assert!(matches!(claim(dir.path()), Err(LockError::Held { .. })));
         drop(held);
-        assert!(matches!(daemon_pid(dir.path()), Err(PresenceError::Absent(_))));
+        assert!(matches!(
+            daemon_pid(dir.path()),
+            Err(PresenceError::Absent(_))
+        ));
     }
 }

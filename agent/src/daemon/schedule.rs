@@ -52,7 +52,10 @@ impl Schedule {
 
     pub fn due(&self, now: Instant) -> Due {
         let open = self.login <= now;
-        Due { inventory: open && self.inventory <= now, update: open && self.update <= now }
+        Due {
+            inventory: open && self.inventory <= now,
+            update: open && self.update <= now,
+        }
     }
 
     /// Somebody asked for an inventory or a check: no wait counts.
@@ -76,7 +79,10 @@ impl Schedule {
 
     /// Never gives up; the wait grows to the cap and stays there.
     pub fn login_failed(&mut self, now: Instant, retry_after: Option<Duration>) -> Duration {
-        let grown = self.login_backoff.next_wait().unwrap_or(self.polls.retry_interval_max);
+        let grown = self
+            .login_backoff
+            .next_wait()
+            .unwrap_or(self.polls.retry_interval_max);
         let wait = retry_after.unwrap_or_else(|| jittered(grown));
         self.login = now + wait;
         wait
@@ -110,7 +116,12 @@ impl Schedule {
     /// there is more to do.
     pub fn deployment_ended(&mut self, now: Instant) {
         self.inventory = now;
-        self.update = now + jittered(self.polls.retry_interval_min.min(self.polls.update_interval));
+        self.update = now
+            + jittered(
+                self.polls
+                    .retry_interval_min
+                    .min(self.polls.update_interval),
+            );
     }
 
     /// Another process works on the device: look again soon.
@@ -147,10 +158,22 @@ mod tests {
     fn everything_is_due_at_start_and_then_at_its_interval() {
         let now = Instant::now();
         let mut schedule = Schedule::new(POLLS, now);
-        assert_eq!(schedule.due(now), Due { inventory: true, update: true });
+        assert_eq!(
+            schedule.due(now),
+            Due {
+                inventory: true,
+                update: true
+            }
+        );
         schedule.inventory_done(now);
         schedule.update_done(now);
-        assert_eq!(schedule.due(now), Due { inventory: false, update: false });
+        assert_eq!(
+            schedule.due(now),
+            Due {
+                inventory: false,
+                update: false
+            }
+        );
         assert!(close_to(schedule.next() - now, 1800));
     }
 
@@ -161,17 +184,31 @@ mod tests {
         for tries in 0..50 {
             let wait = schedule.login_failed(now, None);
             assert!(wait <= Duration::from_secs(330), "try {tries}: {wait:?}");
-            assert_eq!(schedule.due(now), Due { inventory: false, update: false });
+            assert_eq!(
+                schedule.due(now),
+                Due {
+                    inventory: false,
+                    update: false
+                }
+            );
         }
         schedule.logged_in(now);
-        assert_eq!(schedule.due(now), Due { inventory: true, update: true });
+        assert_eq!(
+            schedule.due(now),
+            Due {
+                inventory: true,
+                update: true
+            }
+        );
     }
 
     #[test]
     fn errors_back_off_and_then_wait_for_the_regular_time() {
         let now = Instant::now();
         let mut schedule = Schedule::new(POLLS, now);
-        let expected = [60, 60, 60, 120, 120, 120, 240, 240, 240, 300, 300, 300, 1800, 1800];
+        let expected = [
+            60, 60, 60, 120, 120, 120, 240, 240, 240, 300, 300, 300, 1800, 1800,
+        ];
         for seconds in expected {
             let wait = schedule.update_failed(now, None);
             assert!(close_to(wait, seconds), "{wait:?} instead of {seconds}");
@@ -184,7 +221,10 @@ mod tests {
     fn the_servers_wish_and_the_users_wish_count() {
         let now = Instant::now();
         let mut schedule = Schedule::new(POLLS, now);
-        assert_eq!(schedule.update_failed(now, Some(Duration::from_secs(7))), Duration::from_secs(7));
+        assert_eq!(
+            schedule.update_failed(now, Some(Duration::from_secs(7))),
+            Duration::from_secs(7)
+        );
         schedule.login_failed(now, None);
         schedule.trigger_update(now);
         assert!(schedule.due(now).update);

@@ -22,7 +22,10 @@ pub(super) struct Triggers {
 
 impl Triggers {
     pub fn listen() -> io::Result<Self> {
-        Ok(Self { update: signal(SignalKind::user_defined1())?, inventory: signal(SignalKind::user_defined2())? })
+        Ok(Self {
+            update: signal(SignalKind::user_defined1())?,
+            inventory: signal(SignalKind::user_defined2())?,
+        })
     }
 
     pub async fn next(&mut self) -> Wish {
@@ -67,7 +70,9 @@ pub(super) fn notify(state: NotifyState<'_>) {
 
 /// Feeds the service manager's watchdog for as long as the runtime turns, if it has one.
 pub(super) fn feed_watchdog() {
-    let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| *limit >= Duration::from_millis(2)) else {
+    let Some(limit) =
+        sd_notify::watchdog_enabled().filter(|limit| *limit >= Duration::from_millis(2))
+    else {
         return;
     };
     tokio::spawn(async move {

@@ -53,9 +53,15 @@ async fn read_with(roots: &Roots, interfaces: &Path) -> Result<String, IdentityE
     let script = roots.data.join("identity/mender-device-identity");
     if !script.exists() {
         let address = mac_address(interfaces).ok_or(IdentityError::NoInterface { script })?;
-        return Ok(canonical(&BTreeMap::from([("mac".to_owned(), Value::One(address))])));
+        return Ok(canonical(&BTreeMap::from([(
+            "mac".to_owned(),
+            Value::One(address),
+        )])));
     }
-    let failed = |reason: String| IdentityError::Script { script: script.clone(), reason };
+    let failed = |reason: String| IdentityError::Script {
+        script: script.clone(),
+        reason,
+    };
     let command = Command::new(script.as_os_str(), SCRIPT_TIMEOUT);
     let captured = process::capture(&command, OUTPUT_BYTES_MAX, &mut |_, line| {
         log::info!("identity script: {line}");
@@ -63,17 +69,27 @@ async fn read_with(roots: &Roots, interfaces: &Path) -> Result<String, IdentityE
     .await
     .map_err(|error| failed(format!("does not run: {error}; it must be executable")))?;
     if captured.exit.timed_out {
-        return Err(failed(format!("did not end within {} seconds", SCRIPT_TIMEOUT.as_secs())));
+        return Err(failed(format!(
+            "did not end within {} seconds",
+            SCRIPT_TIMEOUT.as_secs()
+        )));
     }
     if !captured.exit.success() {
-        return Err(failed(format!("failed ({}); run it by hand to see why", describe(captured.exit))));
+        return Err(failed(format!(
+            "failed ({}); run it by hand to see why",
+            describe(captured.exit)
+        )));
     }
     if captured.overflowed {
-        return Err(failed(format!("printed more than {OUTPUT_BYTES_MAX} bytes")));
+        return Err(failed(format!(
+            "printed more than {OUTPUT_BYTES_MAX} bytes"
+        )));
     }
     let text = String::from_utf8(captured.stdout)
         .map_err(|_| failed("printed something that is not UTF-8".to_owned()))?;
-    parse(&text).map(|values| canonical(&values)).map_err(failed)
+    parse(&text)
+        .map(|values| canonical(&values))
+        .map_err(failed)
 }
 
 fn describe(exit: process::Exit) -> String {
@@ -87,18 +103,29 @@ fn describe(exit: process::Exit) -> String {
 /// Splits `key=value` lines at the first `=`; any other line spoils the whole.
 fn parse(text: &str) -> Result<BTreeMap<String, Value>, String> {
     let mut values = BTreeMap::new();
-    for (index, line) in text.strip_suffix('\n').unwrap_or(text).split('\n').enumerate() {
+    for (index, line) in text
+        .strip_suffix('\n')
+        .unwrap_or(text)
+        .split('\n')
+        .enumerate()
+    {
         let number = index + 1;
         let Some((key, value)) = line.split_once('=') else {
-            return Err(format!("printed line {number} without '='; print key=value lines only"));
+            return Err(format!(
+                "printed line {number} without '='; print key=value lines only"
+            ));
         };
         if key.is_empty() {
-            return Err(format!("printed line {number} without a key; print key=value lines only"));
+            return Err(format!(
+                "printed line {number} without a key; print key=value lines only"
+            ));
         }
         let value = value.to_owned();
         match values.remove(key) {
             None => values.insert(key.to_owned(), Value::One(value)),
-            Some(Value::One(first)) => values.insert(key.to_owned(), Value::Many(vec![first, value])),
+            Some(Value::One(first)) => {
+                values.insert(key.to_owned(), Value::Many(vec![first, value]))
+            }
             Some(Value::Many(mut all)) => {
                 all.push(value);
                 values.insert(key.to_owned(), Value::Many(all))
@@ -115,7 +142,9 @@ fn canonical(values: &BTreeMap<String, Value>) -> String {
 /// The MAC address of the Ethernet interface with the lowest index, dummies left out.
 fn mac_address(interfaces: &Path) -> Option<String> {
     let attribute = |interface: &Path, name: &str| {
-        std::fs::read_to_string(interface.join(name)).map(|text| text.trim().to_owned()).ok()
+        std::fs::read_to_string(interface.join(name))
+            .map(|text| text.trim().to_owned())
+            .ok()
     };
     std::fs::read_dir(interfaces)
         .ok()?
@@ -160,7 +189,9 @@ mod tests {
 
     #[tokio::test]
     async fn keys_are_sorted_and_repeated_ones_become_lists() {
-        let text = identity("#!/bin/sh\necho 'serial=a=b'\necho mac=1\necho mac=2\necho mac=3\n").await.unwrap();
+        let text = identity("#!/bin/sh\necho 'serial=a=b'\necho mac=1\necho mac=2\necho mac=3\n")
+            .await
+            .unwrap();
         assert_eq!(text, r#"{"mac":["1","2","3"],"serial":"a=b"}"#);
     }
 
@@ -172,7 +203,10 @@ mod tests {
             ("#!/bin/sh\necho =x\n", "without a key"),
             ("#!/bin/sh\n", "line 1"),
             ("#!/bin/sh\necho mac=1\nexit 3\n", "exit code 3"),
-            ("#!/bin/sh\nhead -c 99999 /dev/zero | tr '\\0' x\n", "more than"),
+            (
+                "#!/bin/sh\nhead -c 99999 /dev/zero | tr '\\0' x\n",
+                "more than",
+            ),
         ] {
             let text = identity(script).await.unwrap_err();
             assert!(text.contains(expected), "{script}: {text}");
@@ -196,7 +230,10 @@ mod tests {
             }
         }
         let roots = roots(dir.path());
-        assert_eq!(read_with(&roots, &net).await.unwrap(), r#"{"mac":"aa:00:00:00:00:09"}"#);
+        assert_eq!(
+            read_with(&roots, &net).await.unwrap(),
+            r#"{"mac":"aa:00:00:00:00:09"}"#
+        );
         let text = read_with(&roots, dir.path()).await.unwrap_err().to_string();
         assert!(text.contains("identity/mender-device-identity"), "{text}");
     }

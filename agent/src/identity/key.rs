@@ -12,10 +12,15 @@ use ambidex_platform::fs::{self, FsError};
 use base64::Engine as _;
 use ed25519_dalek::{
     Signer as _,
-    pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _, spki::der::pem::LineEnding},
+    pkcs8::{
+        DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _,
+        spki::der::pem::LineEnding,
+    },
 };
 use rand::rngs::OsRng;
-use rsa::{pkcs1::DecodeRsaPrivateKey as _, signature::RandomizedSigner as _, traits::PublicKeyParts as _};
+use rsa::{
+    pkcs1::DecodeRsaPrivateKey as _, signature::RandomizedSigner as _, traits::PublicKeyParts as _,
+};
 use sha2_signatures::Sha256;
 
 use crate::config::{Config, KeyType};
@@ -86,7 +91,10 @@ impl DeviceKey {
     pub fn create(config: &Config) -> Result<Self, KeyError> {
         if let Some(path) = &config.auth_private_key {
             return Err(KeyError::Generation {
-                reason: format!("'{}' is configured as the key and is never generated", path.display()),
+                reason: format!(
+                    "'{}' is configured as the key and is never generated",
+                    path.display()
+                ),
             });
         }
         let path = config.roots.device_key();
@@ -98,17 +106,26 @@ impl DeviceKey {
             log::warn!("the previous device key is kept as '{}'", kept.display());
         }
         fs::write_durable(&path, key.private_pem()?.as_bytes(), MODE)?;
-        log::info!("a new {} device key was made: '{}'", key.kind(), path.display());
+        log::info!(
+            "a new {} device key was made: '{}'",
+            key.kind(),
+            path.display()
+        );
         Ok(key)
     }
 
     fn generate(kind: KeyType) -> Result<Self, KeyError> {
         Ok(Self(match kind {
-            KeyType::Ed25519 => Secret::Ed25519(Box::new(ed25519_dalek::SigningKey::generate(&mut OsRng))),
+            KeyType::Ed25519 => {
+                Secret::Ed25519(Box::new(ed25519_dalek::SigningKey::generate(&mut OsRng)))
+            }
             KeyType::EcdsaP256 => Secret::P256(Box::new(p256::SecretKey::random(&mut OsRng))),
             KeyType::Rsa => Secret::Rsa(Box::new(
-                rsa::RsaPrivateKey::new(&mut OsRng, RSA_BITS)
-                    .map_err(|error| KeyError::Generation { reason: error.to_string() })?,
+                rsa::RsaPrivateKey::new(&mut OsRng, RSA_BITS).map_err(|error| {
+                    KeyError::Generation {
+                        reason: error.to_string(),
+                    }
+                })?,
             )),
         }))
     }
@@ -117,13 +134,21 @@ impl DeviceKey {
     fn from_pem(text: &str) -> Result<Self, String> {
         let label = text
             .lines()
-            .find_map(|line| line.trim().strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
+            .find_map(|line| {
+                line.trim()
+                    .strip_prefix("-----BEGIN ")?
+                    .strip_suffix("-----")
+            })
             .ok_or("it is no PEM file")?;
         let secret = match label {
             "PRIVATE KEY" => ed25519_dalek::SigningKey::from_pkcs8_pem(text)
                 .map(|key| Secret::Ed25519(Box::new(key)))
-                .or_else(|_| p256::SecretKey::from_pkcs8_pem(text).map(|key| Secret::P256(Box::new(key))))
-                .or_else(|_| rsa::RsaPrivateKey::from_pkcs8_pem(text).map(|key| Secret::Rsa(Box::new(key))))
+                .or_else(|_| {
+                    p256::SecretKey::from_pkcs8_pem(text).map(|key| Secret::P256(Box::new(key)))
+                })
+                .or_else(|_| {
+                    rsa::RsaPrivateKey::from_pkcs8_pem(text).map(|key| Secret::Rsa(Box::new(key)))
+                })
                 .map_err(|_| "it is damaged, or neither RSA, ECDSA P-256 nor Ed25519")?,
             "RSA PRIVATE KEY" => rsa::RsaPrivateKey::from_pkcs1_pem(text)
                 .map(|key| Secret::Rsa(Box::new(key)))
@@ -131,13 +156,17 @@ impl DeviceKey {
             "EC PRIVATE KEY" => p256::SecretKey::from_sec1_pem(text)
                 .map(|key| Secret::P256(Box::new(key)))
                 .map_err(|_| "the EC key is damaged or not of the curve P-256")?,
-            "ENCRYPTED PRIVATE KEY" => return Err("it is encrypted; store it without a passphrase".to_owned()),
+            "ENCRYPTED PRIVATE KEY" => {
+                return Err("it is encrypted; store it without a passphrase".to_owned());
+            }
             other => return Err(format!("it holds a '{other}', not a private key")),
         };
         if let Secret::Rsa(key) = &secret {
             let bits = key.n().bits();
             if !(RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits) {
-                return Err(format!("it has {bits} bits; {RSA_BITS_MIN} to {RSA_BITS_MAX} are used"));
+                return Err(format!(
+                    "it has {bits} bits; {RSA_BITS_MIN} to {RSA_BITS_MAX} are used"
+                ));
             }
         }
         Ok(Self(secret))
@@ -149,7 +178,9 @@ impl DeviceKey {
             Secret::P256(key) => key.to_pkcs8_pem(LineEnding::LF),
             Secret::Rsa(key) => key.to_pkcs8_pem(LineEnding::LF),
         }
-        .map_err(|error| KeyError::Generation { reason: error.to_string() })
+        .map_err(|error| KeyError::Generation {
+            reason: error.to_string(),
+        })
     }
 
     /// The public key: PEM, `PUBLIC KEY`.
@@ -162,7 +193,9 @@ impl DeviceKey {
             Secret::P256(key) => key.public_key().to_public_key_pem(LineEnding::LF),
             Secret::Rsa(key) => key.to_public_key().to_public_key_pem(LineEnding::LF),
         }
-        .map_err(|error| KeyError::Generation { reason: error.to_string() })
+        .map_err(|error| KeyError::Generation {
+            reason: error.to_string(),
+        })
     }
 
     /// Signs exactly these bytes; standard base64 with padding.
@@ -172,7 +205,9 @@ impl DeviceKey {
     /// # Errors
     /// When the key is too small for the digest, which no loaded key is.
     pub fn sign(&self, bytes: &[u8]) -> Result<String, KeyError> {
-        let failed = |error: rsa::signature::Error| KeyError::Generation { reason: error.to_string() };
+        let failed = |error: rsa::signature::Error| KeyError::Generation {
+            reason: error.to_string(),
+        };
         let signature = match &self.0 {
             Secret::Ed25519(key) => key.sign(bytes).to_bytes().to_vec(),
             Secret::P256(key) => {
@@ -204,21 +239,34 @@ impl DeviceKey {
 }
 
 fn load(path: &Path) -> Result<Option<DeviceKey>, KeyError> {
-    let Some(bytes) = fs::read_if_present(path, FILE_BYTES_MAX)? else { return Ok(None) };
+    let Some(bytes) = fs::read_if_present(path, FILE_BYTES_MAX)? else {
+        return Ok(None);
+    };
     let text = std::str::from_utf8(&bytes).map_err(|_| "it is no PEM file".to_owned());
     text.and_then(DeviceKey::from_pem)
         .map(Some)
-        .map_err(|reason| KeyError::Unusable { path: path.to_owned(), reason })
+        .map_err(|reason| KeyError::Unusable {
+            path: path.to_owned(),
+            reason,
+        })
 }
 
 /// A key that others may read is a mistake of whoever put it there; it is corrected with a warning.
 fn tighten(path: &Path) {
-    let Ok(metadata) = std::fs::metadata(path) else { return };
+    let Ok(metadata) = std::fs::metadata(path) else {
+        return;
+    };
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o177 != 0 {
-        log::warn!("the device key '{}' had mode {mode:04o}; it is 0600 now", path.display());
+        log::warn!(
+            "the device key '{}' had mode {mode:04o}; it is 0600 now",
+            path.display()
+        );
         if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(MODE)) {
-            log::warn!("the mode of '{}' cannot be changed: {error}", path.display());
+            log::warn!(
+                "the mode of '{}' cannot be changed: {error}",
+                path.display()
+            );
         }
     }
 }
@@ -233,7 +281,11 @@ mod tests {
         assert!(pem.starts_with("-----BEGIN PRIVATE KEY-----"), "{pem}");
         let again = DeviceKey::from_pem(&pem).unwrap();
         assert_eq!(key.public_pem().unwrap(), again.public_pem().unwrap());
-        assert!(key.public_pem().unwrap().starts_with("-----BEGIN PUBLIC KEY-----\n"));
+        assert!(
+            key.public_pem()
+                .unwrap()
+                .starts_with("-----BEGIN PUBLIC KEY-----\n")
+        );
         assert!(!again.sign(b"body").unwrap().is_empty());
     }
 
@@ -247,9 +299,18 @@ mod tests {
     fn what_is_no_key_is_named() {
         for (text, expected) in [
             ("", "no PEM"),
-            ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "damaged"),
-            ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "PUBLIC KEY"),
-            ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", "encrypted"),
+            (
+                "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+                "damaged",
+            ),
+            (
+                "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+                "PUBLIC KEY",
+            ),
+            (
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+                "encrypted",
+            ),
         ] {
             let reason = DeviceKey::from_pem(text).unwrap_err();
             assert!(reason.contains(expected), "{text}: {reason}");

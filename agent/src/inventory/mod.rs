@@ -49,16 +49,27 @@ impl Inventory {
     ///
     /// # Errors
     /// What the server answered, or why it was not reached.
-    pub async fn send(&mut self, link: &Link, config: &Config, facts: &Facts) -> Result<bool, LinkError> {
+    pub async fn send(
+        &mut self,
+        link: &Link,
+        config: &Config,
+        facts: &Facts,
+    ) -> Result<bool, LinkError> {
         let attributes = collect(config, facts).await;
         let body = serde_json::to_vec(&attributes).expect("invariant: attributes are always JSON");
         let digest: [u8; 32] = Sha256::digest(&body).into();
-        let known = self.accepted.as_ref().is_some_and(|a| a.digest == digest && a.login == link.logins());
+        let known = self
+            .accepted
+            .as_ref()
+            .is_some_and(|a| a.digest == digest && a.login == link.logins());
         if known && link.is_authorized() {
             return Ok(false);
         }
         link.put_inventory(&attributes).await?;
-        self.accepted = Some(Accepted { digest, login: link.logins() });
+        self.accepted = Some(Accepted {
+            digest,
+            login: link.logins(),
+        });
         Ok(true)
     }
 }
@@ -70,8 +81,14 @@ pub async fn collect(config: &Config, facts: &Facts) -> Vec<Attribute> {
         values.entry(key).or_insert(found);
     }
     // the agent's own, whatever a script says
-    values.insert("mender_client_version".to_owned(), vec![crate::VERSION.to_owned()]);
-    values.insert("mender_client_version_provider".to_owned(), vec!["internal".to_owned()]);
+    values.insert(
+        "mender_client_version".to_owned(),
+        vec![crate::VERSION.to_owned()],
+    );
+    values.insert(
+        "mender_client_version_provider".to_owned(),
+        vec!["internal".to_owned()],
+    );
     values.into_iter().filter_map(attribute).collect()
 }
 
@@ -81,5 +98,9 @@ fn attribute((name, mut values): (String, Vec<String>)) -> Option<Attribute> {
         1 => AttributeValue::Text(values.remove(0)),
         _ => AttributeValue::Texts(values),
     };
-    Some(Attribute { name, value, description: None })
+    Some(Attribute {
+        name,
+        value,
+        description: None,
+    })
 }

@@ -41,24 +41,35 @@ fn values(
             }
         };
         let of = |all: &[(String, String)]| -> Vec<String> {
-            all.iter().filter(|(interface, _)| *interface == name).map(|(_, address)| address.clone()).collect()
+            all.iter()
+                .filter(|(interface, _)| *interface == name)
+                .map(|(_, address)| address.clone())
+                .collect()
         };
         put("mac", vec![mac]);
         put("ipv4", of(&v4));
         put("ipv6", of(&v6));
-        values.entry("network_interfaces".to_owned()).or_default().push(name);
+        values
+            .entry("network_interfaces".to_owned())
+            .or_default()
+            .push(name);
     }
     values
 }
 
 /// Every interface but the loopback with its hardware address, by name.
 fn hardware(folder: &Path) -> Vec<(String, String)> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
     let mut found: Vec<(String, String)> = entries
         .filter_map(Result::ok)
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            let address = std::fs::read_to_string(entry.path().join("address")).ok()?.trim().to_owned();
+            let address = std::fs::read_to_string(entry.path().join("address"))
+                .ok()?
+                .trim()
+                .to_owned();
             let kind = std::fs::read_to_string(entry.path().join("type")).ok()?;
             // 772 is ARPHRD_LOOPBACK
             (kind.trim() != "772" && !address.is_empty()).then_some((name, address))
@@ -90,7 +101,10 @@ fn ipv4(trie: &str, routes: &str) -> Vec<(String, String)> {
                 .iter()
                 .filter(|(_, network, mask)| address.to_bits() & mask == *network)
                 .max_by_key(|(_, _, mask)| *mask)?;
-            Some((interface.clone(), format!("{address}/{}", mask.count_ones())))
+            Some((
+                interface.clone(),
+                format!("{address}/{}", mask.count_ones()),
+            ))
         })
         .collect()
 }
@@ -98,14 +112,22 @@ fn ipv4(trie: &str, routes: &str) -> Vec<(String, String)> {
 /// Interface, network and mask of every route without a gateway.
 fn connected(routes: &str) -> Vec<(String, u32, u32)> {
     // the kernel prints addresses as the machine stores them
-    let address = |text: &str| u32::from_str_radix(text, 16).ok().map(|raw| u32::from_be_bytes(raw.to_ne_bytes()));
+    let address = |text: &str| {
+        u32::from_str_radix(text, 16)
+            .ok()
+            .map(|raw| u32::from_be_bytes(raw.to_ne_bytes()))
+    };
     routes
         .lines()
         .skip(1)
         .filter_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
-            let (interface, network, gateway, mask) =
-                (fields.first()?, address(fields.get(1)?)?, address(fields.get(2)?)?, address(fields.get(7)?)?);
+            let (interface, network, gateway, mask) = (
+                fields.first()?,
+                address(fields.get(1)?)?,
+                address(fields.get(2)?)?,
+                address(fields.get(7)?)?,
+            );
             (gateway == 0 && mask != 0).then(|| ((*interface).to_owned(), network, mask))
         })
         .collect()
@@ -139,13 +161,19 @@ mod tests {
             net = hex([10, 0, 2, 0]),
             mask = hex([255, 255, 255, 0]),
         );
-        assert_eq!(ipv4(trie, &routes), [("eth0".to_owned(), "10.0.2.15/24".to_owned())]);
+        assert_eq!(
+            ipv4(trie, &routes),
+            [("eth0".to_owned(), "10.0.2.15/24".to_owned())]
+        );
     }
 
     #[test]
     fn ipv6_addresses_are_read_with_their_prefix() {
         let text = "fe800000000000005054000000000001 02 40 20 80     eth0\n";
-        assert_eq!(ipv6(text), [("eth0".to_owned(), "fe80::5054:0:0:1/64".to_owned())]);
+        assert_eq!(
+            ipv6(text),
+            [("eth0".to_owned(), "fe80::5054:0:0:1/64".to_owned())]
+        );
     }
 
     #[test]

@@ -27,7 +27,10 @@ pub(super) async fn collect(folder: &Path) -> Values {
                 }
             }
             Err(reason) => {
-                log::warn!("the inventory script '{}' {reason}; its output is left out", script.display());
+                log::warn!(
+                    "the inventory script '{}' {reason}; its output is left out",
+                    script.display()
+                );
             }
         }
     }
@@ -39,7 +42,10 @@ fn list(folder: &Path) -> Vec<PathBuf> {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
         Err(error) => {
-            log::warn!("the inventory scripts in '{}' cannot be listed: {error}", folder.display());
+            log::warn!(
+                "the inventory scripts in '{}' cannot be listed: {error}",
+                folder.display()
+            );
             return Vec::new();
         }
     };
@@ -73,7 +79,10 @@ async fn run(script: &Path) -> Result<Vec<(String, String)>, String> {
     .await
     .map_err(|error| format!("does not run ({error})"))?;
     if captured.exit.timed_out {
-        return Err(format!("did not end within {} seconds", SCRIPT_TIMEOUT.as_secs()));
+        return Err(format!(
+            "did not end within {} seconds",
+            SCRIPT_TIMEOUT.as_secs()
+        ));
     }
     if !captured.exit.success() {
         return Err("failed; run it by hand to see why".to_owned());
@@ -81,12 +90,16 @@ async fn run(script: &Path) -> Result<Vec<(String, String)>, String> {
     if captured.overflowed {
         return Err(format!("printed more than {OUTPUT_BYTES_MAX} bytes"));
     }
-    let text = String::from_utf8(captured.stdout).map_err(|_| "printed something that is not UTF-8".to_owned())?;
+    let text = String::from_utf8(captured.stdout)
+        .map_err(|_| "printed something that is not UTF-8".to_owned())?;
     text.lines()
         .filter(|line| !line.is_empty())
         .map(|line| match line.split_once('=') {
             Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-            _ => Err(format!("printed a line that is not key=value: '{}'", line.chars().take(80).collect::<String>())),
+            _ => Err(format!(
+                "printed a line that is not key=value: '{}'",
+                line.chars().take(80).collect::<String>()
+            )),
         })
         .collect()
 }
@@ -106,10 +119,30 @@ mod tests {
     #[tokio::test]
     async fn scripts_merge_in_their_order_and_bad_ones_are_left_out() {
         let dir = tempfile::tempdir().unwrap();
-        script(dir.path(), "mender-inventory-b", "echo k=2; echo only=b", 0o755);
-        script(dir.path(), "mender-inventory-a", "echo k=1; echo k=x=y", 0o755);
-        script(dir.path(), "mender-inventory-c", "echo k=lost; exit 1", 0o755);
-        script(dir.path(), "mender-inventory-d", "echo k=lost; echo word", 0o755);
+        script(
+            dir.path(),
+            "mender-inventory-b",
+            "echo k=2; echo only=b",
+            0o755,
+        );
+        script(
+            dir.path(),
+            "mender-inventory-a",
+            "echo k=1; echo k=x=y",
+            0o755,
+        );
+        script(
+            dir.path(),
+            "mender-inventory-c",
+            "echo k=lost; exit 1",
+            0o755,
+        );
+        script(
+            dir.path(),
+            "mender-inventory-d",
+            "echo k=lost; echo word",
+            0o755,
+        );
         script(dir.path(), "mender-inventory-e", "echo k=lost", 0o644);
         script(dir.path(), "other", "echo k=lost", 0o755);
         let values = collect(dir.path()).await;
@@ -120,6 +153,10 @@ mod tests {
 
     #[tokio::test]
     async fn no_folder_is_no_scripts() {
-        assert!(collect(Path::new("/nonexistent/inventory")).await.is_empty());
+        assert!(
+            collect(Path::new("/nonexistent/inventory"))
+                .await
+                .is_empty()
+        );
     }
 }

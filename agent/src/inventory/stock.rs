@@ -23,9 +23,20 @@ pub(super) fn collect(config: &Config, facts: &Facts) -> Values {
     add("hostname", text("/proc/sys/kernel/hostname"));
     add("kernel", text("/proc/version"));
     add("os", text("/etc/os-release").and_then(|t| os(&t)));
-    add("cpu_model", text("/proc/cpuinfo").and_then(|t| cpu_model(&t)));
-    add("mem_total_kB", text("/proc/meminfo").and_then(|t| field(&t, "MemTotal")).map(|t| t.trim_end_matches(" kB").to_owned()));
-    add("rootfs_type", text("/proc/mounts").and_then(|t| rootfs_type(&t)));
+    add(
+        "cpu_model",
+        text("/proc/cpuinfo").and_then(|t| cpu_model(&t)),
+    );
+    add(
+        "mem_total_kB",
+        text("/proc/meminfo")
+            .and_then(|t| field(&t, "MemTotal"))
+            .map(|t| t.trim_end_matches(" kB").to_owned()),
+    );
+    add(
+        "rootfs_type",
+        text("/proc/mounts").and_then(|t| rootfs_type(&t)),
+    );
     let modules = update_modules(&config.roots);
     if !modules.is_empty() {
         values.insert("update_modules".to_owned(), modules);
@@ -49,29 +60,31 @@ fn field(text: &str, name: &str) -> Option<String> {
 
 fn cpu_model(text: &str) -> Option<String> {
     // x86; ARM before and after device trees
-    ["model name", "Model", "Hardware", "Processor"].iter().find_map(|name| field(text, name))
+    ["model name", "Model", "Hardware", "Processor"]
+        .iter()
+        .find_map(|name| field(text, name))
 }
 
 fn os(text: &str) -> Option<String> {
     text.lines().find_map(|line| {
-        line.strip_prefix("PRETTY_NAME=").map(|value| value.trim_matches(['"', '\'']).to_owned())
+        line.strip_prefix("PRETTY_NAME=")
+            .map(|value| value.trim_matches(['"', '\'']).to_owned())
     })
 }
 
 fn rootfs_type(mounts: &str) -> Option<String> {
     // the last mount on / is the one that is seen
-    mounts
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(' ');
-            let (_, point, kind) = (fields.next()?, fields.next()?, fields.next()?);
-            (point == "/").then(|| kind.to_owned())
-        })
-        .last()
+    mounts.lines().rev().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (_, point, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        (point == "/").then(|| kind.to_owned())
+    })
 }
 
 fn update_modules(roots: &Roots) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(roots.modules()) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(roots.modules()) else {
+        return Vec::new();
+    };
     let mut names: Vec<String> = entries
         .filter_map(Result::ok)
         .filter(|entry| fs::is_executable_file(&entry.path()))
@@ -87,9 +100,22 @@ mod tests {
 
     #[test]
     fn the_kernels_files_are_understood() {
-        assert_eq!(field("MemTotal:     123 kB\nMemFree: 1 kB", "MemTotal").as_deref(), Some("123 kB"));
-        assert_eq!(cpu_model("processor\t: 0\nmodel name\t: Fast One\n").as_deref(), Some("Fast One"));
-        assert_eq!(os("ID=x\nPRETTY_NAME=\"Some Linux 1\"\n").as_deref(), Some("Some Linux 1"));
-        assert_eq!(rootfs_type("rootfs / rootfs rw 0 0\n/dev/a /data ext4 rw\n/dev/b / ext4 rw").as_deref(), Some("ext4"));
+        assert_eq!(
+            field("MemTotal:     123 kB\nMemFree: 1 kB", "MemTotal").as_deref(),
+            Some("123 kB")
+        );
+        assert_eq!(
+            cpu_model("processor\t: 0\nmodel name\t: Fast One\n").as_deref(),
+            Some("Fast One")
+        );
+        assert_eq!(
+            os("ID=x\nPRETTY_NAME=\"Some Linux 1\"\n").as_deref(),
+            Some("Some Linux 1")
+        );
+        assert_eq!(
+            rootfs_type("rootfs / rootfs rw 0 0\n/dev/a /data ext4 rw\n/dev/b / ext4 rw")
+                .as_deref(),
+            Some("ext4")
+        );
     }
 }

@@ -50,7 +50,9 @@ impl LogFile {
             rotate(folder)?;
         }
         let file = open_append(&path)?;
-        let bytes = file.metadata().map_or(0, |meta| usize::try_from(meta.len()).unwrap_or(usize::MAX));
+        let bytes = file
+            .metadata()
+            .map_or(0, |meta| usize::try_from(meta.len()).unwrap_or(usize::MAX));
         let mut log = Self { path, file, bytes };
         // a power cut may have left half a line: it must not spoil the next one
         if bytes > 0 {
@@ -84,8 +86,14 @@ impl LogFile {
 
     /// Keeps the head and the tail, at line ends, with a note between them.
     fn cut_middle(&mut self, timestamp: &str) {
-        let Ok(whole) = fs::read_bounded(&self.path, 4 * FILE_BYTES_MAX as u64) else { return };
-        let note = json_line(timestamp, "warning", "lines were left out here to keep the log below the server's limit");
+        let Ok(whole) = fs::read_bounded(&self.path, 4 * FILE_BYTES_MAX as u64) else {
+            return;
+        };
+        let note = json_line(
+            timestamp,
+            "warning",
+            "lines were left out here to keep the log below the server's limit",
+        );
         let head = line_end_before(&whole, HEAD_BYTES);
         let tail = line_start_after(&whole, whole.len().saturating_sub(TAIL_BYTES).max(head));
         let mut kept = Vec::with_capacity(head + note.len() + whole.len() - tail);
@@ -113,7 +121,10 @@ fn open_append(path: &Path) -> Result<File, FsError> {
 
 /// End of the last line that ends within the first `limit` bytes.
 fn line_end_before(bytes: &[u8], limit: usize) -> usize {
-    bytes[..limit.min(bytes.len())].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1)
+    bytes[..limit.min(bytes.len())]
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at + 1)
 }
 
 /// Start of the first line at or after `from`.
@@ -121,7 +132,10 @@ fn line_start_after(bytes: &[u8], from: usize) -> usize {
     if from == 0 || bytes[from - 1] == b'\n' {
         return from;
     }
-    bytes[from..].iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| from + at + 1)
+    bytes[from..]
+        .iter()
+        .position(|b| *b == b'\n')
+        .map_or(bytes.len(), |at| from + at + 1)
 }
 
 fn json_line(timestamp: &str, level: &str, message: &str) -> Vec<u8> {
@@ -129,8 +143,16 @@ fn json_line(timestamp: &str, level: &str, message: &str) -> Vec<u8> {
     while !message.is_char_boundary(end) {
         end -= 1;
     }
-    let text = if end < message.len() { format!("{} […]", &message[..end]) } else { message.to_owned() };
-    let entry = LogMessage { timestamp: timestamp.to_owned(), level: level.to_owned(), message: text };
+    let text = if end < message.len() {
+        format!("{} […]", &message[..end])
+    } else {
+        message.to_owned()
+    };
+    let entry = LogMessage {
+        timestamp: timestamp.to_owned(),
+        level: level.to_owned(),
+        message: text,
+    };
     let mut line = serde_json::to_vec(&entry).expect("invariant: a struct of texts is always JSON");
     line.push(b'\n');
     line
@@ -180,14 +202,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut log = LogFile::open(dir.path(), "d").unwrap();
         for number in 0..40_000 {
-            log.append("2026-01-01T00:00:00Z", "info", &format!("line {number} \"\u{1}ü"));
+            log.append(
+                "2026-01-01T00:00:00Z",
+                "info",
+                &format!("line {number} \"\u{1}ü"),
+            );
         }
         let path = path(dir.path(), 0, "d");
         assert!(std::fs::metadata(&path).unwrap().len() <= FILE_BYTES_MAX as u64);
         let lines = lines(&path);
         assert!(lines[0].message.starts_with("line 0 "));
         assert!(lines.last().unwrap().message.starts_with("line 39999 "));
-        assert_eq!(lines.iter().filter(|l| l.message.contains("left out")).count(), 1);
+        assert_eq!(
+            lines
+                .iter()
+                .filter(|l| l.message.contains("left out"))
+                .count(),
+            1
+        );
     }
 
     #[test]
@@ -204,7 +236,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = path(dir.path(), 0, "d");
         std::fs::write(&path, b"{\"timestamp\":\"2026").unwrap();
-        LogFile::open(dir.path(), "d").unwrap().append("2026-01-01T00:00:00Z", "info", "next");
+        LogFile::open(dir.path(), "d")
+            .unwrap()
+            .append("2026-01-01T00:00:00Z", "info", "next");
         let text = std::fs::read_to_string(&path).unwrap();
         let last: LogMessage = serde_json::from_str(text.lines().last().unwrap()).unwrap();
         assert_eq!(last.message, "next");
@@ -214,14 +248,17 @@ mod tests {
     fn five_logs_are_kept_and_a_restart_continues_its_own() {
         let dir = tempfile::tempdir().unwrap();
         for id in ["a", "b", "c", "d", "e", "f", "f"] {
-            LogFile::open(dir.path(), id).unwrap().append("2026-01-01T00:00:00Z", "info", id);
+            LogFile::open(dir.path(), id)
+                .unwrap()
+                .append("2026-01-01T00:00:00Z", "info", id);
         }
         let mut names: Vec<String> = std::fs::read_dir(dir.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        let expected = ["0000.f", "0001.e", "0002.d", "0003.c", "0004.b"].map(|n| format!("deployments.{n}.log"));
+        let expected = ["0000.f", "0001.e", "0002.d", "0003.c", "0004.b"]
+            .map(|n| format!("deployments.{n}.log"));
         assert_eq!(names, expected);
         assert_eq!(lines(&path(dir.path(), 0, "f")).len(), 2);
     }

@@ -95,16 +95,19 @@ pub fn path(folder: &Path, deployment_id: &str) -> PathBuf {
 
 impl Logbook {
     fn deployment(&self) -> MutexGuard<'_, Option<LogFile>> {
-        self.deployment.lock().unwrap_or_else(PoisonError::into_inner)
+        self.deployment
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, line: &str) {
         // nowhere to complain when even this fails
         let _ = match &self.file {
             None => std::io::stderr().lock().write_all(line.as_bytes()),
-            Some(file) => {
-                file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes())
-            }
+            Some(file) => file
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .write_all(line.as_bytes()),
         };
     }
 }
@@ -134,7 +137,9 @@ impl Log for Logbook {
 /// The wall clock as RFC 3339 with milliseconds.
 fn timestamp() -> String {
     let ms = i64::try_from(clock::wall_unix_ms()).unwrap_or(0);
-    jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+    jiff::Timestamp::from_millisecond(ms)
+        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+        .to_string()
 }
 
 const fn word(level: Level) -> &'static str {

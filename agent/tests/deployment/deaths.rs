@@ -17,19 +17,44 @@ async fn killed_in(names: &[&str]) -> Trial {
 #[tokio::test]
 async fn r1_in_the_installation() {
     let chain = s(&[DOWN, "Install_Enter Install", ROLLBACK, BACK, FAILURE]);
-    killed_in(&["ArtifactInstall"]).await.check(&chain, "downloading installing failure", "unknown");
+    killed_in(&["ArtifactInstall"]).await.check(
+        &chain,
+        "downloading installing failure",
+        "unknown",
+    );
     let chain = s(&[DOWN, "Install_Enter", ROLLBACK, BACK, FAILURE]);
-    killed_in(&["ArtifactInstall_Enter"]).await.check(&chain, "downloading installing failure", "unknown");
+    killed_in(&["ArtifactInstall_Enter"]).await.check(
+        &chain,
+        "downloading installing failure",
+        "unknown",
+    );
     let chain = s(&[DOWN, INSTALL, ROLLBACK, BACK, FAILURE]);
-    killed_in(&["ArtifactInstall_Leave"]).await.check(&chain, "downloading installing failure", "unknown");
-    killed_in(&["NeedsArtifactReboot"]).await.check(&chain, "downloading installing failure", "unknown");
+    killed_in(&["ArtifactInstall_Leave"]).await.check(
+        &chain,
+        "downloading installing failure",
+        "unknown",
+    );
+    killed_in(&["NeedsArtifactReboot"]).await.check(
+        &chain,
+        "downloading installing failure",
+        "unknown",
+    );
 }
 
 #[tokio::test]
 async fn r1_while_verifying() {
-    let chain = s(&[DOWN, INSTALL, "Reboot_Enter Reboot VerifyReboot", ROLLBACK, BACK, FAILURE]);
+    let chain = s(&[
+        DOWN,
+        INSTALL,
+        "Reboot_Enter Reboot VerifyReboot",
+        ROLLBACK,
+        BACK,
+        FAILURE,
+    ]);
     let statuses = "downloading installing rebooting failure";
-    killed_in(&["ArtifactVerifyReboot"]).await.check(&chain, statuses, "unknown");
+    killed_in(&["ArtifactVerifyReboot"])
+        .await
+        .check(&chain, statuses, "unknown");
 }
 
 #[tokio::test]
@@ -37,7 +62,10 @@ async fn r1_on_the_way_back() {
     let statuses = "downloading installing failure";
     let opened = s(&[DOWN, "Install_Enter Install Install_Error"]);
     for (name, rest) in [
-        ("ArtifactRollback", s(&["Rollback_Enter Rollback", ROLLBACK, BACK, FAILURE])),
+        (
+            "ArtifactRollback",
+            s(&["Rollback_Enter Rollback", ROLLBACK, BACK, FAILURE]),
+        ),
         ("ArtifactRollbackReboot", s(&[ROLLBACK, BACK, FAILURE])),
         (
             "ArtifactVerifyRollbackReboot",
@@ -48,7 +76,10 @@ async fn r1_on_the_way_back() {
                 FAILURE,
             ]),
         ),
-        ("ArtifactFailure", s(&[ROLLBACK, BACK, "Failure_Enter Failure", FAILURE])),
+        (
+            "ArtifactFailure",
+            s(&[ROLLBACK, BACK, "Failure_Enter Failure", FAILURE]),
+        ),
         ("Cleanup", s(&[ROLLBACK, BACK, FAILURE, "Cleanup"])),
     ] {
         let mut trial = Trial::new("Yes", "").await;
@@ -63,23 +94,47 @@ async fn r1_on_the_way_back() {
 #[tokio::test]
 async fn r2_in_the_reboot() {
     let statuses = "downloading installing rebooting installing success";
-    killed_in(&["ArtifactReboot"]).await.check(&s(&[DOWN, INSTALL, REBOOT, COMMIT]), statuses, "new");
-    let chain = s(&[DOWN, INSTALL, "Reboot_Enter VerifyReboot Reboot_Leave", COMMIT]);
-    killed_in(&["ArtifactReboot_Enter"]).await.check(&chain, statuses, "new");
+    killed_in(&["ArtifactReboot"]).await.check(
+        &s(&[DOWN, INSTALL, REBOOT, COMMIT]),
+        statuses,
+        "new",
+    );
+    let chain = s(&[
+        DOWN,
+        INSTALL,
+        "Reboot_Enter VerifyReboot Reboot_Leave",
+        COMMIT,
+    ]);
+    killed_in(&["ArtifactReboot_Enter"])
+        .await
+        .check(&chain, statuses, "new");
 }
 
 #[tokio::test]
 async fn r3_in_the_commit() {
-    let chain = s(&[&until_commit(), "Commit_Enter Commit", ROLLBACK, BACK, FAILURE]);
+    let chain = s(&[
+        &until_commit(),
+        "Commit_Enter Commit",
+        ROLLBACK,
+        BACK,
+        FAILURE,
+    ]);
     let statuses = "downloading installing rebooting installing failure";
-    killed_in(&["ArtifactCommit"]).await.check(&chain, statuses, "unknown");
+    killed_in(&["ArtifactCommit"])
+        .await
+        .check(&chain, statuses, "unknown");
 }
 
 #[tokio::test]
 async fn r4_after_the_commit() {
-    let chain = s(&[&until_commit(), "Commit_Enter Commit Commit_Leave Commit_Leave Cleanup"]);
+    let chain = s(&[
+        &until_commit(),
+        "Commit_Enter Commit Commit_Leave Commit_Leave Cleanup",
+    ]);
     let statuses = "downloading installing rebooting installing success";
-    killed_in(&["ArtifactCommit_Leave"]).await.check(&chain, statuses, "new");
+    killed_in(&["ArtifactCommit_Leave"])
+        .await
+        .check(&chain, statuses, "new");
 }
 
 #[tokio::test]
@@ -94,7 +149,11 @@ async fn r5_in_cleanup_after_the_commit() {
 #[tokio::test]
 async fn r6_in_the_download() {
     let trial = killed_in(&["Download"]).await;
-    trial.check("Download_Enter Download Cleanup", "downloading failure", "unknown");
+    trial.check(
+        "Download_Enter Download Cleanup",
+        "downloading failure",
+        "unknown",
+    );
     assert!(!trial.tree().exists());
 }
 
@@ -113,22 +172,33 @@ async fn r7_for_ever() {
 async fn r8_a_damaged_state_is_put_aside() {
     let mut trial = Trial::new("No", "").await;
     for copy in ["state.a", "state.b"] {
-        trial.device.write(&format!("state/{copy}"), "junk junk junk junk junk junk");
+        trial
+            .device
+            .write(&format!("state/{copy}"), "junk junk junk junk junk junk");
     }
     trial.run().await;
-    trial.check(&s(&[DOWN, INSTALL, COMMIT]), "downloading installing installing success", "new");
+    trial.check(
+        &s(&[DOWN, INSTALL, COMMIT]),
+        "downloading installing installing success",
+        "new",
+    );
     let names: Vec<_> = std::fs::read_dir(trial.device.path("state"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert!(names.iter().any(|name| name.ends_with(".broken")), "{names:?}");
+    assert!(
+        names.iter().any(|name| name.ends_with(".broken")),
+        "{names:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_record_that_cannot_be_understood_is_rolled_back() {
     let mut trial = Trial::new("No", "").await;
     trial.tell("hang", &["ArtifactInstall"]);
-    trial.until(|trial| trial.trace().ends_with("Install")).await;
+    trial
+        .until(|trial| trial.trace().ends_with("Install"))
+        .await;
     trial.kill();
     let file = ambidex_platform::record::RecordFile::open(trial.device.path("state"), "state");
     let bytes = file.load().unwrap().bytes().unwrap().to_vec();
@@ -145,26 +215,39 @@ async fn a_record_that_cannot_be_understood_is_rolled_back() {
 async fn g3_a_stop_in_the_download_loses_nothing() {
     let mut trial = Trial::new("No", "").await;
     trial.tell("hang", &["Download"]);
-    trial.until(|trial| trial.trace().ends_with("Download")).await;
+    trial
+        .until(|trial| trial.trace().ends_with("Download"))
+        .await;
     let code = trial.terminate();
     assert_eq!(code, Some(0), "{}", trial.log());
     assert_eq!(trial.statuses(), "downloading", "no result yet");
     trial.run().await;
     // Cleaned up, offered again, installed.
     let chain = s(&["Download_Enter Download Cleanup", DOWN, INSTALL, COMMIT]);
-    trial.check(&chain, "downloading downloading installing installing success", "new");
+    trial.check(
+        &chain,
+        "downloading downloading installing installing success",
+        "new",
+    );
 }
 
 #[tokio::test]
 async fn a_stop_while_waiting_for_the_server_goes_on_at_the_next_start() {
     let gate = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let open = std::sync::Arc::clone(&gate);
-    let mut trial = Trial::offering(&Offer::default(), "Yes", "retry_poll_count = 1000", move |ordinal, _| {
-        let closed = !open.load(std::sync::atomic::Ordering::Relaxed);
-        (ordinal >= 3 && closed).then(|| crate::support::answer(503, "{}"))
-    })
+    let mut trial = Trial::offering(
+        &Offer::default(),
+        "Yes",
+        "retry_poll_count = 1000",
+        move |ordinal, _| {
+            let closed = !open.load(std::sync::atomic::Ordering::Relaxed);
+            (ordinal >= 3 && closed).then(|| crate::support::answer(503, "{}"))
+        },
+    )
     .await;
-    trial.until(|trial| trial.statuses().split(' ').count() >= 5).await;
+    trial
+        .until(|trial| trial.statuses().split(' ').count() >= 5)
+        .await;
     assert_eq!(trial.terminate(), Some(0), "{}", trial.log());
     gate.store(true, std::sync::atomic::Ordering::Relaxed);
     trial.run().await;
@@ -180,6 +263,9 @@ async fn g3_a_stop_when_idle() {
     trial.run().await;
     trial.start();
     let server = trial.server.requests_to("/deployments/next").len();
-    wait_for("a poll", || trial.server.requests_to("/deployments/next").len() > server).await;
+    wait_for("a poll", || {
+        trial.server.requests_to("/deployments/next").len() > server
+    })
+    .await;
     assert_eq!(trial.terminate(), Some(0), "{}", trial.log());
 }

@@ -21,7 +21,8 @@ pub const INSTALL: &str = "Install_Enter Install Install_Leave";
 pub const REBOOT: &str = "Reboot_Enter Reboot VerifyReboot Reboot_Leave";
 pub const COMMIT: &str = "Commit_Enter Commit Commit_Leave Cleanup";
 pub const ROLLBACK: &str = "Rollback_Enter Rollback Rollback_Leave";
-pub const BACK: &str = "RollbackReboot_Enter RollbackReboot VerifyRollbackReboot RollbackReboot_Leave";
+pub const BACK: &str =
+    "RollbackReboot_Enter RollbackReboot VerifyRollbackReboot RollbackReboot_Leave";
 pub const FAILURE: &str = "Failure_Enter Failure Failure_Leave Cleanup";
 
 /// The calls up to and including the reboot's end.

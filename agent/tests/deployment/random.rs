@@ -23,10 +23,22 @@ async fn round(seed: u64) {
     let mut trial = Trial::new(if random.gen_bool(0.5) { "Yes" } else { "No" }, "").await;
     let software = trial.device.path("lab/software");
     std::fs::write(&software, "old").unwrap();
-    trial.does("ArtifactInstall", "echo -n mixed > $LAB/software; sleep 0.02; echo -n new > $LAB/software");
-    trial.does("ArtifactRollback", "echo -n mixed > $LAB/software; sleep 0.02; echo -n old > $LAB/software");
+    trial.does(
+        "ArtifactInstall",
+        "echo -n mixed > $LAB/software; sleep 0.02; echo -n new > $LAB/software",
+    );
+    trial.does(
+        "ArtifactRollback",
+        "echo -n mixed > $LAB/software; sleep 0.02; echo -n old > $LAB/software",
+    );
     if random.gen_bool(0.3) {
-        trial.tell("fail", &[["ArtifactInstall", "ArtifactVerifyReboot", "ArtifactCommit"][random.gen_range(0..3)]]);
+        trial.tell(
+            "fail",
+            &[
+                ["ArtifactInstall", "ArtifactVerifyReboot", "ArtifactCommit"]
+                    [random.gen_range(0..3)],
+            ],
+        );
     }
     let limit = Instant::now() + Duration::from_secs(60);
     for _ in 0..DEATHS_MAX {
@@ -40,7 +52,10 @@ async fn round(seed: u64) {
         trial.kill();
         // As the service manager does: what the agent had started ends before it starts again.
         while trial.is_something_running() {
-            assert!(Instant::now() < limit, "seed {seed}: a program does not end");
+            assert!(
+                Instant::now() < limit,
+                "seed {seed}: a program does not end"
+            );
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
         if trial.is_over() {
@@ -51,21 +66,49 @@ async fn round(seed: u64) {
     trial.kill();
     let statuses = trial.statuses();
     let software = std::fs::read_to_string(&software).unwrap();
-    let told = format!("seed {seed}: {statuses}; {software}; {}; {}\n{}", trial.name(), trial.trace(), trial.log());
-    let finals: Vec<&str> = statuses.split(' ').filter(|word| ["success", "failure"].contains(word)).collect();
-    assert!(finals.iter().all(|status| *status == finals[0]), "contradicting results: {told}");
+    let told = format!(
+        "seed {seed}: {statuses}; {software}; {}; {}\n{}",
+        trial.name(),
+        trial.trace(),
+        trial.log()
+    );
+    let finals: Vec<&str> = statuses
+        .split(' ')
+        .filter(|word| ["success", "failure"].contains(word))
+        .collect();
+    assert!(
+        finals.iter().all(|status| *status == finals[0]),
+        "contradicting results: {told}"
+    );
     match finals[0] {
-        "success" => assert_eq!((software.as_str(), trial.name().as_str()), ("new", "new"), "{told}"),
-        _ => assert_eq!((software.as_str(), trial.name().as_str()), ("old", "unknown"), "{told}"),
+        "success" => assert_eq!(
+            (software.as_str(), trial.name().as_str()),
+            ("new", "new"),
+            "{told}"
+        ),
+        _ => assert_eq!(
+            (software.as_str(), trial.name().as_str()),
+            ("old", "unknown"),
+            "{told}"
+        ),
     }
-    assert!(trial.trace().split(' ').filter(|call| *call == "Commit").count() <= 1, "two commits: {told}");
+    assert!(
+        trial
+            .trace()
+            .split(' ')
+            .filter(|call| *call == "Commit")
+            .count()
+            <= 1,
+        "two commits: {told}"
+    );
     assert!(!trial.tree().exists(), "{told}");
 }
 
 #[tokio::test]
 async fn random_deaths() {
     let first = from_env("AMBIDEX_TEST_SEED");
-    let rounds = from_env("AMBIDEX_TEST_ROUNDS").unwrap_or(if first.is_some() { 1 } else { ROUNDS });
+    let rounds =
+        from_env("AMBIDEX_TEST_ROUNDS").unwrap_or(if first.is_some() { 1 } else { ROUNDS });
     let first = first.unwrap_or_else(|| rand::thread_rng().r#gen::<u32>().into());
     for seed in first..first + rounds {
         round(seed).await;

@@ -40,7 +40,11 @@ impl Board {
     async fn new(ailment: Ailment) -> Self {
         let mut image = vec![0; SLOT_BYTES];
         StdRng::seed_from_u64(7).fill_bytes(&mut image);
-        let offer = Offer { payload: Payload::RootfsImage, content: image, ..Offer::default() };
+        let offer = Offer {
+            payload: Payload::RootfsImage,
+            content: image,
+            ..Offer::default()
+        };
         let trial = Trial::offering(&offer, "", "", |_, _| None).await;
         let env_dir = trial.device.path("env");
         std::fs::create_dir(&env_dir).unwrap();
@@ -51,7 +55,11 @@ impl Board {
             std::fs::write(env_dir.join(copy), block).unwrap();
         }
         for slot in [OLD, NEW] {
-            std::fs::write(trial.device.path(&format!("slot{slot}")), vec![0xA2; SLOT_BYTES]).unwrap();
+            std::fs::write(
+                trial.device.path(&format!("slot{slot}")),
+                vec![0xA2; SLOT_BYTES],
+            )
+            .unwrap();
         }
         let path = |name: &str| trial.device.path(name);
         let config = std::fs::read_to_string(path("conf/agent.toml")).unwrap();
@@ -66,8 +74,18 @@ impl Board {
         trial.device.write("conf/agent.toml", &(config + &extra));
         // `reboot` leaves a mark for the test, which then plays the bootloader, and ends the agent.
         trial.does("reboot", "touch $LAB/rebooting");
-        let env = BootConfig { kind: BootKind::Grub, env_dir, ..BootConfig::default() };
-        let mut board = Self { trial, env, ailment, booted: 0, dead: false };
+        let env = BootConfig {
+            kind: BootKind::Grub,
+            env_dir,
+            ..BootConfig::default()
+        };
+        let mut board = Self {
+            trial,
+            env,
+            ailment,
+            booted: 0,
+            dead: false,
+        };
         board.boot().await;
         board
     }
@@ -86,7 +104,10 @@ impl Board {
 
     /// The software of a slot: `None` when it is half written.
     fn runs_new(&self) -> bool {
-        std::fs::read(self.slot(self.booted)).unwrap().iter().any(|byte| *byte != 0xA2)
+        std::fs::read(self.slot(self.booted))
+            .unwrap()
+            .iter()
+            .any(|byte| *byte != 0xA2)
     }
 
     /// Power on: what the board's GRUB script does (section 7.5).
@@ -101,9 +122,13 @@ impl Board {
                 } else {
                     part = OLD + NEW - part;
                     let text = part.to_string();
-                    boot.write(&[("mender_boot_part", &text), ("upgrade_available", "0"), ("bootcount", "0")])
-                        .await
-                        .unwrap();
+                    boot.write(&[
+                        ("mender_boot_part", &text),
+                        ("upgrade_available", "0"),
+                        ("bootcount", "0"),
+                    ])
+                    .await
+                    .unwrap();
                 }
             }
             if self.is_bootable(part) {
@@ -171,11 +196,21 @@ impl Board {
         assert!(!env.upgrade_available(), "a trial is pending; {told}");
         assert_eq!(env.boot_part(), Some(self.booted), "{told}");
         let statuses = self.trial.statuses();
-        let finals: Vec<&str> = statuses.split(' ').filter(|word| ["success", "failure"].contains(word)).collect();
-        assert!(!finals.is_empty() && finals.iter().all(|status| *status == finals[0]), "{told}");
+        let finals: Vec<&str> = statuses
+            .split(' ')
+            .filter(|word| ["success", "failure"].contains(word))
+            .collect();
+        assert!(
+            !finals.is_empty() && finals.iter().all(|status| *status == finals[0]),
+            "{told}"
+        );
         let success = finals[0] == "success";
         assert_eq!(self.runs_new(), success, "{told}");
-        assert_eq!(self.trial.name(), if success { "new" } else { "unknown" }, "{told}");
+        assert_eq!(
+            self.trial.name(),
+            if success { "new" } else { "unknown" },
+            "{told}"
+        );
         assert!(!(success && self.ailment != Ailment::None), "{told}");
         assert!(!self.trial.tree().exists(), "{told}");
     }
@@ -187,7 +222,10 @@ async fn an_update_boots_the_other_slot_and_is_committed() {
     board.finish().await;
     board.judge().await;
     assert_eq!(board.booted, NEW);
-    assert_eq!(board.trial.statuses(), "downloading installing rebooting installing success");
+    assert_eq!(
+        board.trial.statuses(),
+        "downloading installing rebooting installing success"
+    );
     assert_eq!(board.trial.lives, 2, "one reboot");
 }
 
@@ -197,7 +235,10 @@ async fn b3_a_system_that_panics_is_left_by_the_bootloader() {
     board.finish().await;
     board.judge().await;
     assert_eq!(board.booted, OLD);
-    assert_eq!(board.trial.statuses(), "downloading installing rebooting failure");
+    assert_eq!(
+        board.trial.statuses(),
+        "downloading installing rebooting failure"
+    );
 }
 
 #[tokio::test]
@@ -206,7 +247,10 @@ async fn s14_a_system_that_cannot_reach_the_server_is_left_by_the_agent() {
     board.finish().await;
     board.judge().await;
     assert_eq!(board.booted, OLD);
-    assert_eq!(board.trial.statuses(), "downloading installing rebooting failure");
+    assert_eq!(
+        board.trial.statuses(),
+        "downloading installing rebooting failure"
+    );
 }
 
 /// Rounds of an ordinary test run; `AMBIDEX_TEST_ROUNDS` overrides it, `AMBIDEX_TEST_SEED` repeats one.
@@ -214,7 +258,12 @@ const ROUNDS: u64 = 6;
 
 async fn round(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
-    let ailment = [Ailment::None, Ailment::None, Ailment::Panics, Ailment::Offline][random.gen_range(0..4)];
+    let ailment = [
+        Ailment::None,
+        Ailment::None,
+        Ailment::Panics,
+        Ailment::Offline,
+    ][random.gen_range(0..4)];
     let mut board = Board::new(ailment).await;
     eprintln!("seed {seed}: {ailment:?}");
     for _ in 0..random.gen_range(1..6) {
@@ -236,7 +285,8 @@ async fn round(seed: u64) {
 async fn random_deaths_and_power_cuts() {
     let from_env = |name: &str| -> Option<u64> { std::env::var(name).ok()?.parse().ok() };
     let first = from_env("AMBIDEX_TEST_SEED");
-    let rounds = from_env("AMBIDEX_TEST_ROUNDS").unwrap_or(if first.is_some() { 1 } else { ROUNDS });
+    let rounds =
+        from_env("AMBIDEX_TEST_ROUNDS").unwrap_or(if first.is_some() { 1 } else { ROUNDS });
     let first = first.unwrap_or_else(|| rand::thread_rng().r#gen::<u32>().into());
     for seed in first..first + rounds {
         round(seed).await;

@@ -8,13 +8,19 @@ use crate::{
 async fn trial(reboot: &str) -> (Trial, String) {
     let trial = Trial::new(reboot, "").await;
     let path = trial.device.path("new.mender");
-    std::fs::write(&path, Offer::default().artifact(&trial.device.path("lab").display().to_string())).unwrap();
+    std::fs::write(
+        &path,
+        Offer::default().artifact(&trial.device.path("lab").display().to_string()),
+    )
+    .unwrap();
     (trial, path.display().to_string())
 }
 
-const INSTALLED: &str = "Download_Enter Download Download_Leave Install_Enter Install Install_Leave";
+const INSTALLED: &str =
+    "Download_Enter Download Download_Leave Install_Enter Install Install_Leave";
 const COMMITTED: &str = "Commit_Enter Commit Commit_Leave Cleanup";
-const BACK: &str = "Rollback_Enter Rollback Rollback_Leave Failure_Enter Failure Failure_Leave Cleanup";
+const BACK: &str =
+    "Rollback_Enter Rollback Rollback_Leave Failure_Enter Failure Failure_Leave Cleanup";
 
 #[tokio::test]
 async fn c1_nothing_in_progress() {
@@ -40,7 +46,12 @@ async fn c3_installs_then_commits() {
     assert_eq!((code, text.trim()), (0, "Committed."));
     assert_eq!(trial.trace(), s(&[INSTALLED, COMMITTED]));
     assert_eq!(trial.verb(&["show-artifact"]).1.trim(), "new");
-    assert!(trial.verb(&["show-provides"]).1.contains("rootfs-image.mod.version=2"));
+    assert!(
+        trial
+            .verb(&["show-provides"])
+            .1
+            .contains("rootfs-image.mod.version=2")
+    );
     assert!(!trial.tree().exists());
 }
 
@@ -68,7 +79,10 @@ async fn c3_without_rollback_commits_at_once() {
 
 #[tokio::test]
 async fn c2_the_exit_code_for_a_reboot() {
-    for (args, code) in [(&["install"][..], 0), (&["install", "--reboot-exit-code"][..], 4)] {
+    for (args, code) in [
+        (&["install"][..], 0),
+        (&["install", "--reboot-exit-code"][..], 4),
+    ] {
         let (trial, path) = trial("Yes").await;
         let (found, text) = trial.verb(&[args, &[path.as_str()]].concat());
         assert_eq!(found, code);
@@ -83,7 +97,10 @@ async fn c1_failures() {
     trial.tell("fail", &["ArtifactInstall"]);
     let (code, text) = trial.verb(&["install", &path]);
     assert_eq!(code, 1);
-    assert!(text.contains("Installation failed.") && text.contains("Rolled back."), "{text}");
+    assert!(
+        text.contains("Installation failed.") && text.contains("Rolled back."),
+        "{text}"
+    );
     assert_eq!(trial.name(), "unknown");
 
     trial.tell("fail", &["Download"]);
@@ -102,10 +119,19 @@ async fn c1_failures() {
 #[tokio::test]
 async fn c4_stops_before_each_state_and_resumes() {
     for (state, calls_before) in [
-        ("ArtifactInstall_Enter", "Download_Enter Download Download_Leave"),
+        (
+            "ArtifactInstall_Enter",
+            "Download_Enter Download Download_Leave",
+        ),
         ("ArtifactCommit_Enter", INSTALLED),
-        ("ArtifactCommit_Leave", &*s(&[INSTALLED, "Commit_Enter Commit"])),
-        ("Cleanup", &*s(&[INSTALLED, "Commit_Enter Commit Commit_Leave"])),
+        (
+            "ArtifactCommit_Leave",
+            &*s(&[INSTALLED, "Commit_Enter Commit"]),
+        ),
+        (
+            "Cleanup",
+            &*s(&[INSTALLED, "Commit_Enter Commit Commit_Leave"]),
+        ),
     ] {
         let (trial, path) = trial("No").await;
         trial.answers("SupportsRollback", "No");
@@ -124,12 +150,18 @@ async fn c4_stops_before_each_state_and_resumes() {
         assert_eq!(code, 1, "{state}");
         let (_, text) = trial.verb(&["resume"]);
         assert!(!text.is_empty());
-        let chain = s(&["Download_Enter Download Download_Leave Install_Enter Install Install_Error", BACK]);
+        let chain = s(&[
+            "Download_Enter Download Download_Leave Install_Enter Install Install_Error",
+            BACK,
+        ]);
         assert_eq!(trial.trace(), chain, "{state}");
         assert_eq!(trial.name(), "unknown");
     }
     let (trial, path) = trial("No").await;
-    assert_eq!(trial.verb(&["install", "--stop-before", "Lunch", &path]).0, 1);
+    assert_eq!(
+        trial.verb(&["install", "--stop-before", "Lunch", &path]).0,
+        1
+    );
 }
 
 #[tokio::test]
@@ -157,8 +189,15 @@ async fn from_a_url() {
     // The server answers on this thread while the verb runs.
     let mut command = trial.agent_command();
     command.args(["install", &url]);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert_eq!(trial.verb(&["commit"]).0, 0);
     assert_eq!(trial.name(), "new");
 }

@@ -105,14 +105,19 @@ impl Default for Offer {
 impl Offer {
     /// The artifact's bytes; `lab` is where its scripts write their names.
     pub fn artifact(&self, lab: &str) -> Vec<u8> {
-        let mut spec = ArtifactSpec::new(self.payload.clone(), "new", vec![self.device_type.to_owned()]);
+        let mut spec = ArtifactSpec::new(
+            self.payload.clone(),
+            "new",
+            vec![self.device_type.to_owned()],
+        );
         spec.type_provides = self.provides.clone();
         spec.clears_provides = self.clears.clone();
         let empty = self.payload == Payload::Empty;
         if !empty {
             for state in ARTIFACT_STATES {
                 for action in ["Enter", "Leave", "Error"] {
-                    if action == "Error" && ["ArtifactRollback", "ArtifactFailure"].contains(&state) {
+                    if action == "Error" && ["ArtifactRollback", "ArtifactFailure"].contains(&state)
+                    {
                         continue;
                     }
                     let name = format!("{state}_{action}_00");
@@ -121,7 +126,11 @@ impl Offer {
                 }
             }
         }
-        let files = if empty { Vec::new() } else { vec![PayloadSource::from_bytes("file", &self.content)] };
+        let files = if empty {
+            Vec::new()
+        } else {
+            vec![PayloadSource::from_bytes("file", &self.content)]
+        };
         let mut out = Cursor::new(Vec::new());
         write(&spec, &files, None, &mut out, &mut |_| {}).unwrap();
         out.into_inner()
@@ -149,7 +158,11 @@ impl Trial {
         let treatment: Box<Treatment> = Box::new(treatment);
         let offline: Arc<AtomicBool> = Arc::default();
         let server = {
-            let (seen, artifact, offline) = (Arc::clone(&seen), Arc::clone(&artifact), Arc::clone(&offline));
+            let (seen, artifact, offline) = (
+                Arc::clone(&seen),
+                Arc::clone(&artifact),
+                Arc::clone(&offline),
+            );
             Server::start(move |request| match offline.load(Ordering::Relaxed) {
                 true => Answer::Close,
                 false => respond(request, &seen, &artifact, &treatment),
@@ -162,9 +175,25 @@ impl Trial {
         if std::fs::hard_link(program, device.path("ambidex-agent")).is_err() {
             std::fs::copy(program, device.path("ambidex-agent")).unwrap();
         }
-        let trial = Self { device, server, seen, agent: None, offline, lives: 0 };
+        let trial = Self {
+            device,
+            server,
+            seen,
+            agent: None,
+            offline,
+            lives: 0,
+        };
         *artifact.lock().unwrap() = offer.artifact(&trial.lab());
-        for folder in ["kill", "kill-always", "fail", "fail-always", "hang", "answer", "run", "running"] {
+        for folder in [
+            "kill",
+            "kill-always",
+            "fail",
+            "fail-always",
+            "hang",
+            "answer",
+            "run",
+            "running",
+        ] {
             std::fs::create_dir_all(trial.device.path("lab").join(folder)).unwrap();
         }
         trial.answers("NeedsArtifactReboot", reboot);
@@ -176,11 +205,17 @@ impl Trial {
                 "LAB={lab}\n{BEHAVIOUR}\nact \"$1\"\n[ -e \"$LAB/answer/$1\" ] && cat \"$LAB/answer/$1\"\nexit 0"
             ),
         );
-        trial.device.script("lab/reboot", &format!("LAB={lab}\n{BEHAVIOUR}\nact reboot\nkill -9 \"$PPID\""));
+        trial.device.script(
+            "lab/reboot",
+            &format!("LAB={lab}\n{BEHAVIOUR}\nact reboot\nkill -9 \"$PPID\""),
+        );
         std::fs::create_dir_all(trial.device.path("conf/scripts")).unwrap();
         for action in ["Enter", "Leave", "Error"] {
             let name = format!("conf/scripts/Download_{action}_00");
-            trial.device.script(&name, recorder(&lab, &format!("Download_{action}")).trim_start_matches("#!/bin/sh\n"));
+            trial.device.script(
+                &name,
+                recorder(&lab, &format!("Download_{action}")).trim_start_matches("#!/bin/sh\n"),
+            );
         }
         trial
     }
@@ -202,7 +237,11 @@ impl Trial {
 
     /// What the module prints in a call.
     pub fn answers(&self, call: &str, text: &str) {
-        let text = if text.is_empty() { String::new() } else { format!("{text}\n") };
+        let text = if text.is_empty() {
+            String::new()
+        } else {
+            format!("{text}\n")
+        };
         std::fs::write(self.device.path("lab/answer").join(call), text).unwrap();
     }
 
@@ -225,7 +264,10 @@ impl Trial {
     pub fn verb(&self, args: &[&str]) -> (i32, String) {
         let output = self.agent_command().args(args).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        eprintln!("{args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        eprintln!(
+            "{args:?}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         (output.status.code().unwrap_or(-1), text)
     }
 
@@ -235,11 +277,16 @@ impl Trial {
             .append(true)
             .open(self.device.path("agent.log"))
             .unwrap();
-        let child = self.agent_command().arg("daemon").stderr(log).stdout(Stdio::null()).spawn().unwrap();
+        let child = self
+            .agent_command()
+            .arg("daemon")
+            .stderr(log)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
         self.agent = Some(child);
         self.lives += 1;
     }
-
 
     pub fn kill(&mut self) {
         if let Some(mut child) = self.agent.take() {
@@ -250,14 +297,18 @@ impl Trial {
 
     /// Whether a recording program that the agent started still runs.
     pub fn is_something_running(&self) -> bool {
-        std::fs::read_dir(self.device.path("lab/running")).unwrap().any(|entry| {
-            let pid = entry.unwrap().file_name().into_string().unwrap();
-            std::path::Path::new("/proc").join(pid).exists()
-        })
+        std::fs::read_dir(self.device.path("lab/running"))
+            .unwrap()
+            .any(|entry| {
+                let pid = entry.unwrap().file_name().into_string().unwrap();
+                std::path::Path::new("/proc").join(pid).exists()
+            })
     }
 
     pub fn is_alive(&mut self) -> bool {
-        self.agent.as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
+        self.agent
+            .as_mut()
+            .is_some_and(|child| child.try_wait().unwrap().is_none())
     }
 
     /// Whether the server has the result, and the agent has noted that.
@@ -267,13 +318,20 @@ impl Trial {
 
     pub fn terminate(&mut self) -> Option<i32> {
         let mut child = self.agent.take().unwrap();
-        Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status()
+            .unwrap();
         let limit = Instant::now() + Duration::from_secs(30);
         loop {
             if let Some(status) = child.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(Instant::now() < limit, "the agent does not stop:\n{}", self.log());
+            assert!(
+                Instant::now() < limit,
+                "the agent does not stop:\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -306,7 +364,10 @@ impl Trial {
     pub async fn run(&mut self) {
         self.until(|trial| {
             let seen = trial.seen.lock().unwrap();
-            let failed = seen.statuses.last().is_some_and(|status| status == "failure");
+            let failed = seen
+                .statuses
+                .last()
+                .is_some_and(|status| status == "failure");
             seen.finals_accepted > 0 && (!failed || seen.log.is_some())
         })
         .await;
@@ -337,7 +398,14 @@ impl Trial {
         let text = std::fs::read_to_string(self.device.path("lab/trace")).unwrap_or_default();
         let calls: Vec<String> = text
             .lines()
-            .filter(|line| !["NeedsArtifactReboot", "SupportsRollback", "ProvidePayloadFileSizes"].contains(line))
+            .filter(|line| {
+                ![
+                    "NeedsArtifactReboot",
+                    "SupportsRollback",
+                    "ProvidePayloadFileSizes",
+                ]
+                .contains(line)
+            })
             .map(|line| line.replace("Artifact", ""))
             .collect();
         calls.join(" ")
@@ -365,7 +433,12 @@ impl Trial {
     }
 }
 
-fn respond(request: &Request, seen: &Mutex<Seen>, artifact: &Mutex<Vec<u8>>, treatment: &Treatment) -> Answer {
+fn respond(
+    request: &Request,
+    seen: &Mutex<Seen>,
+    artifact: &Mutex<Vec<u8>>,
+    treatment: &Treatment,
+) -> Answer {
     let mut seen = seen.lock().unwrap();
     if request.target.contains("/deployments/next") && seen.finals_accepted == 0 {
         let host = request.header("host").unwrap_or_default();
@@ -383,7 +456,10 @@ fn respond(request: &Request, seen: &Mutex<Seen>, artifact: &Mutex<Vec<u8>>, tre
         return answer(200, artifact.lock().unwrap().clone());
     }
     if request.target.ends_with(&format!("/{DEPLOYMENT}/status")) {
-        let status = request.json()["status"].as_str().unwrap_or_default().to_owned();
+        let status = request.json()["status"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let ordinal = seen.statuses.len();
         let treated = treatment(ordinal, &status);
         let accepted = !matches!(&treated, Some(Answer::Send { status, .. }) if *status >= 500);

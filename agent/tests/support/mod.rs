@@ -42,33 +42,78 @@ impl Request {
 /// What to answer.
 #[derive(Debug, Clone)]
 pub enum Answer {
-    Send { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
+    Send {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+    },
     /// Announces the whole body and closes after this many bytes of it.
-    Cut { status: u16, headers: Vec<(String, String)>, body: Vec<u8>, after: usize },
+    Cut {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+        after: usize,
+    },
     /// As `Cut`, but keeps the connection open and silent.
-    Stall { status: u16, headers: Vec<(String, String)>, body: Vec<u8>, after: usize },
+    Stall {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+        after: usize,
+    },
     /// Closes without an answer.
     Close,
 }
 
 pub fn answer(status: u16, body: impl Into<Vec<u8>>) -> Answer {
-    Answer::Send { status, headers: Vec::new(), body: body.into() }
+    Answer::Send {
+        status,
+        headers: Vec::new(),
+        body: body.into(),
+    }
 }
 
 pub fn answer_with(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
-    Answer::Send { status, headers: owned(headers), body: body.into() }
+    Answer::Send {
+        status,
+        headers: owned(headers),
+        body: body.into(),
+    }
 }
 
-pub fn cut(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>, after: usize) -> Answer {
-    Answer::Cut { status, headers: owned(headers), body: body.into(), after }
+pub fn cut(
+    status: u16,
+    headers: &[(&str, &str)],
+    body: impl Into<Vec<u8>>,
+    after: usize,
+) -> Answer {
+    Answer::Cut {
+        status,
+        headers: owned(headers),
+        body: body.into(),
+        after,
+    }
 }
 
-pub fn stall(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>, after: usize) -> Answer {
-    Answer::Stall { status, headers: owned(headers), body: body.into(), after }
+pub fn stall(
+    status: u16,
+    headers: &[(&str, &str)],
+    body: impl Into<Vec<u8>>,
+    after: usize,
+) -> Answer {
+    Answer::Stall {
+        status,
+        headers: owned(headers),
+        body: body.into(),
+        after,
+    }
 }
 
 fn owned(headers: &[(&str, &str)]) -> Vec<(String, String)> {
-    headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect()
+    headers
+        .iter()
+        .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+        .collect()
 }
 
 type Script = dyn Fn(&Request) -> Answer + Send + Sync;
@@ -92,7 +137,11 @@ impl Server {
 
     /// A friendly server behind TLS, with the test certificate of this name.
     pub async fn tls(certificate: &str, client_certificate: bool) -> Self {
-        Self::listen(Some(acceptor(certificate, client_certificate)), default_answer).await
+        Self::listen(
+            Some(acceptor(certificate, client_certificate)),
+            default_answer,
+        )
+        .await
     }
 
     async fn listen(
@@ -125,7 +174,9 @@ impl Server {
     }
 
     /// A server that lets every device in and has no deployment; `other` answers first where it wants.
-    pub async fn friendly(other: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static) -> Self {
+    pub async fn friendly(
+        other: impl Fn(&Request) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
         Self::start(move |request| other(request).unwrap_or_else(|| default_answer(request))).await
     }
 
@@ -134,7 +185,10 @@ impl Server {
     }
 
     pub fn requests_to(&self, part: &str) -> Vec<Request> {
-        self.requests().into_iter().filter(|r| r.target.contains(part)).collect()
+        self.requests()
+            .into_iter()
+            .filter(|r| r.target.contains(part))
+            .collect()
     }
 
     /// Waits until so many requests to a path came.
@@ -145,7 +199,12 @@ impl Server {
             if found.len() >= count {
                 return found;
             }
-            assert!(Instant::now() < limit, "only {} of {count} requests to {part} came: {:#?}", found.len(), self.requests());
+            assert!(
+                Instant::now() < limit,
+                "only {} of {count} requests to {part} came: {:#?}",
+                found.len(),
+                self.requests()
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -167,14 +226,32 @@ pub fn default_answer(request: &Request) -> Answer {
     }
 }
 
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, script: Arc<Script>, log: Arc<Mutex<Vec<Request>>>) {
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    script: Arc<Script>,
+    log: Arc<Mutex<Vec<Request>>>,
+) {
     while let Some(request) = read_request(&mut stream).await {
         log.lock().unwrap().push(request.clone());
         let (status, headers, body, limit, stall) = match script(&request) {
             Answer::Close => return,
-            Answer::Send { status, headers, body } => (status, headers, body, None, false),
-            Answer::Cut { status, headers, body, after } => (status, headers, body, Some(after), false),
-            Answer::Stall { status, headers, body, after } => (status, headers, body, Some(after), true),
+            Answer::Send {
+                status,
+                headers,
+                body,
+            } => (status, headers, body, None, false),
+            Answer::Cut {
+                status,
+                headers,
+                body,
+                after,
+            } => (status, headers, body, Some(after), false),
+            Answer::Stall {
+                status,
+                headers,
+                body,
+                after,
+            } => (status, headers, body, Some(after), true),
         };
         let mut head = format!("HTTP/1.1 {status} X\r\n");
         // an empty one stands for none
@@ -216,14 +293,19 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<Request> 
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
     let mut lines = head.split("\r\n");
     let mut first = lines.next().unwrap().split(' ');
-    let (method, target) = (first.next().unwrap().to_owned(), first.next().unwrap().to_owned());
+    let (method, target) = (
+        first.next().unwrap().to_owned(),
+        first.next().unwrap().to_owned(),
+    );
     let headers: BTreeMap<String, String> = lines
         .map(|line| {
             let (name, value) = line.split_once(':').unwrap();
             (name.to_ascii_lowercase(), value.trim().to_owned())
         })
         .collect();
-    let length: usize = headers.get("content-length").map_or(0, |v| v.parse().unwrap());
+    let length: usize = headers
+        .get("content-length")
+        .map_or(0, |v| v.parse().unwrap());
     let mut body = bytes[end + 4..].to_vec();
     while body.len() < length {
         let mut piece = [0; 4096];
@@ -232,28 +314,45 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<Request> 
             Ok(count) => body.extend_from_slice(&piece[..count]),
         }
     }
-    Some(Request { at: Instant::now(), method, target, headers, body })
+    Some(Request {
+        at: Instant::now(),
+        method,
+        target,
+        headers,
+        body,
+    })
 }
 
 pub fn certificate(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/certificates")
+        .join(name)
 }
 
 fn acceptor(name: &str, client_certificate: bool) -> TlsAcceptor {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let read = |file: String| CertificateDer::from_pem_file(certificate(&file)).unwrap();
-    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let builder = if client_certificate {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(read("authority.pem".to_owned())).unwrap();
-        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .unwrap();
         builder.with_client_cert_verifier(verifier)
     } else {
         builder.with_no_client_auth()
     };
     let key = PrivateKeyDer::from_pem_file(certificate(&format!("{name}.key"))).unwrap();
-    TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![read(format!("{name}.pem"))], key).unwrap()))
+    TlsAcceptor::from(Arc::new(
+        builder
+            .with_single_cert(vec![read(format!("{name}.pem"))], key)
+            .unwrap(),
+    ))
 }
 
 /// The folders of one device, removed at the end.
@@ -265,7 +364,13 @@ impl Device {
     /// Writes `agent.toml` with short intervals; `extra` is appended at the top level.
     pub fn new(servers: &[&str], extra: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for folder in ["conf", "data/identity", "data/inventory", "data/modules/v3", "state"] {
+        for folder in [
+            "conf",
+            "data/identity",
+            "data/inventory",
+            "data/modules/v3",
+            "state",
+        ] {
             std::fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
         let device = Self { dir };
@@ -286,7 +391,10 @@ impl Device {
             ),
         );
         device.write("state/device_type", "device_type=test-board\n");
-        device.script("data/identity/mender-device-identity", "echo mac=00:11:22:33:44:55");
+        device.script(
+            "data/identity/mender-device-identity",
+            "echo mac=00:11:22:33:44:55",
+        );
         device
     }
 
@@ -329,7 +437,10 @@ fn holds(folder: &Path, text: &[u8]) -> bool {
         if path.is_dir() {
             holds(&path, text)
         } else {
-            std::fs::read(&path).unwrap().windows(text.len()).any(|w| w == text)
+            std::fs::read(&path)
+                .unwrap()
+                .windows(text.len())
+                .any(|w| w == text)
         }
     })
 }
