@@ -4,6 +4,7 @@
 //! makes sure that what they need is there, builds, and starts them. It depends on next to nothing, so
 //! that the first command of a newcomer compiles in seconds.
 
+mod bench;
 mod boards;
 mod ci;
 mod demo;
@@ -23,6 +24,7 @@ usage: cargo xtask VERB [options]
   test [--yes] [FILTER]    all tests, the ones on QEMU boards included
   ci [--yes]               tidy, then test: what the pull request check runs
   tidy                     dependency floors and path rules of the architecture
+  bench [NAME...]          the figures of the README; see cargo xtask bench --help
   boards [build|run]       makes the board image; runs it with its console on this terminal
   hil --server URL ...     the update flow on real hardware (cargo xtask hil --help)
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "ci" => ci::run(rest),
         "tidy" => tidy::run(rest),
+        "bench" => bench::run(rest),
         "boards" => boards::run(rest),
         "hil" => hil::run(rest),
         "" | "help" | "--help" | "-h" => {

@@ -29,7 +29,25 @@ const BOARDS: &[Need] = &[
 
 /// Foreign tools and clients that tests run against ours.
 const COMPATIBILITY: &[Need] =
-    &[("mender-artifact", "mender-artifact"), ("mender-cli", "mender-cli"), ("mender", "mender-client")];
+    &[
+        ("mender-artifact", "mender-artifact"),
+        ("mender-cli", "mender-cli"),
+        ("mender", "mender-client"),
+        ("fw_printenv", "libubootenv-tool"),
+        ("grub-editenv", "grub-common"),
+        ("unshare", "util-linux"),
+    ];
+
+/// The peers of the install benchmark and what makes their images.
+const BENCHMARKS: &[Need] = &[
+    ("mmdebstrap", "mmdebstrap"),
+    ("mkenvimage", "u-boot-tools"),
+    ("mksquashfs", "squashfs-tools"),
+    ("cpio", "cpio"),
+    ("zstd", "zstd"),
+    ("rauc", "rauc"),
+    ("openssl", "openssl"),
+];
 
 /// What a verb needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,14 +56,17 @@ pub enum For {
     Demo,
     /// Missing ones make tests skip, loudly.
     Test,
+    /// Without these there is nobody to compare with.
+    Bench,
 }
 
 /// Makes sure that the packages are there. `yes` installs without asking.
 pub fn ensure(purpose: For, yes: bool) -> Result<()> {
-    let mut needs: Vec<Need> = [BUILD, BOARDS].concat();
-    if purpose == For::Test {
-        needs.extend(COMPATIBILITY);
-    }
+    let needs: Vec<Need> = match purpose {
+        For::Demo => [BUILD, BOARDS].concat(),
+        For::Test => [BUILD, BOARDS, COMPATIBILITY].concat(),
+        For::Bench => [BUILD, BENCHMARKS].concat(),
+    };
     let missing = missing(&needs);
     if missing.is_empty() {
         return Ok(());
@@ -73,7 +94,7 @@ pub fn ensure(purpose: For, yes: bool) -> Result<()> {
 /// A demo cannot go on; tests can, and skip.
 fn give_up(purpose: For, reason: &str) -> Result<()> {
     match purpose {
-        For::Demo => bail!("{reason}"),
+        For::Demo | For::Bench => bail!("{reason}"),
         For::Test => {
             eprintln!("warning: {reason}; tests that need them will be skipped");
             Ok(())

@@ -3,6 +3,7 @@
 //! Owns: enrolling devices over the public API, the stage of the install benchmark, the measured loops. Does not own: starting
 //! binaries for tests (the harness does) or judging the figures (the benchmark table does).
 
+mod agent;
 mod connection;
 mod enrol;
 mod install;
@@ -17,11 +18,15 @@ const HELP: &str = "\
 Measure real processes. Each verb prints one JSON object; progress goes to standard error.
 
 usage: ambidex-load idle-polls --server-bin FILE [options]
+       ambidex-load idle-agent --agent-bin FILE
        ambidex-load install --agent-bin FILE --cli-bin FILE --work-dir DIR [options]
 
 idle-polls starts the server on an empty data directory, enrols the devices through the public
 API (preauthorise, then a signed authentication request), and polls for deployments over
 keep-alive connections, each poll with the token of another device.
+
+idle-agent starts the agent's daemon against a server that refuses the connection and reads its
+memory once it waits for the next poll.
 
 install brings a 512 MiB root filesystem into slot B, which holds the previous release, with the
 agent, with the peers that Debian packages and with plain dd and pipes; all of them in every round.
@@ -42,6 +47,7 @@ options of install:
 
 enum Verb {
     IdlePolls(measure::Options),
+    IdleAgent(PathBuf),
     Install(install::Options),
 }
 
@@ -88,6 +94,10 @@ fn parse_options() -> anyhow::Result<Option<Verb>> {
             }
             Ok(Some(Verb::IdlePolls(polls)))
         }
+        Some("idle-agent") => {
+            required(&install.agent_bin, "agent-bin")?;
+            Ok(Some(Verb::IdleAgent(install.agent_bin)))
+        }
         Some("install") => {
             required(&install.work_dir, "work-dir")?;
             required(&install.agent_bin, "agent-bin")?;
@@ -107,6 +117,7 @@ async fn main() -> anyhow::Result<()> {
     let report = match parse_options()? {
         None => return Ok(()),
         Some(Verb::Install(options)) => install::run(&options)?,
+        Some(Verb::IdleAgent(agent)) => agent::idle(&agent).await?,
         Some(Verb::IdlePolls(options)) => idle_polls(&options).await?,
     };
     println!("{report}");
