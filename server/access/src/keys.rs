@@ -105,7 +105,7 @@ impl Keys {
     fn from_pem(pem: &[u8]) -> Result<Keys, String> {
         let text = std::str::from_utf8(pem).map_err(|e| e.to_string())?;
         let der = RsaPrivateKey::from_pkcs8_pem(text)
-            .and_then(|key| Ok(key.to_pkcs8_der()?))
+            .and_then(|key| key.to_pkcs8_der())
             .map_err(|e| format!("not an RSA key in PKCS#8 PEM form: {e}"))?;
         let pair = RsaKeyPair::from_pkcs8(der.as_bytes())
             .map_err(|e| format!("RSA key refused: {e} (2048 to 4096 bits are supported)"))?;

@@ -299,3 +299,31 @@ async fn the_log_is_moved_into_the_file() {
         "the log has {log} bytes after 40 MB of writes"
     );
 }
+
+/// Administration verbs write beside a running server: neither loses anything, neither fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_handles_on_one_file_take_turns() {
+    let (dir, db) = open();
+    let other = Db::open_sqlite(&dir.path().join("server.db")).unwrap();
+    let writers: Vec<_> = [&db, &other]
+        .into_iter()
+        .enumerate()
+        .map(|(handle, db)| {
+            let db = db.clone();
+            tokio::spawn(async move {
+                for n in 0..200 {
+                    db.apply(vec![put(&format!("{handle}-{n}"), n)])
+                        .await
+                        .unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    for db in [&db, &other] {
+        let rows = db.query("SELECT count(*) FROM item", vec![]).await.unwrap();
+        assert_eq!(rows[0].get::<i64>(0).unwrap(), 400);
+    }
+}

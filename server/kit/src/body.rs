@@ -172,6 +172,7 @@ pub(crate) fn query_pairs(uri: &http::Uri) -> Result<QueryPairs, ApiError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
 mod tests {
     use super::*;
     use serde::Deserialize;

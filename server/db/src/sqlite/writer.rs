@@ -66,13 +66,13 @@ trait Job: Send {
 
 struct BatchJob {
     batch: Vec<Statement>,
-    outcome: Result<Vec<u64>, DbError>,
+    outcome: Option<Result<Vec<u64>, DbError>>,
     reply: oneshot::Sender<Result<Vec<u64>, DbError>>,
 }
 
 impl Job for BatchJob {
     fn run(&mut self, connection: &Connection) -> bool {
-        self.outcome = self
+        let outcome: Result<Vec<u64>, DbError> = self
             .batch
             .iter()
             .enumerate()
@@ -85,12 +85,18 @@ impl Job for BatchJob {
                 }
             })
             .collect();
-        self.outcome.is_ok()
+        let kept = outcome.is_ok();
+        self.outcome = Some(outcome);
+        kept
     }
 
     fn finish(self: Box<Self>, group: Result<(), DbError>) {
-        // The job's own error is the more precise one.
-        let outcome = self.outcome.and_then(|counts| group.map(|()| counts));
+        let outcome = match (self.outcome, group) {
+            // The job's own error is the more precise one.
+            (Some(Err(error)), _) | (_, Err(error)) => Err(error),
+            (Some(Ok(counts)), Ok(())) => Ok(counts),
+            (None, Ok(())) => Err(DbError::Closed),
+        };
         let _ = self.reply.send(outcome);
     }
 }
@@ -156,7 +162,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         self.send(Request::Job(Box::new(BatchJob {
             batch,
-            outcome: Err(DbError::Closed),
+            outcome: None,
             reply,
         })))
         .await?;

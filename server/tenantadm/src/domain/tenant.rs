@@ -131,13 +131,9 @@ pub(crate) async fn update(
     if let Some(name) = &update.name {
         check_name(name)?;
     }
-    if let Some(addons) = &update.addons {
-        if addons
-            .iter()
-            .any(|addon| !ADDONS.contains(&addon.name.as_str()))
-        {
-            return Err(invalid("addons: unknown addon"));
-        }
+    let known = |addon: &Addon| ADDONS.contains(&addon.name.as_str());
+    if !update.addons.iter().flatten().all(known) {
+        return Err(invalid("addons: unknown addon"));
     }
     let (old, new) = change(inner, id, |tenant| {
         if let Some(name) = &update.name {

@@ -29,7 +29,7 @@ fn login_text(
     login: Option<&serde_json::Map<String, serde_json::Value>>,
 ) -> Result<Option<String>, TenantadmError> {
     login
-        .map(|login| serde_json::to_string(login))
+        .map(serde_json::to_string)
         .transpose()
         .map_err(|e| TenantadmError::Invalid(e.to_string()))
 }
