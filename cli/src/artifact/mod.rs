@@ -27,7 +27,7 @@ enum Verb {
     /// Write an artifact.
     Write {
         #[command(subcommand)]
-        kind: Kind,
+        kind: Box<Kind>,
     },
     /// Show what an artifact is and holds.
     Read(read::Arguments),
@@ -53,9 +53,11 @@ enum Kind {
 pub async fn run(arguments: Arguments, form: OutputForm) -> Result<(), Failure> {
     // All of it is files and computation; the thread that waits for signals stays free.
     let work = tokio::task::spawn_blocking(move || match arguments.verb {
-        Verb::Write { kind: Kind::RootfsImage(arguments) } => arguments.run(),
-        Verb::Write { kind: Kind::ModuleImage(arguments) } => arguments.run(),
-        Verb::Write { kind: Kind::Bootstrap(arguments) } => arguments.run(),
+        Verb::Write { kind } => match *kind {
+            Kind::RootfsImage(arguments) => arguments.run(),
+            Kind::ModuleImage(arguments) => arguments.run(),
+            Kind::Bootstrap(arguments) => arguments.run(),
+        },
         Verb::Read(arguments) => arguments.run(form),
         Verb::Validate(arguments) => arguments.run(),
         Verb::Sign(arguments) => arguments.run(),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use ambidex_artifact::{ReadOptions, Reader, Verification};
+use ambidex_artifact::{ReadOptions, Reader, Sha256Digest, Verification};
 use ambidex_wire::management::deployments::{Artifact, ArtifactLink};
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
@@ -212,8 +212,7 @@ pub async fn upload(api: &Api, file: &Path, description: &str, quiet: bool) -> R
 
     let opened = tokio::fs::File::open(file).await.with_context(cannot)?;
     let size = opened.metadata().await.with_context(cannot)?.len();
-    // Long and random enough that it is not part of the file.
-    let boundary = format!("ambidex-{}", hex::encode(ambidex_artifact::Sha256Digest::of(format!("{size} {description} {:?} {}", std::time::SystemTime::now(), std::process::id()).as_bytes()).as_bytes()));
+    let boundary = boundary(size);
     let head = format!(
         "--{boundary}\r\nContent-Disposition: form-data; name=\"description\"\r\n\r\n{description}\r\n\
          --{boundary}\r\nContent-Disposition: form-data; name=\"size\"\r\n\r\n{size}\r\n\
@@ -243,6 +242,12 @@ pub async fn upload(api: &Api, file: &Path, description: &str, quiet: bool) -> R
     let content_type = format!("multipart/form-data; boundary={boundary}");
     let id = api.upload(&ARTIFACTS, &content_type, length, reqwest::Body::wrap_stream(parts), &cannot()).await?;
     Ok((header.name, id))
+}
+
+/// A line that the file cannot have, since nobody can foresee it.
+fn boundary(size: u64) -> String {
+    let seed = format!("{:?} {} {size}", std::time::SystemTime::now(), std::process::id());
+    format!("ambidex-{}", Sha256Digest::of(seed.as_bytes()))
 }
 
 /// What of the upload comes next.

@@ -34,9 +34,24 @@ fn read(bytes: &[u8]) -> Result<(Header, Summary), Error> {
 }
 
 /// Everything that a device acts on.
-fn meaning(outcome: &(Header, Summary)) -> (Vec<u8>, Vec<u8>, Vec<Script>, Vec<(String, String, u64)>) {
-    let files = outcome.1.files.iter().map(|file| (file.name.clone(), file.sha256.to_string(), file.size)).collect();
-    (outcome.0.header_info_raw.clone(), outcome.0.type_info_raw.clone(), outcome.0.scripts.clone(), files)
+#[derive(Debug, PartialEq)]
+struct Meaning {
+    header_info: Vec<u8>,
+    type_info: Vec<u8>,
+    meta_data: Vec<u8>,
+    scripts: Vec<Script>,
+    files: Vec<(String, String, u64)>,
+}
+
+fn meaning((header, summary): &(Header, Summary)) -> Meaning {
+    let files = summary.files.iter().map(|file| (file.name.clone(), file.sha256.to_string(), file.size));
+    Meaning {
+        header_info: header.header_info_raw.clone(),
+        type_info: header.type_info_raw.clone(),
+        meta_data: header.meta_data_raw.clone(),
+        scripts: header.scripts.clone(),
+        files: files.collect(),
+    }
 }
 
 /// Where the data member's header begins.

@@ -1,6 +1,11 @@
 //! Reading an artifact from start to end, once, without holding a payload.
 
-use std::io::{self, Read};
+mod members;
+mod payload_file;
+
+pub use payload_file::PayloadFile;
+
+use std::io::Read;
 
 use sha2::{Digest as _, Sha256};
 
@@ -14,6 +19,7 @@ use crate::signature::{self, Verification};
 use crate::source::{Bytes as _, Source, clamp};
 use crate::tar::{self, Entry};
 use crate::{names, version};
+use members::Members;
 
 /// What a reader takes.
 #[derive(Debug, Clone)]
@@ -134,7 +140,7 @@ impl<R: Read> Reader<R> {
     /// refused before its header is looked at.
     pub fn open(input: R, options: &ReadOptions) -> Result<Self, Error> {
         let limits = options.limits;
-        let mut members = Members { source: Source::new(input), next: None };
+        let mut members = Members::new(Source::new(input));
         members.begin()?;
 
         let version_raw = members.read("version", VERSION_BYTES_MAX)?;
@@ -272,7 +278,7 @@ impl<R: Read> Reader<R> {
         let Stage::BeforeData(source) = std::mem::replace(&mut self.stage, Stage::Over) else {
             return Err(Error::Failed);
         };
-        let mut members = Members { source, next: None };
+        let mut members = Members::new(source);
         let entry = members
             .take()?
             .ok_or_else(|| members.source.truncated("data/0000.tar, which every artifact has"))?;
@@ -357,171 +363,5 @@ impl<R: Read> Reader<R> {
             (Some(current), Stage::Data(archive)) => &archive.available()[current.taken..current.lent],
             _ => &[],
         }
-    }
-}
-
-/// A payload file. It lends its content chunk by chunk; each chunk is hashed before it is lent, and
-/// the digest of the whole is checked before the end is announced.
-pub struct PayloadFile<'a, R: Read> {
-    reader: &'a mut Reader<R>,
-}
-
-impl<R: Read> std::fmt::Debug for PayloadFile<'_, R> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PayloadFile").field("name", &self.name()).field("size", &self.size()).finish()
-    }
-}
-
-impl<R: Read> PayloadFile<'_, R> {
-    fn current(&self) -> &Current {
-        self.reader.current.as_ref().expect("invariant: a payload file exists only while it is the current one")
-    }
-
-    /// Bare file name: letters, digits, `_`, `-`, `.`, `,`.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.current().entry.name
-    }
-
-    /// Bytes that it has when unpacked.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.current().entry.size
-    }
-
-    /// Permission bits.
-    #[must_use]
-    pub fn mode(&self) -> u32 {
-        self.current().entry.mode
-    }
-
-    /// Time of the last change, seconds since 1970.
-    #[must_use]
-    pub fn mtime(&self) -> u64 {
-        self.current().entry.mtime_s
-    }
-
-    /// Digest that the manifest promises.
-    #[must_use]
-    pub fn sha256_expected(&self) -> Sha256Digest {
-        self.reader.header.files[self.current().index].sha256
-    }
-
-    /// The next bytes, without copying: exactly [`CHUNK_BYTES`](crate::limits::CHUNK_BYTES) of
-    /// them, fewer only at the end of the file. `None` means that the whole content has the size
-    /// and the digest that it should have; until then it must not be put to use.
-    ///
-    /// # Errors
-    /// Any [`Error`]; [`Error::Checksum`] at the end.
-    pub fn chunk(&mut self) -> Result<Option<&[u8]>, Error> {
-        if self.reader.lend()? == 0 {
-            return Ok(None);
-        }
-        // Taking everything now keeps the slice in the buffer until the next call.
-        let from = self.current().taken;
-        if let Some(current) = &mut self.reader.current {
-            current.taken = current.lent;
-        }
-        match (&self.reader.current, &self.reader.stage) {
-            (Some(current), Stage::Data(archive)) => Ok(Some(&archive.available()[from..current.lent])),
-            _ => Err(Error::Failed),
-        }
-    }
-}
-
-impl<R: Read> Read for PayloadFile<'_, R> {
-    /// Copies; [`PayloadFile::chunk`] does not. An artifact error comes as the source of an
-    /// `io::Error`, the input's own error as it is.
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if out.is_empty() {
-            return Ok(0);
-        }
-        match self.reader.lend() {
-            Ok(0) => Ok(0),
-            Ok(_) => {
-                let lent = self.reader.lent();
-                let count = lent.len().min(out.len());
-                out[..count].copy_from_slice(&lent[..count]);
-                if let Some(current) = &mut self.reader.current {
-                    current.taken += count;
-                }
-                Ok(count)
-            }
-            Err(Error::Source(error)) => Err(error),
-            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
-        }
-    }
-}
-
-/// The members of the artifact, in order.
-struct Members<R> {
-    source: Source<R>,
-    /// Header that has been read and whose member has not.
-    next: Option<Entry>,
-}
-
-impl<R: Read> Members<R> {
-    /// Tells what is no artifact at all from a broken one.
-    fn begin(&mut self) -> Result<(), Error> {
-        let have = self.source.ensure(tar::BLOCK)?;
-        let start = self.source.available();
-        if have == 0 {
-            return Err(Error::malformed("the artifact", "there is not a single byte"));
-        }
-        let known = b"version\0";
-        let common = have.min(known.len());
-        if start[..common] != known[..common] {
-            return Err(Error::malformed(
-                "the artifact",
-                "it does not begin with the member version; this is not an artifact file",
-            ));
-        }
-        Ok(())
-    }
-
-    fn peek(&mut self) -> Result<Option<&Entry>, Error> {
-        if self.next.is_none() {
-            self.next = tar::next_entry(&mut self.source, "the artifact")?;
-        }
-        Ok(self.next.as_ref())
-    }
-
-    fn take(&mut self) -> Result<Option<Entry>, Error> {
-        self.peek()?;
-        Ok(self.next.take())
-    }
-
-    /// Reads the next member, which must be `name`.
-    fn read(&mut self, name: &str, limit: u64) -> Result<Vec<u8>, Error> {
-        match self.take()? {
-            Some(entry) if entry.name == name => {
-                tar::read_file(&mut self.source, &entry, limit, "the artifact")
-            }
-            Some(entry) => Err(Error::malformed(
-                "the artifact",
-                format!("the member {:?} is where {name} is expected", entry.name),
-            )),
-            None => Err(self.source.truncated(name)),
-        }
-    }
-
-    /// Reads the next member if it is `name`.
-    fn read_if(&mut self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
-        match self.peek()? {
-            Some(entry) if entry.name == name => self.read(name, limit).map(Some),
-            _ => Ok(None),
-        }
-    }
-
-    /// Reads the header member that the manifest lists and checks its digest.
-    fn read_header(
-        &mut self,
-        manifest: &Manifest,
-        limits: &Limits,
-    ) -> Result<(String, Compression, Vec<u8>), Error> {
-        let (name, compression) = manifest.header_member().ok_or(Error::Failed)?;
-        let bytes = self.read(name, limits.header_stored_bytes_max)?;
-        manifest.check(name, &bytes)?;
-        Ok((name.to_owned(), compression, bytes))
     }
 }
