@@ -9,10 +9,7 @@ use std::path::{Path, PathBuf};
 use ambidex_platform::{
     fs::{self, FsError},
     lock::{LockError, StateLock},
-};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+    process::{Nudge, nudge},
 };
 
 /// Why a running daemon was not reached.
@@ -76,9 +73,9 @@ pub fn daemon_pid(state: &Path) -> Result<i32, PresenceError> {
     }
 }
 
-fn tell(state: &Path, signal: Signal) -> Result<(), PresenceError> {
+fn tell(state: &Path, what: Nudge) -> Result<(), PresenceError> {
     let pid = daemon_pid(state)?;
-    kill(Pid::from_raw(pid), signal).map_err(|error| PresenceError::Unreachable {
+    nudge(pid, what).map_err(|error| PresenceError::Unreachable {
         state: state.to_owned(),
         reason: format!("process {pid}: {error}; run this as root"),
     })
@@ -89,7 +86,7 @@ fn tell(state: &Path, signal: Signal) -> Result<(), PresenceError> {
 /// # Errors
 /// When no daemon runs or it cannot be reached.
 pub fn trigger_update(state: &Path) -> Result<(), PresenceError> {
-    tell(state, Signal::SIGUSR1)
+    tell(state, Nudge::First)
 }
 
 /// Asks the daemon to send the inventory now.
@@ -97,7 +94,7 @@ pub fn trigger_update(state: &Path) -> Result<(), PresenceError> {
 /// # Errors
 /// As [`trigger_update`].
 pub fn trigger_inventory(state: &Path) -> Result<(), PresenceError> {
-    tell(state, Signal::SIGUSR2)
+    tell(state, Nudge::Second)
 }
 
 #[cfg(test)]

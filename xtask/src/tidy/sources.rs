@@ -98,12 +98,20 @@ fn findings_in(path: &str, text: &str) -> Vec<String> {
             if line.trim_start().starts_with("//") {
                 continue;
             }
-            if let Some(word) = rule.words.iter().find(|word| line.contains(*word)) {
+            if let Some(word) = rule.words.iter().find(|word| names(line, word)) {
                 findings.push(format!("{path}:{}: {} ({word})", number + 1, rule.reason));
             }
         }
     }
     findings
+}
+
+/// Whether the line has the word, and not as the end of a longer one (`unix::` is not `nix::`).
+fn names(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(start, _)| {
+        let before = line[..start].chars().next_back();
+        word.starts_with('"') || !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    })
 }
 
 #[cfg(test)]
@@ -112,6 +120,8 @@ mod tests {
 
     #[test]
     fn words_are_kept_to_their_places() {
+        let unix = "use std::os::unix::fs::PermissionsExt;\nuse nix::unistd::Pid;\n";
+        assert_eq!(findings_in("agent/src/identity/key.rs", unix).len(), 1);
         let sql = "const S: &str = \"SELECT id FROM devices\";\n";
         assert_eq!(findings_in("server/devauth/src/domain/device.rs", sql).len(), 1);
         assert_eq!(findings_in("server/devauth/src/store/device.rs", sql).len(), 0);

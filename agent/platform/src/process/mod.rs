@@ -96,6 +96,27 @@ pub enum Stream {
     Stderr,
 }
 
+/// A request to a running daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nudge {
+    /// SIGUSR1
+    First,
+    /// SIGUSR2
+    Second,
+}
+
+/// Sends a nudge to the process `pid`.
+///
+/// # Errors
+/// The system's reason: no such process, or not permitted.
+pub fn nudge(pid: i32, nudge: Nudge) -> std::io::Result<()> {
+    let signal = match nudge {
+        Nudge::First => Signal::SIGUSR1,
+        Nudge::Second => Signal::SIGUSR2,
+    };
+    nix::sys::signal::kill(Pid::from_raw(pid), signal).map_err(Into::into)
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
