@@ -40,5 +40,7 @@ mod step;
 
 pub use effect::{Action, Adoption, Call, Conclusion, Effect, Event, Insistence, ScriptState};
 pub use machine::{begin, recover, step};
-pub use record::{Facts, INCONSISTENT_SUFFIX, REASON_CHARS_MAX, Reboot, Record, SAVES_MAX, Undo, Verdict};
+pub use record::{
+    Facts, INCONSISTENT_SUFFIX, REASON_CHARS_MAX, Reboot, Record, SAVES_MAX, Undo, Verdict,
+};
 pub use step::{Phase, Step};

@@ -52,7 +52,12 @@ pub fn recover(mut record: Record) -> Next {
             Step::Cleanup
         }
         Phase::Reboot => Step::VerifyReboot,
-        Phase::Install | Phase::Verify | Phase::Contact | Phase::Commit | Phase::Unwind | Phase::Unknown => {
+        Phase::Install
+        | Phase::Verify
+        | Phase::Contact
+        | Phase::Commit
+        | Phase::Unwind
+        | Phase::Unknown => {
             record.undo = Undo::Missing;
             record.blame(interruption(phase));
             Step::AskRollback
@@ -74,8 +79,12 @@ pub fn recover(mut record: Record) -> Next {
 fn interruption(phase: Phase) -> &'static str {
     match phase {
         Phase::Install => "the device restarted unexpectedly while installing",
-        Phase::Verify => "the device restarted unexpectedly while the new software was being verified",
-        Phase::Contact => "the device restarted unexpectedly before the new software had reached the server",
+        Phase::Verify => {
+            "the device restarted unexpectedly while the new software was being verified"
+        }
+        Phase::Contact => {
+            "the device restarted unexpectedly before the new software had reached the server"
+        }
         Phase::Commit => "the device restarted unexpectedly while committing",
         _ => "the device restarted unexpectedly during the deployment",
     }
@@ -83,14 +92,19 @@ fn interruption(phase: Phase) -> &'static str {
 
 /// Steps whose failure does not fail the deployment.
 const fn reason_is_harmless(step: Step) -> bool {
-    matches!(step, Step::ReportDownloading | Step::ReportInstalling | Step::ReportRebooting)
+    matches!(
+        step,
+        Step::ReportDownloading | Step::ReportInstalling | Step::ReportRebooting
+    )
 }
 
 fn transition(mut record: Record, event: Event) -> Next {
     let done = event == Event::Done;
     let step = record.step;
     match step {
-        Step::ReportDownloading | Step::ReportInstalling if event == Event::Aborted => aborted(record),
+        Step::ReportDownloading | Step::ReportInstalling if event == Event::Aborted => {
+            aborted(record)
+        }
         Step::ReportDownloading => go(record, Step::DownloadEnter),
         Step::DownloadEnter => go_if(record, done, Step::Open, Step::DownloadError),
         Step::Open => match event {
@@ -111,7 +125,11 @@ fn transition(mut record: Record, event: Event) -> Next {
         Step::AskReboot => match event {
             Event::RebootNeed(need) => {
                 record.reboot = need;
-                let next = if need == Reboot::No { Step::ReportCommitting } else { Step::ReportRebooting };
+                let next = if need == Reboot::No {
+                    Step::ReportCommitting
+                } else {
+                    Step::ReportRebooting
+                };
                 go(record, next)
             }
             _ => go(record, Step::AskRollback),
@@ -142,9 +160,12 @@ fn transition(mut record: Record, event: Event) -> Next {
             go_if(record, able, Step::RollbackEnter, Step::FailureEnter)
         }
         Step::RollbackEnter => go(faulty_unless(record, done), Step::Rollback),
-        Step::Rollback => {
-            go_if(faulty_unless(record, done), done, Step::RollbackLeave, Step::RollbackLeaveFailed)
-        }
+        Step::Rollback => go_if(
+            faulty_unless(record, done),
+            done,
+            Step::RollbackLeave,
+            Step::RollbackLeaveFailed,
+        ),
         Step::RollbackLeave => go(faulty_unless(record, done), Step::AskRollbackReboot),
         Step::RollbackLeaveFailed => go(record, Step::FailureEnter),
         Step::AskRollbackReboot => match event {
@@ -157,7 +178,12 @@ fn transition(mut record: Record, event: Event) -> Next {
         },
         Step::RollbackRebootEnter => go(faulty_unless(record, done), Step::RollbackReboot),
         Step::RollbackReboot => go(record, Step::VerifyRollbackReboot),
-        Step::VerifyRollbackReboot => go_if(record, done, Step::RollbackRebootLeave, Step::RollbackReboot),
+        Step::VerifyRollbackReboot => go_if(
+            record,
+            done,
+            Step::RollbackRebootLeave,
+            Step::RollbackReboot,
+        ),
         Step::RollbackRebootLeave if done => go(record, Step::FailureEnter),
         Step::RollbackRebootLeave => go(faulty_unless(record, false), Step::RollbackRebootError),
         Step::RollbackRebootError => go(record, Step::FailureEnter),
@@ -167,7 +193,14 @@ fn transition(mut record: Record, event: Event) -> Next {
         Step::FailureLeave => {
             let record = faulty_unless(record, done);
             let clean = record.undo == Undo::Clean;
-            settle(record, if clean { Verdict::Untouched } else { Verdict::Inconsistent })
+            settle(
+                record,
+                if clean {
+                    Verdict::Untouched
+                } else {
+                    Verdict::Inconsistent
+                },
+            )
         }
         Step::Cleanup => go(record, Step::Conclude),
         Step::Discard => go(record, Step::Forget),
@@ -251,7 +284,11 @@ fn enter(mut record: Record, step: Step, entry: Entry) -> Next {
     if record.saves >= SAVES_MAX && !ends {
         return loop_ended(record);
     }
-    let save = if to == Phase::Cleanup { Effect::Settle(record.adoption()) } else { Effect::Save };
+    let save = if to == Phase::Cleanup {
+        Effect::Settle(record.adoption())
+    } else {
+        Effect::Save
+    };
     let (record, mut effects) = act(record);
     effects.insert(0, save);
     (record, effects)
@@ -264,7 +301,11 @@ fn loop_ended(mut record: Record) -> Next {
     record.blame("the deployment did not come to an end and was stopped");
     if record.verdict.is_none() {
         let committed = record.step.phase() == Phase::Committed;
-        record.verdict = Some(if committed { Verdict::CommittedFaulty } else { Verdict::Inconsistent });
+        record.verdict = Some(if committed {
+            Verdict::CommittedFaulty
+        } else {
+            Verdict::Inconsistent
+        });
     }
     record.step = Step::Conclude;
     act(record)
@@ -308,9 +349,13 @@ fn act(record: Record) -> Next {
         Step::AskRollback | Step::Unknown => Effect::AskRollback,
         Step::RollbackEnter => Effect::Scripts(S::ArtifactRollback, Enter),
         Step::Rollback => Effect::Call(Call::Rollback),
-        Step::RollbackLeave | Step::RollbackLeaveFailed => Effect::Scripts(S::ArtifactRollback, Leave),
+        Step::RollbackLeave | Step::RollbackLeaveFailed => {
+            Effect::Scripts(S::ArtifactRollback, Leave)
+        }
         Step::RollbackRebootEnter => Effect::Scripts(S::ArtifactRollbackReboot, Enter),
-        Step::RollbackReboot if record.rollback_reboot == Reboot::Custom => Effect::Call(Call::RollbackReboot),
+        Step::RollbackReboot if record.rollback_reboot == Reboot::Custom => {
+            Effect::Call(Call::RollbackReboot)
+        }
         Step::RollbackReboot => Effect::RebootSystem,
         Step::VerifyRollbackReboot => Effect::Call(Call::VerifyRollbackReboot),
         Step::RollbackRebootLeave => Effect::Scripts(S::ArtifactRollbackReboot, Leave),
@@ -330,7 +375,11 @@ fn act(record: Record) -> Next {
 fn conclusion(record: &Record) -> Conclusion {
     let success = record.verdict == Some(Verdict::Success);
     Conclusion {
-        status: if success { DeviceStatus::Success } else { DeviceStatus::Failure },
+        status: if success {
+            DeviceStatus::Success
+        } else {
+            DeviceStatus::Failure
+        },
         reason: if success { None } else { record.reason.clone() },
         adoption: record.adoption(),
     }

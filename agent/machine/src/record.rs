@@ -139,7 +139,9 @@ impl Record {
     /// Whether there is a payload handler to call.
     #[must_use]
     pub fn has_payload(&self) -> bool {
-        self.facts.as_ref().is_some_and(|facts| facts.payload_type.is_some())
+        self.facts
+            .as_ref()
+            .is_some_and(|facts| facts.payload_type.is_some())
     }
 
     /// What the verdict does to name, group and provides.

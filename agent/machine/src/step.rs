@@ -171,7 +171,9 @@ impl Step {
             Self::ReportCommitting => Phase::Contact,
             Self::CommitEnter | Self::CheckReadiness | Self::Commit => Phase::Commit,
             Self::CommitLeave | Self::CommitLeaveError => Phase::Committed,
-            Self::InstallError | Self::RebootError | Self::CommitError | Self::AskRollback => Phase::Unwind,
+            Self::InstallError | Self::RebootError | Self::CommitError | Self::AskRollback => {
+                Phase::Unwind
+            }
             Self::RollbackEnter
             | Self::Rollback
             | Self::RollbackLeave

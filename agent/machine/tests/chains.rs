@@ -2,7 +2,10 @@
 //!
 //! Notation: scripts as `State_Action`, calls by their protocol name, statuses as `<status>`, questions as `?`.
 
-use ambidex_machine::{Adoption, Call, Effect, Event, Facts, Insistence, Phase, Reboot, Record, Step, begin, recover, step};
+use ambidex_machine::{
+    Adoption, Call, Effect, Event, Facts, Insistence, Phase, Reboot, Record, Step, begin, recover,
+    step,
+};
 
 #[derive(Default)]
 struct Case {
@@ -43,7 +46,10 @@ fn name(effect: &Effect) -> String {
 
 /// Whether the name stands in the list, and has not been used up.
 fn hit(list: &[&str], used: &mut Vec<String>, name: &str) -> bool {
-    if list.iter().any(|entry| entry.strip_suffix('*') == Some(name)) {
+    if list
+        .iter()
+        .any(|entry| entry.strip_suffix('*') == Some(name))
+    {
         return true;
     }
     if list.contains(&name) && !used.iter().any(|entry| entry == name) {
@@ -95,21 +101,28 @@ fn play(case: &Case) -> Outcome {
                 _ => {
                     if !matches!(
                         effect,
-                        Effect::Open | Effect::AskReboot | Effect::AskRollback | Effect::CheckReadiness
+                        Effect::Open
+                            | Effect::AskReboot
+                            | Effect::AskRollback
+                            | Effect::CheckReadiness
                     ) {
                         chain.push(name.replace("Artifact", ""));
                     }
                     if hit(case.kill, &mut killed, &name) {
-                        let Some(found) = disk.clone() else { break 'flow };
+                        let Some(found) = disk.clone() else {
+                            break 'flow;
+                        };
                         next = recover(found);
                         continue 'flow;
                     }
                     let payload_type = (!case.empty).then(|| "mod".to_string());
                     Some(match (&effect, hit(case.fail, &mut failed, &name)) {
                         (_, true) => Event::Failed(format!("{name} failed")),
-                        (Effect::Open, _) => {
-                            Event::Opened(Facts { artifact_name: "new".into(), payload_type, ..Facts::default() })
-                        }
+                        (Effect::Open, _) => Event::Opened(Facts {
+                            artifact_name: "new".into(),
+                            payload_type,
+                            ..Facts::default()
+                        }),
                         (Effect::AskReboot, _) => Event::RebootNeed(case.reboot),
                         (Effect::AskRollback, _) => Event::CanRollBack(!case.no_rollback),
                         _ => Event::Done,
@@ -125,7 +138,12 @@ fn play(case: &Case) -> Outcome {
             None => break,
         }
     }
-    Outcome { chain: chain.join(" "), statuses: statuses.join(" "), adoption, saves: u32::try_from(saves).unwrap_or(0) }
+    Outcome {
+        chain: chain.join(" "),
+        statuses: statuses.join(" "),
+        adoption,
+        saves: u32::try_from(saves).unwrap_or(0),
+    }
 }
 
 fn check(case: &Case, chain: &str, statuses: &str, adoption: Adoption) {
@@ -145,7 +163,10 @@ const BACK: &str = "RollbackReboot_Enter RollbackReboot VerifyRollbackReboot Rol
 const FAILURE: &str = "Failure_Enter Failure Failure_Leave Cleanup";
 
 fn rebooting() -> Case {
-    Case { reboot: Reboot::Custom, ..Case::default() }
+    Case {
+        reboot: Reboot::Custom,
+        ..Case::default()
+    }
 }
 
 fn s(parts: &[&str]) -> String {
@@ -161,19 +182,33 @@ fn normal_flows() {
         Adoption::Adopt,
     );
     check(
-        &Case { no_rollback: true, ..Case::default() },
+        &Case {
+            no_rollback: true,
+            ..Case::default()
+        },
         &s(&[DOWN, INSTALL, COMMIT]),
         "downloading installing installing success",
         Adoption::Adopt,
     );
     check(
-        &Case { reboot: Reboot::Automatic, ..Case::default() },
-        &s(&[DOWN, INSTALL, "Reboot_Enter reboot VerifyReboot Reboot_Leave", COMMIT]),
+        &Case {
+            reboot: Reboot::Automatic,
+            ..Case::default()
+        },
+        &s(&[
+            DOWN,
+            INSTALL,
+            "Reboot_Enter reboot VerifyReboot Reboot_Leave",
+            COMMIT,
+        ]),
         "downloading installing rebooting installing success",
         Adoption::Adopt,
     );
     check(
-        &Case { empty: true, ..Case::default() },
+        &Case {
+            empty: true,
+            ..Case::default()
+        },
         "Download_Enter Download_Leave",
         "downloading success",
         Adoption::Adopt,
@@ -186,19 +221,36 @@ fn failures_while_downloading_need_no_rollback() {
         ("Download", "Download_Enter Download Download_Error Cleanup"),
         ("Download_Enter", "Download_Enter Download_Error"),
         ("Open", "Download_Enter Download_Error"),
-        ("Download_Leave", "Download_Enter Download Download_Leave Download_Error Cleanup"),
+        (
+            "Download_Leave",
+            "Download_Enter Download Download_Leave Download_Error Cleanup",
+        ),
     ] {
         let fail: &'static [&'static str] = Vec::leak(vec![fail]);
-        check(&Case { fail, ..rebooting() }, chain, "downloading failure", Adoption::Keep);
+        check(
+            &Case {
+                fail,
+                ..rebooting()
+            },
+            chain,
+            "downloading failure",
+            Adoption::Keep,
+        );
     }
     check(
-        &Case { kill: &["Download"], ..rebooting() },
+        &Case {
+            kill: &["Download"],
+            ..rebooting()
+        },
         "Download_Enter Download Cleanup",
         "downloading failure",
         Adoption::Keep,
     );
     check(
-        &Case { kill: &["Download_Enter"], ..rebooting() },
+        &Case {
+            kill: &["Download_Enter"],
+            ..rebooting()
+        },
         "Download_Enter",
         "downloading failure",
         Adoption::Keep,
@@ -208,49 +260,81 @@ fn failures_while_downloading_need_no_rollback() {
 #[test]
 fn failures_while_installing() {
     check(
-        &Case { fail: &["ArtifactInstall"], ..rebooting() },
-        &s(&[DOWN, "Install_Enter Install Install_Error", ROLLBACK, BACK, FAILURE]),
+        &Case {
+            fail: &["ArtifactInstall"],
+            ..rebooting()
+        },
+        &s(&[
+            DOWN,
+            "Install_Enter Install Install_Error",
+            ROLLBACK,
+            BACK,
+            FAILURE,
+        ]),
         "downloading installing failure",
         Adoption::Keep,
     );
     check(
-        &Case { fail: &["ArtifactInstall"], no_rollback: true, ..rebooting() },
+        &Case {
+            fail: &["ArtifactInstall"],
+            no_rollback: true,
+            ..rebooting()
+        },
         &s(&[DOWN, "Install_Enter Install Install_Error", FAILURE]),
         "downloading installing failure",
         Adoption::NameInconsistent,
     );
     check(
-        &Case { fail: &["ArtifactInstall_Enter"], ..rebooting() },
+        &Case {
+            fail: &["ArtifactInstall_Enter"],
+            ..rebooting()
+        },
         &s(&[DOWN, "Install_Enter Install_Error", ROLLBACK, BACK, FAILURE]),
         "downloading installing failure",
         Adoption::Keep,
     );
     check(
-        &Case { fail: &["ArtifactInstall_Leave"], ..rebooting() },
+        &Case {
+            fail: &["ArtifactInstall_Leave"],
+            ..rebooting()
+        },
         &s(&[DOWN, INSTALL, "Install_Error", ROLLBACK, BACK, FAILURE]),
         "downloading installing failure",
         Adoption::Keep,
     );
     check(
-        &Case { kill: &["ArtifactInstall"], ..rebooting() },
+        &Case {
+            kill: &["ArtifactInstall"],
+            ..rebooting()
+        },
         &s(&[DOWN, "Install_Enter Install", ROLLBACK, BACK, FAILURE]),
         "downloading installing failure",
         Adoption::Keep,
     );
     check(
-        &Case { kill: &["ArtifactInstall"], no_rollback: true, ..rebooting() },
+        &Case {
+            kill: &["ArtifactInstall"],
+            no_rollback: true,
+            ..rebooting()
+        },
         &s(&[DOWN, "Install_Enter Install", FAILURE]),
         "downloading installing failure",
         Adoption::NameInconsistent,
     );
     check(
-        &Case { fail: &["NeedsArtifactReboot*"], ..rebooting() },
+        &Case {
+            fail: &["NeedsArtifactReboot*"],
+            ..rebooting()
+        },
         &s(&[DOWN, INSTALL, ROLLBACK, FAILURE]),
         "downloading installing failure",
         Adoption::NameInconsistent,
     );
     check(
-        &Case { fail: &["ArtifactInstall", "SupportsRollback"], ..rebooting() },
+        &Case {
+            fail: &["ArtifactInstall", "SupportsRollback"],
+            ..rebooting()
+        },
         &s(&[DOWN, "Install_Enter Install Install_Error", FAILURE]),
         "downloading installing failure",
         Adoption::NameInconsistent,
@@ -260,32 +344,78 @@ fn failures_while_installing() {
 #[test]
 fn failures_around_the_reboot() {
     check(
-        &Case { kill: &["ArtifactReboot"], ..rebooting() },
-        &s(&[DOWN, INSTALL, "Reboot_Enter Reboot VerifyReboot Reboot_Leave", COMMIT]),
+        &Case {
+            kill: &["ArtifactReboot"],
+            ..rebooting()
+        },
+        &s(&[
+            DOWN,
+            INSTALL,
+            "Reboot_Enter Reboot VerifyReboot Reboot_Leave",
+            COMMIT,
+        ]),
         "downloading installing rebooting installing success",
         Adoption::Adopt,
     );
     check(
-        &Case { kill: &["ArtifactReboot_Enter"], ..rebooting() },
-        &s(&[DOWN, INSTALL, "Reboot_Enter VerifyReboot Reboot_Leave", COMMIT]),
+        &Case {
+            kill: &["ArtifactReboot_Enter"],
+            ..rebooting()
+        },
+        &s(&[
+            DOWN,
+            INSTALL,
+            "Reboot_Enter VerifyReboot Reboot_Leave",
+            COMMIT,
+        ]),
         "downloading installing rebooting installing success",
         Adoption::Adopt,
     );
     check(
-        &Case { fail: &["ArtifactReboot"], ..rebooting() },
-        &s(&[DOWN, INSTALL, "Reboot_Enter Reboot Reboot_Error", ROLLBACK, BACK, FAILURE]),
+        &Case {
+            fail: &["ArtifactReboot"],
+            ..rebooting()
+        },
+        &s(&[
+            DOWN,
+            INSTALL,
+            "Reboot_Enter Reboot Reboot_Error",
+            ROLLBACK,
+            BACK,
+            FAILURE,
+        ]),
         "downloading installing rebooting failure",
         Adoption::Keep,
     );
     check(
-        &Case { fail: &["ArtifactVerifyReboot"], ..rebooting() },
-        &s(&[DOWN, INSTALL, "Reboot_Enter Reboot VerifyReboot Reboot_Error", ROLLBACK, BACK, FAILURE]),
+        &Case {
+            fail: &["ArtifactVerifyReboot"],
+            ..rebooting()
+        },
+        &s(&[
+            DOWN,
+            INSTALL,
+            "Reboot_Enter Reboot VerifyReboot Reboot_Error",
+            ROLLBACK,
+            BACK,
+            FAILURE,
+        ]),
         "downloading installing rebooting failure",
         Adoption::Keep,
     );
     check(
-        &Case { kill: &["ArtifactVerifyReboot"], ..rebooting() },
-        &s(&[DOWN, INSTALL, "Reboot_Enter Reboot VerifyReboot", ROLLBACK, BACK, FAILURE]),
+        &Case {
+            kill: &["ArtifactVerifyReboot"],
+            ..rebooting()
+        },
+        &s(&[
+            DOWN,
+            INSTALL,
+            "Reboot_Enter Reboot VerifyReboot",
+            ROLLBACK,
+            BACK,
+            FAILURE,
+        ]),
         "downloading installing rebooting failure",
         Adoption::Keep,
     );
@@ -295,45 +425,93 @@ fn failures_around_the_reboot() {
 fn failures_around_the_commit() {
     let until_commit = s(&[DOWN, INSTALL, REBOOT]);
     check(
-        &Case { fail: &["ArtifactCommit"], ..rebooting() },
-        &s(&[&until_commit, "Commit_Enter Commit Commit_Error", ROLLBACK, BACK, FAILURE]),
+        &Case {
+            fail: &["ArtifactCommit"],
+            ..rebooting()
+        },
+        &s(&[
+            &until_commit,
+            "Commit_Enter Commit Commit_Error",
+            ROLLBACK,
+            BACK,
+            FAILURE,
+        ]),
         "downloading installing rebooting installing failure",
         Adoption::Keep,
     );
     check(
-        &Case { kill: &["ArtifactCommit"], ..rebooting() },
-        &s(&[&until_commit, "Commit_Enter Commit", ROLLBACK, BACK, FAILURE]),
+        &Case {
+            kill: &["ArtifactCommit"],
+            ..rebooting()
+        },
+        &s(&[
+            &until_commit,
+            "Commit_Enter Commit",
+            ROLLBACK,
+            BACK,
+            FAILURE,
+        ]),
         "downloading installing rebooting installing failure",
         Adoption::Keep,
     );
     check(
-        &Case { fail: &["CheckReadiness"], ..rebooting() },
-        &s(&[&until_commit, "Commit_Enter Commit_Error", ROLLBACK, BACK, FAILURE]),
+        &Case {
+            fail: &["CheckReadiness"],
+            ..rebooting()
+        },
+        &s(&[
+            &until_commit,
+            "Commit_Enter Commit_Error",
+            ROLLBACK,
+            BACK,
+            FAILURE,
+        ]),
         "downloading installing rebooting installing failure",
         Adoption::Keep,
     );
     check(
-        &Case { kill: &["ArtifactCommit_Leave"], ..rebooting() },
-        &s(&[&until_commit, "Commit_Enter Commit Commit_Leave Commit_Leave Cleanup"]),
+        &Case {
+            kill: &["ArtifactCommit_Leave"],
+            ..rebooting()
+        },
+        &s(&[
+            &until_commit,
+            "Commit_Enter Commit Commit_Leave Commit_Leave Cleanup",
+        ]),
         "downloading installing rebooting installing success",
         Adoption::Adopt,
     );
     check(
-        &Case { fail: &["ArtifactCommit_Leave"], ..rebooting() },
-        &s(&[&until_commit, "Commit_Enter Commit Commit_Leave Commit_Error Cleanup"]),
+        &Case {
+            fail: &["ArtifactCommit_Leave"],
+            ..rebooting()
+        },
+        &s(&[
+            &until_commit,
+            "Commit_Enter Commit Commit_Leave Commit_Error Cleanup",
+        ]),
         "downloading installing rebooting installing failure",
         Adoption::AdoptInconsistent,
     );
     // Better than the reference: a power cut in Cleanup after the commit is still a success (R5).
     check(
-        &Case { kill: &["Cleanup"], ..rebooting() },
-        &s(&[&until_commit, "Commit_Enter Commit Commit_Leave Cleanup Cleanup"]),
+        &Case {
+            kill: &["Cleanup"],
+            ..rebooting()
+        },
+        &s(&[
+            &until_commit,
+            "Commit_Enter Commit Commit_Leave Cleanup Cleanup",
+        ]),
         "downloading installing rebooting installing success",
         Adoption::Adopt,
     );
     // The server was not reached from the new software (S14).
     check(
-        &Case { fail: &["<installing!>"], ..rebooting() },
+        &Case {
+            fail: &["<installing!>"],
+            ..rebooting()
+        },
         &s(&[&until_commit, ROLLBACK, BACK, FAILURE]),
         "downloading installing rebooting installing failure",
         Adoption::Keep,
@@ -342,24 +520,57 @@ fn failures_around_the_commit() {
 
 #[test]
 fn failures_on_the_way_back() {
-    let failed = s(&[DOWN, INSTALL, "Reboot_Enter Reboot VerifyReboot Reboot_Error"]);
+    let failed = s(&[
+        DOWN,
+        INSTALL,
+        "Reboot_Enter Reboot VerifyReboot Reboot_Error",
+    ]);
     let statuses = "downloading installing rebooting failure";
     let opener = "ArtifactVerifyReboot";
     let run = |fail: &[&'static str], kill: &[&'static str], rest: &[&str], adoption| {
         let fail: &'static [&'static str] = Vec::leak([&[opener], fail].concat());
         let kill: &'static [&'static str] = Vec::leak(kill.to_vec());
         check(
-            &Case { fail, kill, ..rebooting() },
+            &Case {
+                fail,
+                kill,
+                ..rebooting()
+            },
             &s(&[&[failed.as_str()], rest].concat()),
             statuses,
             adoption,
         );
     };
-    run(&["ArtifactRollback"], &[], &[ROLLBACK, FAILURE], Adoption::NameInconsistent);
-    run(&[], &["ArtifactRollback"], &["Rollback_Enter Rollback", ROLLBACK, BACK, FAILURE], Adoption::Keep);
-    run(&["ArtifactRollback_Enter"], &[], &[ROLLBACK, BACK, FAILURE], Adoption::NameInconsistent);
-    run(&["ArtifactRollbackReboot"], &[], &[ROLLBACK, BACK, FAILURE], Adoption::Keep);
-    run(&[], &["ArtifactRollbackReboot"], &[ROLLBACK, BACK, FAILURE], Adoption::Keep);
+    run(
+        &["ArtifactRollback"],
+        &[],
+        &[ROLLBACK, FAILURE],
+        Adoption::NameInconsistent,
+    );
+    run(
+        &[],
+        &["ArtifactRollback"],
+        &["Rollback_Enter Rollback", ROLLBACK, BACK, FAILURE],
+        Adoption::Keep,
+    );
+    run(
+        &["ArtifactRollback_Enter"],
+        &[],
+        &[ROLLBACK, BACK, FAILURE],
+        Adoption::NameInconsistent,
+    );
+    run(
+        &["ArtifactRollbackReboot"],
+        &[],
+        &[ROLLBACK, BACK, FAILURE],
+        Adoption::Keep,
+    );
+    run(
+        &[],
+        &["ArtifactRollbackReboot"],
+        &[ROLLBACK, BACK, FAILURE],
+        Adoption::Keep,
+    );
     run(
         &["ArtifactVerifyRollbackReboot"],
         &[],
@@ -377,10 +588,30 @@ fn failures_on_the_way_back() {
         &[ROLLBACK, BACK, "RollbackReboot_Error", FAILURE],
         Adoption::NameInconsistent,
     );
-    run(&["ArtifactFailure"], &[], &[ROLLBACK, BACK, FAILURE], Adoption::NameInconsistent);
-    run(&[], &["ArtifactFailure"], &[ROLLBACK, BACK, "Failure_Enter Failure", FAILURE], Adoption::Keep);
-    run(&["Cleanup"], &[], &[ROLLBACK, BACK, FAILURE], Adoption::Keep);
-    run(&[], &["Cleanup"], &[ROLLBACK, BACK, FAILURE, "Cleanup"], Adoption::Keep);
+    run(
+        &["ArtifactFailure"],
+        &[],
+        &[ROLLBACK, BACK, FAILURE],
+        Adoption::NameInconsistent,
+    );
+    run(
+        &[],
+        &["ArtifactFailure"],
+        &[ROLLBACK, BACK, "Failure_Enter Failure", FAILURE],
+        Adoption::Keep,
+    );
+    run(
+        &["Cleanup"],
+        &[],
+        &[ROLLBACK, BACK, FAILURE],
+        Adoption::Keep,
+    );
+    run(
+        &[],
+        &["Cleanup"],
+        &[ROLLBACK, BACK, FAILURE, "Cleanup"],
+        Adoption::Keep,
+    );
 }
 
 #[test]
@@ -388,21 +619,36 @@ fn aborts_at_every_status() {
     for (at, chain, statuses) in [
         (0, String::new(), "downloading failure"),
         (1, s(&[DOWN, "Cleanup"]), "downloading installing failure"),
-        (2, s(&[DOWN, INSTALL, ROLLBACK, BACK, FAILURE]), "downloading installing rebooting failure"),
+        (
+            2,
+            s(&[DOWN, INSTALL, ROLLBACK, BACK, FAILURE]),
+            "downloading installing rebooting failure",
+        ),
         (
             3,
             s(&[DOWN, INSTALL, REBOOT, ROLLBACK, BACK, FAILURE]),
             "downloading installing rebooting installing failure",
         ),
     ] {
-        check(&Case { abort_at: Some(at), ..rebooting() }, &chain, statuses, Adoption::Keep);
+        check(
+            &Case {
+                abort_at: Some(at),
+                ..rebooting()
+            },
+            &chain,
+            statuses,
+            Adoption::Keep,
+        );
     }
 }
 
 #[test]
 fn unanswered_statuses_do_not_matter_before_the_commit() {
     check(
-        &Case { fail: &["<downloading>", "<installing>", "<rebooting>"], ..rebooting() },
+        &Case {
+            fail: &["<downloading>", "<installing>", "<rebooting>"],
+            ..rebooting()
+        },
         &s(&[DOWN, INSTALL, REBOOT, COMMIT]),
         "downloading installing rebooting installing success",
         Adoption::Adopt,
@@ -412,14 +658,20 @@ fn unanswered_statuses_do_not_matter_before_the_commit() {
 #[test]
 fn an_unwritable_disk_stops_the_way_forward() {
     check(
-        &Case { save_fails_at: Some(1), ..rebooting() },
+        &Case {
+            save_fails_at: Some(1),
+            ..rebooting()
+        },
         "Download_Error",
         "downloading failure",
         Adoption::Keep,
     );
     // Saves 1 and 2 belong to the download: marker and header facts.
     check(
-        &Case { save_fails_at: Some(3), ..rebooting() },
+        &Case {
+            save_fails_at: Some(3),
+            ..rebooting()
+        },
         &s(&[DOWN, "Install_Error", ROLLBACK, BACK, FAILURE]),
         "downloading installing failure",
         Adoption::Keep,
@@ -428,23 +680,45 @@ fn an_unwritable_disk_stops_the_way_forward() {
 
 #[test]
 fn loops_end() {
-    let verification =
-        Case { fail: &["ArtifactVerifyReboot", "ArtifactVerifyRollbackReboot*"], ..rebooting() };
+    let verification = Case {
+        fail: &["ArtifactVerifyReboot", "ArtifactVerifyRollbackReboot*"],
+        ..rebooting()
+    };
     let outcome = play(&verification);
-    assert!(outcome.chain.ends_with("RollbackReboot VerifyRollbackReboot"), "{}", outcome.chain);
+    assert!(
+        outcome
+            .chain
+            .ends_with("RollbackReboot VerifyRollbackReboot"),
+        "{}",
+        outcome.chain
+    );
     assert_eq!(outcome.statuses, "downloading installing rebooting failure");
     assert_eq!(outcome.adoption, Adoption::NameInconsistent);
     assert!(outcome.saves < 28, "{} saves", outcome.saves);
 
-    let dying = Case { fail: &["ArtifactVerifyReboot"], kill: &["ArtifactFailure*"], ..rebooting() };
+    let dying = Case {
+        fail: &["ArtifactVerifyReboot"],
+        kill: &["ArtifactFailure*"],
+        ..rebooting()
+    };
     let outcome = play(&dying);
-    assert!(outcome.chain.ends_with("Failure_Enter Failure"), "{}", outcome.chain);
+    assert!(
+        outcome.chain.ends_with("Failure_Enter Failure"),
+        "{}",
+        outcome.chain
+    );
     assert_eq!(outcome.adoption, Adoption::NameInconsistent);
 
     // Dying in every Cleanup after a good commit is still a success.
-    let dying = Case { kill: &["Cleanup*"], ..rebooting() };
+    let dying = Case {
+        kill: &["Cleanup*"],
+        ..rebooting()
+    };
     let outcome = play(&dying);
-    assert_eq!(outcome.statuses, "downloading installing rebooting installing success");
+    assert_eq!(
+        outcome.statuses,
+        "downloading installing rebooting installing success"
+    );
     assert_eq!(outcome.adoption, Adoption::Adopt);
 }
 
@@ -452,7 +726,10 @@ fn loops_end() {
 fn a_clean_stop_resumes() {
     let mut record = Record::new("d", "u");
     record.step = Step::Stream;
-    record.facts = Some(Facts { payload_type: Some("mod".into()), ..Facts::default() });
+    record.facts = Some(Facts {
+        payload_type: Some("mod".into()),
+        ..Facts::default()
+    });
     let (stopped, effects) = step(record, Event::Stopped);
     assert!(stopped.stopped);
     assert_eq!(effects, [Effect::Save]);
@@ -474,12 +751,20 @@ fn every_step_survives_the_disk_and_can_be_recovered() {
     for at in Step::ALL {
         let mut record = Record::new("d", "u");
         record.step = at;
-        record.facts = Some(Facts { artifact_name: "n".into(), payload_type: Some("t".into()), ..Facts::default() });
+        record.facts = Some(Facts {
+            artifact_name: "n".into(),
+            payload_type: Some("t".into()),
+            ..Facts::default()
+        });
         let text = serde_json::to_string(&record).unwrap_or_default();
-        let back: Record = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{at:?}: {error}"));
+        let back: Record =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{at:?}: {error}"));
         assert_eq!(back, record);
         let (_, effects) = recover(back);
-        assert!(effects.last().is_some_and(|effect| !effect.is_silent()), "{at:?} recovers to nothing: {effects:?}");
+        assert!(
+            effects.last().is_some_and(|effect| !effect.is_silent()),
+            "{at:?} recovers to nothing: {effects:?}"
+        );
     }
 }
 

@@ -19,16 +19,25 @@ pub fn ensure_name(store: &mut Store, bootstrap: &Path) -> Result<(), StoreError
         let facts = match read(bootstrap) {
             Ok(facts) => facts,
             Err(reason) => {
-                log::error!("cannot use the bootstrap artifact {}: {reason}", bootstrap.display());
+                log::error!(
+                    "cannot use the bootstrap artifact {}: {reason}",
+                    bootstrap.display()
+                );
                 None
             }
         };
         store.initialise(facts.as_ref())?;
-        log::info!("this device is called {}", store.artifact_name().unwrap_or_default());
+        log::info!(
+            "this device is called {}",
+            store.artifact_name().unwrap_or_default()
+        );
     }
     match std::fs::remove_file(bootstrap) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            log::warn!("cannot remove the bootstrap artifact {}: {error}", bootstrap.display());
+            log::warn!(
+                "cannot remove the bootstrap artifact {}: {error}",
+                bootstrap.display()
+            );
         }
         _ => {}
     }
@@ -42,7 +51,8 @@ fn read(path: &Path) -> Result<Option<Facts>, String> {
         Err(error) => return Err(error.to_string()),
     };
     let options = ReadOptions::device(Verification::Ignore);
-    let reader = Reader::open(std::io::BufReader::new(file), &options).map_err(|error| error.to_string())?;
+    let reader =
+        Reader::open(std::io::BufReader::new(file), &options).map_err(|error| error.to_string())?;
     let header = reader.header();
     if header.payload != Payload::Empty {
         return Err("it has a payload; a bootstrap artifact must be empty".into());

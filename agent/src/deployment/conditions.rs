@@ -10,8 +10,15 @@ use crate::config::Config;
 /// # Errors
 /// What does not hold, for people.
 pub async fn check(config: &Config, scripts: &Scripts) -> Result<(), String> {
-    scripts.check_rootfs_version().map_err(|error| error.to_string())?;
-    let Some((program, args)) = config.commit.health_check.as_deref().and_then(<[String]>::split_first) else {
+    scripts
+        .check_rootfs_version()
+        .map_err(|error| error.to_string())?;
+    let Some((program, args)) = config
+        .commit
+        .health_check
+        .as_deref()
+        .and_then(<[String]>::split_first)
+    else {
         return Ok(());
     };
     log::info!("running the health check {program}");
@@ -22,5 +29,9 @@ pub async fn check(config: &Config, scripts: &Scripts) -> Result<(), String> {
     let exit = process::run(&command, &mut |_, line| log::info!("health check: {line}"))
         .await
         .map_err(|error| format!("the health check did not run: {error}"))?;
-    if exit.success() { Ok(()) } else { Err(format!("the health check {program} {exit}")) }
+    if exit.success() {
+        Ok(())
+    } else {
+        Err(format!("the health check {program} {exit}"))
+    }
 }

@@ -13,7 +13,8 @@ use std::{
 };
 
 use ambidex_install::{
-    ArtifactFacts, CancelFlag, FetchError, FetchOptions, Fetched, Handler, InstallContext, Progress, fetch,
+    ArtifactFacts, CancelFlag, FetchError, FetchOptions, Fetched, Handler, InstallContext,
+    Progress, fetch,
 };
 use ambidex_machine::Facts;
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -45,7 +46,7 @@ pub enum Opened {
 
 /// What the second part led to.
 pub enum Streamed {
-    Done(Option<Handler>),
+    Done(Option<Box<Handler>>),
     Failed(String),
     Stopped,
     Aborted,
@@ -66,7 +67,9 @@ impl Fetching {
         let hook = move |facts: &ArtifactFacts| {
             // when nobody waits any more, the permission will be missing, too
             let _ = header_sender.send(to_facts(facts));
-            permitted.recv().map_err(|_| "the download was given up".to_owned())
+            permitted
+                .recv()
+                .map_err(|_| "the download was given up".to_owned())
         };
         let mut options = FetchOptions::new(handling::verification(config));
         options.provides = provides;
@@ -74,7 +77,13 @@ impl Fetching {
         options.cancel = cancel.clone();
         options.on_header = Some(Box::new(hook));
         let task = tokio::spawn(async move { fetch(input, &context, options).await });
-        Self { header, permission: Some(permission), task, cancel, cancel_source }
+        Self {
+            header,
+            permission: Some(permission),
+            task,
+            cancel,
+            cancel_source,
+        }
     }
 
     /// Waits for the verified header. An artifact without payload is read to its end here.
@@ -104,7 +113,11 @@ impl Fetching {
     }
 
     /// Streams the payload. `aborted` is asked from time to time.
-    pub async fn stream<F: Future<Output = bool>>(mut self, stop: &Stop, aborted: impl Fn() -> F) -> Streamed {
+    pub async fn stream<F: Future<Output = bool>>(
+        mut self,
+        stop: &Stop,
+        aborted: impl Fn() -> F,
+    ) -> Streamed {
         self.permit();
         let watch = async {
             loop {
@@ -117,7 +130,7 @@ impl Fetching {
         let given_up = tokio::select! {
             result = &mut self.task => {
                 return match outcome(result) {
-                    Ok(fetched) => Streamed::Done(fetched.handler),
+                    Ok(fetched) => Streamed::Done(fetched.handler.map(Box::new)),
                     Err(reason) => Streamed::Failed(reason),
                 };
             }
@@ -150,7 +163,9 @@ impl Fetching {
     }
 }
 
-fn outcome(result: Result<Result<Fetched, FetchError>, tokio::task::JoinError>) -> Result<Fetched, String> {
+fn outcome(
+    result: Result<Result<Fetched, FetchError>, tokio::task::JoinError>,
+) -> Result<Fetched, String> {
     match result {
         Ok(fetched) => fetched.map_err(|error| error.to_string()),
         Err(error) => Err(format!("the installation thread failed: {error}")),
@@ -173,14 +188,23 @@ struct LoggedProgress(Mutex<(String, u64)>);
 
 impl Progress for LoggedProgress {
     fn payload(&self, name: &str, done: u64, size: u64) {
-        let part = done.saturating_mul(PROGRESS_PARTS).checked_div(size).unwrap_or(PROGRESS_PARTS);
-        let mut last = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let part = done
+            .saturating_mul(PROGRESS_PARTS)
+            .checked_div(size)
+            .unwrap_or(PROGRESS_PARTS);
+        let mut last = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if last.0 != name {
             *last = (name.to_owned(), 0);
         }
         if part > last.1 {
             last.1 = part;
-            log::info!("{name}: {} % of {size} bytes", part.saturating_mul(100) / PROGRESS_PARTS);
+            log::info!(
+                "{name}: {} % of {size} bytes",
+                part.saturating_mul(100) / PROGRESS_PARTS
+            );
         }
     }
 }

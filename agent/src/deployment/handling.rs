@@ -20,8 +20,12 @@ pub fn context(config: &Config, store: &Store) -> Result<InstallContext, ConfigE
 
 fn context_for(config: &Config, store: &Store, device_type: String) -> InstallContext {
     let roots = &config.roots;
-    let mut context =
-        InstallContext::new(roots.modules(), roots.module_work(), roots.artifact_scripts(), device_type);
+    let mut context = InstallContext::new(
+        roots.modules(),
+        roots.module_work(),
+        roots.artifact_scripts(),
+        device_type,
+    );
     context.module_timeout = config.module_timeout;
     context.current_name = store.artifact_name().unwrap_or_default().to_owned();
     context.current_group = store.artifact_group().map(str::to_owned);
@@ -31,7 +35,10 @@ fn context_for(config: &Config, store: &Store, device_type: String) -> InstallCo
 
 /// The pair of slots and its bootloader, as configured.
 pub fn rootfs(config: &Config) -> RootfsConfig {
-    let mut boot = BootConfig { fw_env_config: config.boot.fw_env_config.clone(), ..BootConfig::default() };
+    let mut boot = BootConfig {
+        fw_env_config: config.boot.fw_env_config.clone(),
+        ..BootConfig::default()
+    };
     boot.kind = match config.boot.kind {
         BootKind::Auto => boot::BootKind::Auto,
         BootKind::Grub => boot::BootKind::Grub,
@@ -62,17 +69,22 @@ pub fn verification(config: &Config) -> Verification {
 /// The handler of the deployment in work, made when it is first needed.
 #[derive(Debug, Default)]
 pub struct Handling {
-    handler: Option<Handler>,
+    handler: Option<Box<Handler>>,
 }
 
 impl Handling {
     /// Takes over the handler that the download used.
-    pub fn adopt(&mut self, handler: Option<Handler>) {
+    pub fn adopt(&mut self, handler: Option<Box<Handler>>) {
         self.handler = handler;
     }
 
     /// The handler after a restart, from what the record says.
-    fn handler(&mut self, config: &Config, store: &Store, facts: Option<&Facts>) -> Result<&Handler, String> {
+    fn handler(
+        &mut self,
+        config: &Config,
+        store: &Store,
+        facts: Option<&Facts>,
+    ) -> Result<&Handler, String> {
         if self.handler.is_none() {
             let payload_type = facts
                 .and_then(|facts| facts.payload_type.as_deref())
@@ -80,9 +92,13 @@ impl Handling {
             // After a restart the device type only matters for a download: no reason not to roll back.
             let device_type = device_type(config).unwrap_or_default();
             let context = context_for(config, store, device_type);
-            self.handler = Some(Handler::resume(payload_type, &context).map_err(|error| error.to_string())?);
+            let handler =
+                Handler::resume(payload_type, &context).map_err(|error| error.to_string())?;
+            self.handler = Some(Box::new(handler));
         }
-        self.handler.as_ref().ok_or_else(|| "no handler".to_owned())
+        self.handler
+            .as_deref()
+            .ok_or_else(|| "no handler".to_owned())
     }
 
     /// One call that is not a question.
@@ -140,6 +156,9 @@ impl Handling {
         store: &Store,
         facts: Option<&Facts>,
     ) -> Result<bool, String> {
-        self.handler(config, store, facts)?.supports_rollback().await.map_err(|error| error.to_string())
+        self.handler(config, store, facts)?
+            .supports_rollback()
+            .await
+            .map_err(|error| error.to_string())
     }
 }

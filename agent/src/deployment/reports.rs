@@ -43,7 +43,10 @@ impl FinalReport {
     }
 
     fn body(&self) -> StatusReport {
-        StatusReport { status: self.status, substate: self.reason.clone() }
+        StatusReport {
+            status: self.status,
+            substate: self.reason.clone(),
+        }
     }
 }
 
@@ -64,7 +67,10 @@ enum Sent {
     /// Not taken, and another try now would end the same.
     Refused(String),
     /// Worth another try.
-    Later { text: String, retry_after: Option<std::time::Duration> },
+    Later {
+        text: String,
+        retry_after: Option<std::time::Duration>,
+    },
 }
 
 /// How hard to try.
@@ -77,12 +83,21 @@ pub enum Effort {
 }
 
 /// Sends what is queued, oldest first.
-pub async fn deliver(store: &mut Store, link: &Link, config: &Config, effort: Effort, stop: &Stop) -> Delivery {
+pub async fn deliver(
+    store: &mut Store,
+    link: &Link,
+    config: &Config,
+    effort: Effort,
+    stop: &Stop,
+) -> Delivery {
     let mut backoff = Backoff::new(&config.polls);
     // Refused for reasons that another try now cannot change; a later poll tries again.
     let mut refused: Vec<String> = Vec::new();
     loop {
-        let next = store.reports().iter().find(|report| !refused.contains(&report.deployment_id));
+        let next = store
+            .reports()
+            .iter()
+            .find(|report| !refused.contains(&report.deployment_id));
         let Some(report) = next.cloned() else { break };
         match send_next_part(&report, link, config).await {
             Sent::Settled => {
@@ -90,7 +105,10 @@ pub async fn deliver(store: &mut Store, link: &Link, config: &Config, effort: Ef
                 note(store, &report);
             }
             Sent::Refused(text) => {
-                log::error!("{text}; the result of deployment {} is kept", report.deployment_id);
+                log::error!(
+                    "{text}; the result of deployment {} is kept",
+                    report.deployment_id
+                );
                 refused.push(report.deployment_id);
             }
             Sent::Later { text, retry_after } => {
@@ -99,7 +117,10 @@ pub async fn deliver(store: &mut Store, link: &Link, config: &Config, effort: Ef
                     Effort::Insist => backoff.next_wait(),
                 };
                 let Some(wait) = wait else {
-                    log::warn!("{text}; the result of deployment {} is kept for later", report.deployment_id);
+                    log::warn!(
+                        "{text}; the result of deployment {} is kept for later",
+                        report.deployment_id
+                    );
                     return Delivery::Waiting;
                 };
                 let wait = retry_after.unwrap_or_else(|| jittered(wait));
@@ -119,7 +140,10 @@ fn note(store: &mut Store, report: &FinalReport) {
     let log_missing = report.with_log && !report.accepted;
     let saved = store.change_reports(|reports| {
         if log_missing {
-            for queued in reports.iter_mut().filter(|queued| queued.deployment_id == report.deployment_id) {
+            for queued in reports
+                .iter_mut()
+                .filter(|queued| queued.deployment_id == report.deployment_id)
+            {
                 queued.accepted = true;
             }
         } else {
@@ -128,7 +152,10 @@ fn note(store: &mut Store, report: &FinalReport) {
     });
     if let Err(error) = saved {
         // It would be sent again for ever: forget it for the life of this process.
-        log::error!("{error}; the result of deployment {} may be sent again", report.deployment_id);
+        log::error!(
+            "{error}; the result of deployment {} may be sent again",
+            report.deployment_id
+        );
         store.mute_reports();
     }
 }
@@ -139,7 +166,9 @@ async fn send_next_part(report: &FinalReport, link: &Link, config: &Config) -> S
         log::info!("reporting {} for deployment {id}", report.status);
         return match link.report_status(id, &report.body()).await {
             Ok(()) => Sent::Settled,
-            Err(error) if error.kind() == LinkErrorKind::Permanent => Sent::Refused(error.to_string()),
+            Err(error) if error.kind() == LinkErrorKind::Permanent => {
+                Sent::Refused(error.to_string())
+            }
             Err(error) => settled_or_later(error, "the result is no longer wanted"),
         };
     }
@@ -162,8 +191,11 @@ fn settled_or_later(error: LinkError, consequence: &str) -> Sent {
             log::warn!("{error}; {consequence}");
             Sent::Settled
         }
-        LinkErrorKind::Transient { .. } | LinkErrorKind::Unauthorized | LinkErrorKind::Cancelled => {
-            Sent::Later { retry_after: error.retry_after(), text: error.to_string() }
-        }
+        LinkErrorKind::Transient { .. }
+        | LinkErrorKind::Unauthorized
+        | LinkErrorKind::Cancelled => Sent::Later {
+            retry_after: error.retry_after(),
+            text: error.to_string(),
+        },
     }
 }

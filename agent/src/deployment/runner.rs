@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use ambidex_machine::{
-    self as machine, Action, Adoption, Call, Conclusion, Effect, Event, Insistence, Record, ScriptState, Step, Verdict,
+    self as machine, Action, Adoption, Call, Conclusion, Effect, Event, Insistence, Record,
+    ScriptState, Step, Verdict,
 };
 use ambidex_platform::reboot;
 use ambidex_wire::deployments::{DeviceStatus, Instructions, StatusReport};
@@ -70,7 +71,15 @@ impl Runner {
             log::error!("{error}");
         }
         let scripts = Scripts::new(&config);
-        Ok(Self { config, link, store, scripts, stop, handling: Handling::default(), fetching: None })
+        Ok(Self {
+            config,
+            link,
+            store,
+            scripts,
+            stop,
+            handling: Handling::default(),
+            fetching: None,
+        })
     }
 
     /// What the device provides, as polls and inventory tell it: everything stored, and the device type.
@@ -79,7 +88,9 @@ impl Runner {
     /// When the device type cannot be read.
     pub fn provides(&self) -> Result<BTreeMap<String, String>, ConfigError> {
         let mut provides = self.store.provides().clone();
-        provides.entry("artifact_name".into()).or_insert_with(|| super::store::UNKNOWN_NAME.into());
+        provides
+            .entry("artifact_name".into())
+            .or_insert_with(|| super::store::UNKNOWN_NAME.into());
         provides.insert("device_type".into(), device_type(&self.config)?);
         Ok(provides)
     }
@@ -100,15 +111,26 @@ impl Runner {
     pub async fn recover(&mut self) -> Option<Outcome> {
         let record = self.store.deployment()?.clone();
         self.begin_log(&record.deployment_id);
-        log::info!("going on with deployment {} after a restart ({:?})", record.deployment_id, record.step);
+        log::info!(
+            "going on with deployment {} after a restart ({:?})",
+            record.deployment_id,
+            record.step
+        );
         Some(self.drive(machine::recover(record)).await)
     }
 
     /// Carries out a deployment.
     pub async fn run(&mut self, instructions: &Instructions) -> Outcome {
         let id = &instructions.id;
-        if self.store.reports().iter().any(|report| report.deployment_id == *id) {
-            log::info!("the result of deployment {id} is known already; the server has not heard of it yet");
+        if self
+            .store
+            .reports()
+            .iter()
+            .any(|report| report.deployment_id == *id)
+        {
+            log::info!(
+                "the result of deployment {id} is known already; the server has not heard of it yet"
+            );
             self.deliver(Effort::Insist).await;
             return Outcome::Declined;
         }
@@ -120,12 +142,19 @@ impl Runner {
             return Outcome::Declined;
         }
         if let Some(record) = self.store.deployment().cloned() {
-            log::warn!("deployment {} is not finished; {id} has to wait", record.deployment_id);
+            log::warn!(
+                "deployment {} is not finished; {id} has to wait",
+                record.deployment_id
+            );
             return self.drive(machine::recover(record)).await;
         }
         self.begin_log(id);
         log::info!("deployment {id}: {}", instructions.artifact.artifact_name);
-        self.drive(machine::begin(Record::new(id, &instructions.artifact.source.uri))).await
+        self.drive(machine::begin(Record::new(
+            id,
+            &instructions.artifact.source.uri,
+        )))
+        .await
     }
 
     /// Sends results that the server has not taken yet; to be called before each poll.
@@ -134,7 +163,14 @@ impl Runner {
     }
 
     async fn deliver(&mut self, effort: Effort) -> Delivery {
-        reports::deliver(&mut self.store, &self.link, &self.config, effort, &self.stop).await
+        reports::deliver(
+            &mut self.store,
+            &self.link,
+            &self.config,
+            effort,
+            &self.stop,
+        )
+        .await
     }
 
     fn begin_log(&self, id: &str) {
@@ -159,7 +195,10 @@ impl Runner {
         };
         self.handling = Handling::default();
         if going_down || record.stopped {
-            log::info!("stopping; deployment {} goes on at the next start", record.deployment_id);
+            log::info!(
+                "stopping; deployment {} goes on at the next start",
+                record.deployment_id
+            );
             logbook::detach();
             return Outcome::Stopped;
         }
@@ -199,26 +238,38 @@ impl Runner {
                 return Executed::Over;
             }
             Effect::Report(status, Insistence::Once) => self.report_once(record, status).await,
-            Effect::Report(status, Insistence::UntilAccepted) => self.report_until_accepted(record, status).await,
+            Effect::Report(status, Insistence::UntilAccepted) => {
+                self.report_until_accepted(record, status).await
+            }
             Effect::Scripts(state, action) => self.run_scripts(state, action).await,
             Effect::Open => self.open(record).await,
             Effect::Stream => self.stream(record).await,
             Effect::Call(call) => return self.call(record, call).await,
             Effect::AskReboot => {
                 let facts = record.facts.as_ref();
-                match self.handling.needs_reboot(&self.config, &self.store, facts).await {
+                match self
+                    .handling
+                    .needs_reboot(&self.config, &self.store, facts)
+                    .await
+                {
                     Ok(need) => Event::RebootNeed(need),
                     Err(reason) => Event::Failed(reason),
                 }
             }
             Effect::AskRollback => {
                 let facts = record.facts.as_ref();
-                match self.handling.supports_rollback(&self.config, &self.store, facts).await {
+                match self
+                    .handling
+                    .supports_rollback(&self.config, &self.store, facts)
+                    .await
+                {
                     Ok(able) => Event::CanRollBack(able),
                     Err(reason) => Event::Failed(reason),
                 }
             }
-            Effect::CheckReadiness => done_or_failed(conditions::check(&self.config, &self.scripts).await),
+            Effect::CheckReadiness => {
+                done_or_failed(conditions::check(&self.config, &self.scripts).await)
+            }
             Effect::RebootSystem => return self.reboot().await,
             Effect::Conclude(conclusion) => self.conclude(record, &conclusion),
             Effect::Forget => done_or_save_failed(self.store.forget_deployment()),
@@ -243,7 +294,11 @@ impl Runner {
     }
 
     async fn run_scripts(&self, state: ScriptState, action: Action) -> Event {
-        match self.scripts.run(State::Deployment(state), action, &self.stop).await {
+        match self
+            .scripts
+            .run(State::Deployment(state), action, &self.stop)
+            .await
+        {
             Ok(()) => Event::Done,
             Err(ScriptError::Stopped) => Event::Stopped,
             Err(error) => Event::Failed(error.to_string()),
@@ -254,7 +309,11 @@ impl Runner {
 
     async fn report_once(&self, record: &Record, status: DeviceStatus) -> Event {
         log::info!("reporting {status}");
-        match self.link.report_status(&record.deployment_id, &body(record, status)).await {
+        match self
+            .link
+            .report_status(&record.deployment_id, &body(record, status))
+            .await
+        {
             Ok(()) => Event::Done,
             Err(error) if error.kind() == LinkErrorKind::Aborted => Event::Aborted,
             Err(error) => Event::Failed(error.to_string()),
@@ -278,7 +337,9 @@ impl Runner {
                 Err(error) => error,
             };
             if !needed {
-                log::warn!("{error}; contact to the server is no condition of the commit, going on");
+                log::warn!(
+                    "{error}; contact to the server is no condition of the commit, going on"
+                );
                 return Event::Done;
             }
             let Some(wait) = backoff.next_wait() else {
@@ -304,12 +365,16 @@ impl Runner {
             Ok(provides) => provides,
             Err(error) => return Event::Failed(error.to_string()),
         };
-        let renewal = Renewal { deployment_id: record.deployment_id.clone(), provides };
+        let renewal = Renewal {
+            deployment_id: record.deployment_id.clone(),
+            provides,
+        };
         let download = self.link.download(&record.uri, Some(renewal));
         let handle = download.handle();
         let cancel_download = Box::new(move || handle.cancel());
         let stored = self.store.provides().clone();
-        let mut fetching = Fetching::start(download, cancel_download, context, stored, &self.config);
+        let mut fetching =
+            Fetching::start(download, cancel_download, context, stored, &self.config);
         match fetching.open(&self.stop).await {
             Opened::Header(facts) => {
                 self.fetching = Some(fetching);
@@ -324,7 +389,10 @@ impl Runner {
         let Some(fetching) = self.fetching.take() else {
             return Event::Failed("the download is not open".into());
         };
-        let watch = AbortWatch { link: &self.link, id: &record.deployment_id };
+        let watch = AbortWatch {
+            link: &self.link,
+            id: &record.deployment_id,
+        };
         match fetching.stream(&self.stop, || watch.aborted()).await {
             Streamed::Done(handler) => {
                 self.handling.adopt(handler);
@@ -347,10 +415,16 @@ impl Runner {
 
     async fn call(&mut self, record: &Record, call: Call) -> Executed {
         logbook::sync();
-        let outcome = self.handling.call(call, &self.config, &self.store, record.facts.as_ref()).await;
+        let outcome = self
+            .handling
+            .call(call, &self.config, &self.store, record.facts.as_ref())
+            .await;
         // A module that has asked for a reboot returns before the device goes down: to judge now whether the
         // reboot worked would be too early.
-        if matches!(call, Call::Reboot | Call::RollbackReboot) && outcome.is_ok() && self.stop.is_requested() {
+        if matches!(call, Call::Reboot | Call::RollbackReboot)
+            && outcome.is_ok()
+            && self.stop.is_requested()
+        {
             return Executed::GoingDown;
         }
         Executed::Event(done_or_failed(outcome))
@@ -376,7 +450,10 @@ struct AbortWatch<'a> {
 
 impl AbortWatch<'_> {
     async fn aborted(&self) -> bool {
-        let report = StatusReport { status: DeviceStatus::Downloading, substate: None };
+        let report = StatusReport {
+            status: DeviceStatus::Downloading,
+            substate: None,
+        };
         match self.link.report_status(self.id, &report).await {
             Err(error) => error.kind() == LinkErrorKind::Aborted,
             Ok(()) => false,
@@ -386,7 +463,11 @@ impl AbortWatch<'_> {
 
 /// A report; the final one of a deployment whose result could not be queued says why.
 fn body(record: &Record, status: DeviceStatus) -> StatusReport {
-    let substate = if record.step == Step::ReportFinal { record.reason.clone() } else { None };
+    let substate = if record.step == Step::ReportFinal {
+        record.reason.clone()
+    } else {
+        None
+    };
     StatusReport { status, substate }
 }
 

@@ -44,7 +44,10 @@ impl State {
     }
 
     const fn belongs_to_rootfs(self) -> bool {
-        matches!(self, Self::Idle | Self::Sync | Self::Deployment(ScriptState::Download))
+        matches!(
+            self,
+            Self::Idle | Self::Sync | Self::Deployment(ScriptState::Download)
+        )
     }
 }
 
@@ -95,7 +98,11 @@ impl Scripts {
     /// # Errors
     /// What failed, or that the agent was asked to stop.
     pub async fn run(&self, state: State, action: Action, stop: &Stop) -> Result<(), ScriptError> {
-        let dir = if state.belongs_to_rootfs() { &self.rootfs_dir } else { &self.artifact_dir };
+        let dir = if state.belongs_to_rootfs() {
+            &self.rootfs_dir
+        } else {
+            &self.artifact_dir
+        };
         let forgiving = state == State::Idle || action == Action::Error;
         let outcome = self.run_from(dir, state, action, forgiving, stop).await;
         match outcome {
@@ -132,7 +139,11 @@ impl Scripts {
     }
 
     async fn run_one(&self, path: &Path, stop: &Stop) -> Result<(), ScriptError> {
-        let script = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let script = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let asked_since = clock::monotonic();
         loop {
             log::info!("running the state script {script}");
@@ -147,13 +158,23 @@ impl Scripts {
                 return Ok(());
             }
             if exit.timed_out || exit.code != Some(EXIT_RETRY_LATER) {
-                return Err(ScriptError::Failed { script, outcome: exit.to_string() });
+                return Err(ScriptError::Failed {
+                    script,
+                    outcome: exit.to_string(),
+                });
             }
             let limit = self.limits.retry_timeout;
-            if asked_since.elapsed().saturating_add(self.limits.retry_interval) > limit {
+            if asked_since
+                .elapsed()
+                .saturating_add(self.limits.retry_interval)
+                > limit
+            {
                 return Err(ScriptError::RetriesUsedUp { script, limit });
             }
-            log::info!("{script} asked to be run again in {:?}", self.limits.retry_interval);
+            log::info!(
+                "{script} asked to be run again in {:?}",
+                self.limits.retry_interval
+            );
             tokio::select! {
                 () = stop.requested() => return Err(ScriptError::Stopped),
                 () = tokio::time::sleep(self.limits.retry_interval) => {}
@@ -171,12 +192,17 @@ impl Scripts {
 }
 
 fn check_version(dir: &Path) -> Result<(), ScriptError> {
-    let Some(bytes) = fs::read_if_present(&dir.join("version"), VERSION_BYTES_MAX)? else { return Ok(()) };
+    let Some(bytes) = fs::read_if_present(&dir.join("version"), VERSION_BYTES_MAX)? else {
+        return Ok(());
+    };
     let found = String::from_utf8_lossy(&bytes).trim().to_owned();
     if VERSIONS.contains(&found.as_str()) {
         Ok(())
     } else {
-        Err(ScriptError::Version { dir: dir.to_owned(), found })
+        Err(ScriptError::Version {
+            dir: dir.to_owned(),
+            found,
+        })
     }
 }
 
@@ -189,7 +215,9 @@ fn list(dir: &Path, state: &str, action: &str) -> Result<Vec<PathBuf>, fs::FsErr
         Err(error) => return Err(fs::FsError::new("list the state scripts in", dir, error)),
     };
     for entry in entries.take(ENTRIES_MAX) {
-        let path = entry.map_err(|error| fs::FsError::new("list the state scripts in", dir, error))?.path();
+        let path = entry
+            .map_err(|error| fs::FsError::new("list the state scripts in", dir, error))?
+            .path();
         let named = path.file_name().and_then(|name| name.to_str());
         if !named.is_some_and(|name| matches(name, state, action)) {
             continue;
@@ -197,7 +225,10 @@ fn list(dir: &Path, state: &str, action: &str) -> Result<Vec<PathBuf>, fs::FsErr
         if fs::is_executable_file(&path) {
             scripts.push(path);
         } else {
-            log::warn!("the state script {} is not executable and is left out", path.display());
+            log::warn!(
+                "the state script {} is not executable and is left out",
+                path.display()
+            );
         }
     }
     scripts.sort();

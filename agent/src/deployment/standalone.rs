@@ -76,7 +76,9 @@ impl FromStr for StopBefore {
             .iter()
             .find(|(_, name)| *name == text)
             .map(|(stop, _)| *stop)
-            .ok_or_else(|| UnknownStop { word: text.to_owned() })
+            .ok_or_else(|| UnknownStop {
+                word: text.to_owned(),
+            })
     }
 }
 
@@ -126,18 +128,33 @@ pub struct Standalone {
 impl Standalone {
     /// # Errors
     /// When the state directory cannot be used.
-    pub fn new(config: Arc<Config>, link: Link, stops: Vec<StopBefore>, stop: Stop) -> Result<Self, StoreError> {
+    pub fn new(
+        config: Arc<Config>,
+        link: Link,
+        stops: Vec<StopBefore>,
+        stop: Stop,
+    ) -> Result<Self, StoreError> {
         let mut store = Store::open(&config.roots.state)?;
         bootstrap::ensure_name(&mut store, &config.roots.bootstrap_artifact())?;
         let scripts = Scripts::new(&config);
-        Ok(Self { config, link, store, scripts, handling: Handling::default(), stop, stops })
+        Ok(Self {
+            config,
+            link,
+            store,
+            scripts,
+            handling: Handling::default(),
+            stop,
+            stops,
+        })
     }
 
     /// Installs an artifact; commits it at once when it cannot be rolled back.
     pub async fn install(&mut self, source: &Source) -> Report {
         if let Some(record) = self.store.deployment() {
             let id = &record.deployment_id;
-            return Report::refused(format!("deployment {id} is in progress; the daemon finishes it"));
+            return Report::refused(format!(
+                "deployment {id} is in progress; the daemon finishes it"
+            ));
         }
         if let Some(pending) = self.store.standalone() {
             let name = &pending.facts.artifact_name;
@@ -147,55 +164,83 @@ impl Standalone {
         }
         match source {
             Source::File(path) => match File::open(path) {
-                Ok(file) => self.install_from(&path.display().to_string(), file, Box::new(|| {})).await,
+                Ok(file) => {
+                    self.install_from(&path.display().to_string(), file, Box::new(|| {}))
+                        .await
+                }
                 Err(error) => Report::not_read(format!("cannot open {}: {error}", path.display())),
             },
             Source::Url(url) => {
                 let download = self.link.download(url, None);
                 let handle = download.handle();
-                self.install_from(url, download, Box::new(move || handle.cancel())).await
+                self.install_from(url, download, Box::new(move || handle.cancel()))
+                    .await
             }
         }
     }
 
     /// Makes an installed update permanent.
     pub async fn commit(&mut self) -> Report {
-        let Some(pending) = self.store.standalone().cloned() else { return Report::nothing_in_progress() };
+        let Some(pending) = self.store.standalone().cloned() else {
+            return Report::nothing_in_progress();
+        };
         match pending.at {
             At::BeforeCommitEnter | At::CommitEnter => {
-                self.go(Pending { at: At::CommitEnter, ..pending }, Report::default()).await
+                self.go(
+                    Pending {
+                        at: At::CommitEnter,
+                        ..pending
+                    },
+                    Report::default(),
+                )
+                .await
             }
-            at => Report::refused(format!("the update cannot be committed from {at:?}; try `resume` or `rollback`")),
+            at => Report::refused(format!(
+                "the update cannot be committed from {at:?}; try `resume` or `rollback`"
+            )),
         }
     }
 
     /// Takes an update back.
     pub async fn rollback(&mut self) -> Report {
-        let Some(pending) = self.store.standalone().cloned() else { return Report::nothing_in_progress() };
+        let Some(pending) = self.store.standalone().cloned() else {
+            return Report::nothing_in_progress();
+        };
         match pending.at {
             At::BeforeInstallEnter
             | At::InstallEnter
             | At::BeforeCommitEnter
             | At::CommitEnter
             | At::BeforeCommitLeave => {
-                let called_back = Pending { failed: true, committed: false, ..pending };
+                let called_back = Pending {
+                    failed: true,
+                    committed: false,
+                    ..pending
+                };
                 let mut report = Report::default();
                 let pending = self.choose_way_back(called_back, &mut report).await;
                 self.go(pending, report).await
             }
-            at => Report::refused(format!("the update cannot be rolled back from {at:?}; try `resume`")),
+            at => Report::refused(format!(
+                "the update cannot be rolled back from {at:?}; try `resume`"
+            )),
         }
     }
 
     /// Goes on where a stop or a restart interrupted.
     pub async fn resume(&mut self) -> Report {
-        let Some(pending) = self.store.standalone().cloned() else { return Report::nothing_in_progress() };
+        let Some(pending) = self.store.standalone().cloned() else {
+            return Report::nothing_in_progress();
+        };
         let mut report = Report::default();
         let pending = match pending.at {
             // It may have happened or not: only the way back is certain.
             At::InstallEnter | At::CommitEnter => {
                 report.interrupted(pending.at);
-                let failed = Pending { failed: true, ..pending };
+                let failed = Pending {
+                    failed: true,
+                    ..pending
+                };
                 self.choose_way_back(failed, &mut report).await
             }
             _ => pending,

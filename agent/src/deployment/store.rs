@@ -34,7 +34,9 @@ const ARTIFACT_GROUP: &str = "artifact_group";
 /// Why the state could not be read or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("cannot use the state directory: {0}; check that it exists, is writable and has free space")]
+    #[error(
+        "cannot use the state directory: {0}; check that it exists, is writable and has free space"
+    )]
     Record(#[from] RecordError),
     #[error("cannot put the unreadable state aside: {0}")]
     Aside(#[from] fs::FsError),
@@ -77,12 +79,22 @@ impl Store {
             }
             Loaded::Empty { broken } => {
                 if let Some(path) = broken {
-                    log::error!("the agent's state was damaged and is now in {}; starting afresh", path.display());
+                    log::error!(
+                        "the agent's state was damaged and is now in {}; starting afresh",
+                        path.display()
+                    );
                 }
                 Contents::default()
             }
         };
-        Ok(Self { file, contents: Contents { version: VERSION, ..contents }, reports_muted: false })
+        Ok(Self {
+            file,
+            contents: Contents {
+                version: VERSION,
+                ..contents
+            },
+            reports_muted: false,
+        })
     }
 
     fn parse(state_dir: &Path, bytes: &[u8]) -> Result<Contents, StoreError> {
@@ -92,14 +104,20 @@ impl Store {
                 if !complaints.is_empty() {
                     let path = put_aside(state_dir, bytes)?;
                     for complaint in complaints {
-                        log::error!("the agent's state: {complaint}; a copy is in {}", path.display());
+                        log::error!(
+                            "the agent's state: {complaint}; a copy is in {}",
+                            path.display()
+                        );
                     }
                 }
                 Ok(contents)
             }
             Err(error) => {
                 let path = put_aside(state_dir, bytes)?;
-                log::error!("the agent's state cannot be understood ({error}) and is now in {}", path.display());
+                log::error!(
+                    "the agent's state cannot be understood ({error}) and is now in {}",
+                    path.display()
+                );
                 Ok(Contents::default())
             }
         }
@@ -114,12 +132,18 @@ impl Store {
     /// `None` until a bootstrap artifact or a first deployment gave one.
     #[must_use]
     pub fn artifact_name(&self) -> Option<&str> {
-        self.contents.provides.get(ARTIFACT_NAME).map(String::as_str)
+        self.contents
+            .provides
+            .get(ARTIFACT_NAME)
+            .map(String::as_str)
     }
 
     #[must_use]
     pub fn artifact_group(&self) -> Option<&str> {
-        self.contents.provides.get(ARTIFACT_GROUP).map(String::as_str)
+        self.contents
+            .provides
+            .get(ARTIFACT_GROUP)
+            .map(String::as_str)
     }
 
     /// The deployment in work.
@@ -137,7 +161,11 @@ impl Store {
     /// Results that no server has taken yet, oldest first.
     #[must_use]
     pub fn reports(&self) -> &[FinalReport] {
-        if self.reports_muted { &[] } else { &self.contents.reports }
+        if self.reports_muted {
+            &[]
+        } else {
+            &self.contents.reports
+        }
     }
 
     /// Hides the queue for the life of this process: it was sent, but cannot be shortened on disk.
@@ -149,7 +177,11 @@ impl Store {
     ///
     /// # Errors
     /// When it is not on disk; then nothing has changed.
-    pub fn save_deployment(&mut self, record: &Record, adoption: Adoption) -> Result<(), StoreError> {
+    pub fn save_deployment(
+        &mut self,
+        record: &Record,
+        adoption: Adoption,
+    ) -> Result<(), StoreError> {
         self.change(|contents| {
             adopt(&mut contents.provides, adoption, record.facts.as_ref());
             contents.deployment = Some(record.clone());
@@ -160,13 +192,26 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Self::save_deployment`].
-    pub fn conclude(&mut self, record: &Record, conclusion: &Conclusion, with_log: bool) -> Result<(), StoreError> {
+    pub fn conclude(
+        &mut self,
+        record: &Record,
+        conclusion: &Conclusion,
+        with_log: bool,
+    ) -> Result<(), StoreError> {
         self.reports_muted = false;
         self.change(|contents| {
-            adopt(&mut contents.provides, conclusion.adoption, record.facts.as_ref());
+            adopt(
+                &mut contents.provides,
+                conclusion.adoption,
+                record.facts.as_ref(),
+            );
             contents.deployment = None;
-            contents.reports.retain(|report| report.deployment_id != record.deployment_id);
-            contents.reports.push(FinalReport::new(record, conclusion, with_log));
+            contents
+                .reports
+                .retain(|report| report.deployment_id != record.deployment_id);
+            contents
+                .reports
+                .push(FinalReport::new(record, conclusion, with_log));
             if contents.reports.len() > REPORTS_MAX {
                 contents.reports.remove(0);
             }
@@ -201,7 +246,10 @@ impl Store {
     ///
     /// # Errors
     /// As for [`Self::save_deployment`].
-    pub(super) fn change_reports(&mut self, change: impl FnOnce(&mut Vec<FinalReport>)) -> Result<(), StoreError> {
+    pub(super) fn change_reports(
+        &mut self,
+        change: impl FnOnce(&mut Vec<FinalReport>),
+    ) -> Result<(), StoreError> {
         self.change(|contents| change(&mut contents.reports))
     }
 
@@ -213,7 +261,9 @@ impl Store {
         self.change(|contents| match facts {
             Some(facts) => adopt(&mut contents.provides, Adoption::Adopt, Some(facts)),
             None => {
-                contents.provides.insert(ARTIFACT_NAME.into(), UNKNOWN_NAME.into());
+                contents
+                    .provides
+                    .insert(ARTIFACT_NAME.into(), UNKNOWN_NAME.into());
             }
         })
     }
@@ -248,7 +298,9 @@ fn understand(mut object: Map<String, Value>, state_dir: &Path) -> (Contents, Ve
         contents.deployment = match Record::deserialize(&value) {
             Ok(record) => Some(record),
             Err(error) => {
-                complaints.push(format!("the record of the deployment cannot be understood: {error}"));
+                complaints.push(format!(
+                    "the record of the deployment cannot be understood: {error}"
+                ));
                 salvage(&value, state_dir)
             }
         };
@@ -256,7 +308,11 @@ fn understand(mut object: Map<String, Value>, state_dir: &Path) -> (Contents, Ve
     (contents, complaints)
 }
 
-fn field<T: serde::de::DeserializeOwned>(name: &str, value: Value, complaints: &mut Vec<String>) -> Option<T> {
+fn field<T: serde::de::DeserializeOwned>(
+    name: &str,
+    value: Value,
+    complaints: &mut Vec<String>,
+) -> Option<T> {
     serde_json::from_value(value)
         .map_err(|error| complaints.push(format!("{name} cannot be understood: {error}")))
         .ok()
@@ -265,17 +321,29 @@ fn field<T: serde::de::DeserializeOwned>(name: &str, value: Value, complaints: &
 /// Of a record that cannot be understood: at least its id, so that the deployment is rolled back and reported.
 fn salvage(value: &Value, state_dir: &Path) -> Option<Record> {
     let id = value.get("deployment_id")?.as_str()?;
-    let facts = value.get("facts").and_then(|facts| Facts::deserialize(facts).ok()).or_else(|| {
-        let header = state_dir.join("modules/v3/payloads/0000/tree/header");
-        let text = |name: &str| {
-            let bytes = fs::read_if_present(&header.join(name), 4096).ok().flatten()?;
-            String::from_utf8(bytes).ok()
-        };
-        let payload_type = text("payload_type")?;
-        let artifact_name = text("artifact_name").unwrap_or_else(|| UNKNOWN_NAME.into());
-        Some(Facts { artifact_name, payload_type: Some(payload_type), ..Facts::default() })
-    });
-    let saves = value.get("saves").and_then(Value::as_u64).and_then(|saves| u32::try_from(saves).ok());
+    let facts = value
+        .get("facts")
+        .and_then(|facts| Facts::deserialize(facts).ok())
+        .or_else(|| {
+            let header = state_dir.join("modules/v3/payloads/0000/tree/header");
+            let text = |name: &str| {
+                let bytes = fs::read_if_present(&header.join(name), 4096)
+                    .ok()
+                    .flatten()?;
+                String::from_utf8(bytes).ok()
+            };
+            let payload_type = text("payload_type")?;
+            let artifact_name = text("artifact_name").unwrap_or_else(|| UNKNOWN_NAME.into());
+            Some(Facts {
+                artifact_name,
+                payload_type: Some(payload_type),
+                ..Facts::default()
+            })
+        });
+    let saves = value
+        .get("saves")
+        .and_then(Value::as_u64)
+        .and_then(|saves| u32::try_from(saves).ok());
     Some(Record::salvaged(id, facts, saves.unwrap_or(0)))
 }
 
@@ -315,7 +383,9 @@ fn adopt(provides: &mut Provides, adoption: Adoption, facts: Option<&Facts>) {
         }
         // What the artifact was is lost with its record.
         (_, None) => {
-            let name = provides.get(ARTIFACT_NAME).map_or(UNKNOWN_NAME, String::as_str);
+            let name = provides
+                .get(ARTIFACT_NAME)
+                .map_or(UNKNOWN_NAME, String::as_str);
             let name = inconsistent(name);
             provides.insert(ARTIFACT_NAME.into(), name);
         }
@@ -334,7 +404,12 @@ mod tests {
             artifact_name: name.into(),
             artifact_group: None,
             payload_type: Some("single-file".into()),
-            provides: Some(provides.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()),
+            provides: Some(
+                provides
+                    .iter()
+                    .map(|(k, v)| ((*k).into(), (*v).into()))
+                    .collect(),
+            ),
             clears: clears.map(|globs| globs.iter().map(|glob| (*glob).into()).collect()),
         }
     }
@@ -351,7 +426,11 @@ mod tests {
         let mut store = Store::open(dir.path()).unwrap();
         assert_eq!(store.artifact_name(), None);
         store.initialise(None).unwrap();
-        let mut settled = record(facts("r2", &[("rootfs-image.version", "2")], Some(&["rootfs-image.*"])));
+        let mut settled = record(facts(
+            "r2",
+            &[("rootfs-image.version", "2")],
+            Some(&["rootfs-image.*"]),
+        ));
         settled.step = Step::Cleanup;
         settled.verdict = Some(Verdict::Success);
         store.save_deployment(&settled, Adoption::Adopt).unwrap();
@@ -360,8 +439,11 @@ mod tests {
         assert_eq!(store.artifact_name(), Some("r2"));
         assert_eq!(store.provides()["rootfs-image.version"], "2");
         assert_eq!(store.deployment(), Some(&settled));
-        let conclusion =
-            Conclusion { status: DeviceStatus::Success, reason: None, adoption: Adoption::Adopt };
+        let conclusion = Conclusion {
+            status: DeviceStatus::Success,
+            reason: None,
+            adoption: Adoption::Adopt,
+        };
         store.conclude(&settled, &conclusion, false).unwrap();
 
         let store = Store::open(dir.path()).unwrap();
@@ -374,15 +456,21 @@ mod tests {
     fn an_inconsistent_end_marks_the_name_once_and_keeps_the_provides() {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path()).unwrap();
-        store.initialise(Some(&facts("r1", &[("rootfs-image.version", "1")], None))).unwrap();
+        store
+            .initialise(Some(&facts("r1", &[("rootfs-image.version", "1")], None)))
+            .unwrap();
         let failed = record(facts("r2", &[("rootfs-image.version", "2")], None));
         for _ in 0..2 {
-            store.save_deployment(&failed, Adoption::NameInconsistent).unwrap();
+            store
+                .save_deployment(&failed, Adoption::NameInconsistent)
+                .unwrap();
         }
         assert_eq!(store.artifact_name(), Some("r2_INCONSISTENT"));
         assert_eq!(store.provides()["rootfs-image.version"], "1");
         for _ in 0..2 {
-            store.save_deployment(&failed, Adoption::AdoptInconsistent).unwrap();
+            store
+                .save_deployment(&failed, Adoption::AdoptInconsistent)
+                .unwrap();
         }
         assert_eq!(store.artifact_name(), Some("r2_INCONSISTENT"));
         assert_eq!(store.provides()["rootfs-image.version"], "2");
@@ -399,9 +487,14 @@ mod tests {
         }
         let store = Store::open(dir.path()).unwrap();
         assert_eq!(store.artifact_name(), None);
-        let names: Vec<_> =
-            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        assert!(names.iter().any(|name| name.contains("broken")), "{names:?}");
+        let names: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert!(
+            names.iter().any(|name| name.contains("broken")),
+            "{names:?}"
+        );
     }
 
     #[test]
@@ -417,8 +510,14 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         assert_eq!(store.artifact_name(), Some("r1"));
         let record = store.deployment().unwrap();
-        assert_eq!((record.deployment_id.as_str(), record.step, record.saves), ("d7", Step::Unknown, 4));
-        assert_eq!(record.facts.as_ref().unwrap().payload_type.as_deref(), Some("rootfs-image"));
+        assert_eq!(
+            (record.deployment_id.as_str(), record.step, record.saves),
+            ("d7", Step::Unknown, 4)
+        );
+        assert_eq!(
+            record.facts.as_ref().unwrap().payload_type.as_deref(),
+            Some("rootfs-image")
+        );
         assert!(dir.path().join("state.not-understood").exists());
     }
 
@@ -430,7 +529,9 @@ mod tests {
         let mut store = Store::open(&inner).unwrap();
         store.initialise(None).unwrap();
         std::fs::remove_dir_all(&inner).unwrap();
-        let error = store.save_deployment(&record(facts("r2", &[], None)), Adoption::Adopt).unwrap_err();
+        let error = store
+            .save_deployment(&record(facts("r2", &[], None)), Adoption::Adopt)
+            .unwrap_err();
         assert!(error.to_string().contains("writable"), "{error}");
         assert_eq!(store.artifact_name(), Some(UNKNOWN_NAME));
         assert_eq!(store.deployment(), None);

@@ -34,7 +34,10 @@ fn live(world: &mut World<'_>) -> Result<(), End> {
     world.deliver()?;
     // The daemon neither polls over an undelivered result nor over an unfinished deployment.
     if world.memory.record.is_none() && world.memory.queue.is_empty() && world.offered() {
-        flow(world, begin(Record::new(DEPLOYMENT, "http://server/artifact")))?;
+        flow(
+            world,
+            begin(Record::new(DEPLOYMENT, "http://server/artifact")),
+        )?;
         world.deliver()?;
     }
     Ok(())
@@ -46,7 +49,10 @@ fn flow(world: &mut World<'_>, mut next: (Record, Vec<Effect>)) -> Result<(), En
         let mut answer = None;
         for effect in effects {
             if world.mutation == Some(Mutation::CommitWithoutContact)
-                && matches!(effect, Effect::Report(_, ambidex_machine::Insistence::UntilAccepted))
+                && matches!(
+                    effect,
+                    Effect::Report(_, ambidex_machine::Insistence::UntilAccepted)
+                )
             {
                 answer = Some(Event::Done);
                 break;
@@ -66,18 +72,28 @@ fn flow(world: &mut World<'_>, mut next: (Record, Vec<Effect>)) -> Result<(), En
             None => return Ok(()),
         }
     }
-    world.faults.push("the machine does not come to an end".into());
+    world
+        .faults
+        .push("the machine does not come to an end".into());
     Ok(())
 }
 
 /// Runs a scenario under a crash plan; returns the number of moments and what is wrong at the end.
-fn run(scenario: &Scenario, plan: &[(usize, Crash)], mutation: Option<Mutation>) -> (usize, Vec<String>, Vec<String>) {
+fn run(
+    scenario: &Scenario,
+    plan: &[(usize, Crash)],
+    mutation: Option<Mutation>,
+) -> (usize, Vec<String>, Vec<String>) {
     let mut world = World::new(scenario, plan, mutation);
     while world.lives < LIVES_MAX && live(&mut world).is_err() && !world.bricked {}
     let moments = world.ticks;
     // Afterwards the server is reachable, the power fails once more and the agent starts again: nothing may change.
     world.plan = &[];
-    let settled = Scenario { network: scenario::Network::Up, failures: Vec::new(), ..scenario.clone() };
+    let settled = Scenario {
+        network: scenario::Network::Up,
+        failures: Vec::new(),
+        ..scenario.clone()
+    };
     world.scenario = &settled;
     let mut faults = std::mem::take(&mut world.faults);
     if world.lives >= LIVES_MAX {
@@ -96,7 +112,13 @@ fn run(scenario: &Scenario, plan: &[(usize, Crash)], mutation: Option<Mutation>)
     (moments, faults, std::mem::take(&mut world.trace))
 }
 
-fn judge(world: &World<'_>, software: Software, trial_pending: bool, name: &str, faults: &mut Vec<String>) {
+fn judge(
+    world: &World<'_>,
+    software: Software,
+    trial_pending: bool,
+    name: &str,
+    faults: &mut Vec<String>,
+) {
     let scenario = world.scenario;
     let inconsistent = name.ends_with("_INCONSISTENT");
     let stored = scenario.store_sound();
@@ -106,7 +128,10 @@ fn judge(world: &World<'_>, software: Software, trial_pending: bool, name: &str,
     }
     if stored {
         if world.memory.name != name {
-            wrong(format!("the name changed from {name} to {} after the end", world.memory.name));
+            wrong(format!(
+                "the name changed from {name} to {} after the end",
+                world.memory.name
+            ));
         }
         if world.disk.record.is_some() || !world.disk.queue.is_empty() {
             wrong("something is left on disk".into());
@@ -133,7 +158,9 @@ fn judge(world: &World<'_>, software: Software, trial_pending: bool, name: &str,
     match world.finals.first() {
         Some(DeviceStatus::Success) => {
             if software != Software::New || (stored && name != "new") {
-                wrong(format!("success reported, but {software:?} runs and the name is {name}"));
+                wrong(format!(
+                    "success reported, but {software:?} runs and the name is {name}"
+                ));
             }
             if scenario.kind != Kind::Empty && world.commits != 1 {
                 wrong(format!("success reported after {} commits", world.commits));
@@ -143,7 +170,9 @@ fn judge(world: &World<'_>, software: Software, trial_pending: bool, name: &str,
             // Without rollback and without a disk, the inconsistency can be told but not stored.
             let unstored = !stored && scenario.kind == Kind::NoRollback;
             if (software != Software::Old && !unstored) || (stored && name != "old") {
-                wrong(format!("failure reported, but {software:?} runs and the name is {name}"));
+                wrong(format!(
+                    "failure reported, but {software:?} runs and the name is {name}"
+                ));
             }
         }
         Some(other) => wrong(format!("{other} as final report")),
@@ -170,7 +199,10 @@ impl Explorer {
         self.paths += 1;
         let (moments, faults, trace) = run(scenario, plan, self.mutation);
         if !faults.is_empty() && self.findings.len() < FINDINGS_MAX {
-            self.findings.push(format!("{scenario:?}\n  plan {plan:?}\n  {faults:#?}\n  {}", trace.join("\n  ")));
+            self.findings.push(format!(
+                "{scenario:?}\n  plan {plan:?}\n  {faults:#?}\n  {}",
+                trace.join("\n  ")
+            ));
         }
         moments
     }
@@ -182,7 +214,14 @@ impl Explorer {
         self.deeper(scenario, &mut plan, 0, moments, crashes);
     }
 
-    fn deeper(&mut self, scenario: &Scenario, plan: &mut Vec<(usize, Crash)>, from: usize, moments: usize, crashes: usize) {
+    fn deeper(
+        &mut self,
+        scenario: &Scenario,
+        plan: &mut Vec<(usize, Crash)>,
+        from: usize,
+        moments: usize,
+        crashes: usize,
+    ) {
         if crashes == 0 {
             return;
         }
@@ -197,35 +236,68 @@ impl Explorer {
     }
 
     fn assert_sound(&self) {
-        assert!(self.findings.is_empty(), "{} paths, first findings:\n{}", self.paths, self.findings.join("\n\n"));
+        assert!(
+            self.findings.is_empty(),
+            "{} paths, first findings:\n{}",
+            self.paths,
+            self.findings.join("\n\n")
+        );
     }
 }
 
 #[test]
 fn every_single_crash_in_every_scenario_ends_well() {
-    let mut explorer = Explorer { paths: 0, findings: Vec::new(), mutation: None };
+    let mut explorer = Explorer {
+        paths: 0,
+        findings: Vec::new(),
+        mutation: None,
+    };
     let scenarios = scenario::all();
     for scenario in &scenarios {
         explorer.explore(scenario, 1);
     }
     explorer.assert_sound();
-    println!("{} scenarios, {} paths with at most one crash", scenarios.len(), explorer.paths);
-    assert!(explorer.paths > 50_000, "the exploration shrank to {} paths", explorer.paths);
+    println!(
+        "{} scenarios, {} paths with at most one crash",
+        scenarios.len(),
+        explorer.paths
+    );
+    assert!(
+        explorer.paths > 50_000,
+        "the exploration shrank to {} paths",
+        explorer.paths
+    );
 }
 
 #[test]
 fn every_pair_of_crashes_in_the_main_scenarios_ends_well() {
-    let mut explorer = Explorer { paths: 0, findings: Vec::new(), mutation: None };
+    let mut explorer = Explorer {
+        paths: 0,
+        findings: Vec::new(),
+        mutation: None,
+    };
     for kind in Kind::ALL {
         explorer.explore(&Scenario::plain(kind), 2);
-        let down = Scenario { network: scenario::Network::DownOnNew, ..Scenario::plain(kind) };
+        let down = Scenario {
+            network: scenario::Network::DownOnNew,
+            ..Scenario::plain(kind)
+        };
         explorer.explore(&down, 2);
         for opener in scenario::OPENERS {
-            let failing = Scenario { failures: vec![(opener, Times::Once)], ..Scenario::plain(kind) };
+            let failing = Scenario {
+                failures: vec![(opener, Times::Once)],
+                ..Scenario::plain(kind)
+            };
             explorer.explore(&failing, 2);
         }
     }
-    explorer.explore(&Scenario { new_panics: true, ..Scenario::plain(Kind::Rootfs) }, 2);
+    explorer.explore(
+        &Scenario {
+            new_panics: true,
+            ..Scenario::plain(Kind::Rootfs)
+        },
+        2,
+    );
     explorer.assert_sound();
     println!("{} paths with at most two crashes", explorer.paths);
 }
@@ -240,13 +312,24 @@ fn the_checker_finds_deliberate_mistakes() {
         Mutation::CommitWithoutContact,
         Mutation::RecoverBlindly,
     ] {
-        let mut explorer = Explorer { paths: 0, findings: Vec::new(), mutation: Some(mutation) };
+        let mut explorer = Explorer {
+            paths: 0,
+            findings: Vec::new(),
+            mutation: Some(mutation),
+        };
         for kind in Kind::ALL {
             explorer.explore(&Scenario::plain(kind), 1);
-            let down = Scenario { network: scenario::Network::DownOnNew, ..Scenario::plain(kind) };
+            let down = Scenario {
+                network: scenario::Network::DownOnNew,
+                ..Scenario::plain(kind)
+            };
             explorer.explore(&down, 1);
         }
-        assert!(!explorer.findings.is_empty(), "{mutation:?} was not found in {} paths", explorer.paths);
+        assert!(
+            !explorer.findings.is_empty(),
+            "{mutation:?} was not found in {} paths",
+            explorer.paths
+        );
         println!("{mutation:?}: found among {} paths", explorer.paths);
     }
 }
@@ -255,12 +338,22 @@ fn the_checker_finds_deliberate_mistakes() {
 #[test]
 fn a_device_that_dies_for_ever_comes_to_an_end() {
     for what in scenario::everything() {
-        let scenario = Scenario { failures: vec![(what, Times::Always)], ..Scenario::plain(Kind::Rootfs) };
+        let scenario = Scenario {
+            failures: vec![(what, Times::Always)],
+            ..Scenario::plain(Kind::Rootfs)
+        };
         for every in 3..40 {
             let plan: Vec<_> = (0..40).map(|n| (n * every, Crash::Kill)).collect();
             let (_, faults, trace) = run(&scenario, &plan, None);
-            let serious: Vec<_> = faults.iter().filter(|f| !f.contains("inconsistent without")).collect();
-            assert!(serious.is_empty(), "{what:?} every {every}: {serious:#?}\n{}", trace.join("\n"));
+            let serious: Vec<_> = faults
+                .iter()
+                .filter(|f| !f.contains("inconsistent without"))
+                .collect();
+            assert!(
+                serious.is_empty(),
+                "{what:?} every {every}: {serious:#?}\n{}",
+                trace.join("\n")
+            );
         }
     }
 }

@@ -18,8 +18,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] =
-        [Self::Rootfs, Self::RebootingModule, Self::PlainModule, Self::NoRollback, Self::Empty];
+    pub const ALL: [Self; 5] = [
+        Self::Rootfs,
+        Self::RebootingModule,
+        Self::PlainModule,
+        Self::NoRollback,
+        Self::Empty,
+    ];
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,12 +101,17 @@ impl Scenario {
             || self.store_broken_from.is_some()
             || self.store_broken_at.is_some()
             || self.failures.iter().any(|(what, times)| match what {
-                What::Scripts(S::ArtifactRollback | S::ArtifactRollbackReboot | S::ArtifactFailure, _)
+                What::Scripts(
+                    S::ArtifactRollback | S::ArtifactRollbackReboot | S::ArtifactFailure,
+                    _,
+                )
                 | What::Scripts(S::ArtifactCommit, Leave)
                 | What::Call(Call::Rollback | Call::Failure)
                 | What::AskReboot
                 | What::AskRollback => true,
-                What::Call(Call::VerifyRollbackReboot | Call::RollbackReboot) | What::System => *times == Times::Always,
+                What::Call(Call::VerifyRollbackReboot | Call::RollbackReboot) | What::System => {
+                    *times == Times::Always
+                }
                 _ => false,
             })
     }
@@ -142,7 +152,14 @@ pub fn everything() -> Vec<What> {
     ] {
         all.push(What::Call(call));
     }
-    all.extend([What::Open, What::Stream, What::AskReboot, What::AskRollback, What::CheckReadiness, What::System]);
+    all.extend([
+        What::Open,
+        What::Stream,
+        What::AskReboot,
+        What::AskRollback,
+        What::CheckReadiness,
+        What::System,
+    ]);
     all
 }
 
@@ -161,25 +178,46 @@ pub fn all() -> Vec<Scenario> {
         let plain = Scenario::plain(kind);
         scenarios.push(plain.clone());
         for network in [Network::DownOnNew, Network::DownDuringDeployment] {
-            scenarios.push(Scenario { network, ..plain.clone() });
+            scenarios.push(Scenario {
+                network,
+                ..plain.clone()
+            });
         }
         if kind == Kind::Rootfs {
-            scenarios.push(Scenario { new_panics: true, ..plain.clone() });
+            scenarios.push(Scenario {
+                new_panics: true,
+                ..plain.clone()
+            });
         }
         for ordinal in 0..4 {
-            scenarios.push(Scenario { abort_at: Some(ordinal), ..plain.clone() });
+            scenarios.push(Scenario {
+                abort_at: Some(ordinal),
+                ..plain.clone()
+            });
         }
         for write in 1..=12 {
-            scenarios.push(Scenario { store_broken_from: Some(write), ..plain.clone() });
-            scenarios.push(Scenario { store_broken_at: Some(write), ..plain.clone() });
+            scenarios.push(Scenario {
+                store_broken_from: Some(write),
+                ..plain.clone()
+            });
+            scenarios.push(Scenario {
+                store_broken_at: Some(write),
+                ..plain.clone()
+            });
         }
         for what in everything() {
             for times in [Times::Once, Times::Always] {
-                scenarios.push(Scenario { failures: vec![(what, times)], ..plain.clone() });
+                scenarios.push(Scenario {
+                    failures: vec![(what, times)],
+                    ..plain.clone()
+                });
                 for opener in OPENERS {
                     if opener != what {
                         let failures = vec![(opener, Times::Once), (what, times)];
-                        scenarios.push(Scenario { failures, ..plain.clone() });
+                        scenarios.push(Scenario {
+                            failures,
+                            ..plain.clone()
+                        });
                     }
                 }
             }

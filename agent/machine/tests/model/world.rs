@@ -1,6 +1,9 @@
 //! A simulated device, its disk, its bootloader and its server.
 
-use ambidex_machine::{Adoption, Call, Conclusion, Effect, Event, Facts, Insistence, Phase, Reboot, Record, ScriptState};
+use ambidex_machine::{
+    Adoption, Call, Conclusion, Effect, Event, Facts, Insistence, Phase, Reboot, Record,
+    ScriptState,
+};
 use ambidex_wire::deployments::DeviceStatus;
 
 use crate::scenario::{Kind, Mutation, Network, Scenario, Times, What};
@@ -89,9 +92,17 @@ pub struct World<'a> {
 pub const DEPLOYMENT: &str = "d1";
 
 impl<'a> World<'a> {
-    pub fn new(scenario: &'a Scenario, plan: &'a [(usize, Crash)], mutation: Option<Mutation>) -> Self {
-        let disk =
-            Disk { record: None, name: "old".into(), provides: Software::Old, queue: Vec::new() };
+    pub fn new(
+        scenario: &'a Scenario,
+        plan: &'a [(usize, Crash)],
+        mutation: Option<Mutation>,
+    ) -> Self {
+        let disk = Disk {
+            record: None,
+            name: "old".into(),
+            provides: Software::Old,
+            queue: Vec::new(),
+        };
         Self {
             scenario,
             plan,
@@ -101,7 +112,11 @@ impl<'a> World<'a> {
             trace: Vec::new(),
             running: 0,
             slots: [Software::Old, Software::Old],
-            env: Env { part: 0, upgrade_available: false, bootcount: 0 },
+            env: Env {
+                part: 0,
+                upgrade_available: false,
+                bootcount: 0,
+            },
             orig_part: None,
             app: Software::Old,
             backup: false,
@@ -134,7 +149,11 @@ impl<'a> World<'a> {
     pub fn moment(&mut self) -> Result<(), End> {
         let now = self.ticks;
         self.ticks += 1;
-        match self.plan.iter().find(|(tick, crash)| *tick == now && *crash != Crash::Stop) {
+        match self
+            .plan
+            .iter()
+            .find(|(tick, crash)| *tick == now && *crash != Crash::Stop)
+        {
             Some((_, crash)) => {
                 self.trace.push(format!("-- {crash:?} --"));
                 self.die(*crash);
@@ -145,7 +164,9 @@ impl<'a> World<'a> {
     }
 
     fn stop_due(&self) -> bool {
-        self.plan.iter().any(|(tick, crash)| *tick == self.ticks && *crash == Crash::Stop)
+        self.plan
+            .iter()
+            .any(|(tick, crash)| *tick == self.ticks && *crash == Crash::Stop)
     }
 
     pub fn die(&mut self, crash: Crash) {
@@ -165,7 +186,11 @@ impl<'a> World<'a> {
                 if self.env.bootcount == 0 {
                     self.env.bootcount = 1;
                 } else {
-                    self.env = Env { part: 1 - self.env.part, upgrade_available: false, bootcount: 0 };
+                    self.env = Env {
+                        part: 1 - self.env.part,
+                        upgrade_available: false,
+                        bootcount: 0,
+                    };
                 }
             }
             let software = self.slots[self.env.part];
@@ -223,7 +248,10 @@ impl<'a> World<'a> {
     /// A failed write changes nothing, in memory neither.
     fn write(&mut self) -> bool {
         self.writes += 1;
-        let broken = self.scenario.store_broken_from.is_some_and(|from| self.writes >= from)
+        let broken = self
+            .scenario
+            .store_broken_from
+            .is_some_and(|from| self.writes >= from)
             || self.scenario.store_broken_at == Some(self.writes);
         if broken {
             self.memory = self.disk.clone();
@@ -288,7 +316,9 @@ impl<'a> World<'a> {
                 None
             }
             Effect::Report(status, insistence) => Some(self.report(*status, *insistence)),
-            Effect::Scripts(state, action) => Some(outcome(!self.fails(What::Scripts(*state, *action)))),
+            Effect::Scripts(state, action) => {
+                Some(outcome(!self.fails(What::Scripts(*state, *action))))
+            }
             Effect::Open => Some(self.open()),
             Effect::Stream => Some(self.stream()?),
             Effect::Call(call) => Some(outcome(self.call(*call)?)),
@@ -305,7 +335,11 @@ impl<'a> World<'a> {
             Effect::Conclude(conclusion) => Some(self.conclude(conclusion)),
             Effect::Forget => {
                 self.memory.record = None;
-                Some(if self.write() { Event::Done } else { Event::SaveFailed("disk".into()) })
+                Some(if self.write() {
+                    Event::Done
+                } else {
+                    Event::SaveFailed("disk".into())
+                })
             }
         };
         if !effect.is_silent()
@@ -339,7 +373,10 @@ impl<'a> World<'a> {
         }
         let durable = self.disk.record.as_ref().map(|r| r.step.phase());
         if durable != Some(record.step.phase()) {
-            self.fault(format!("{effect:?} in {:?} while the disk says {durable:?}", record.step.phase()));
+            self.fault(format!(
+                "{effect:?} in {:?} while the disk says {durable:?}",
+                record.step.phase()
+            ));
         }
     }
 
@@ -377,7 +414,11 @@ impl<'a> World<'a> {
             return Event::Failed("open".into());
         }
         let payload_type = (self.scenario.kind != Kind::Empty).then(|| "kind".to_string());
-        Event::Opened(Facts { artifact_name: "new".into(), payload_type, ..Facts::default() })
+        Event::Opened(Facts {
+            artifact_name: "new".into(),
+            payload_type,
+            ..Facts::default()
+        })
     }
 
     fn stream(&mut self) -> Result<Event, End> {
@@ -424,7 +465,11 @@ impl<'a> World<'a> {
         } else {
             self.memory.queue.push(conclusion.status);
         }
-        if self.write() { Event::Done } else { Event::SaveFailed("disk".into()) }
+        if self.write() {
+            Event::Done
+        } else {
+            Event::SaveFailed("disk".into())
+        }
     }
 
     /// Sends what is queued, as the daemon does before each poll.
@@ -436,7 +481,8 @@ impl<'a> World<'a> {
             self.moment()?;
             self.finals.push(status);
             let ticks = self.ticks;
-            self.moment().inspect_err(|_| self.repeated_delivery_possible |= ticks > 0)?;
+            self.moment()
+                .inspect_err(|_| self.repeated_delivery_possible |= ticks > 0)?;
             self.memory.queue.remove(0);
             if !self.write() {
                 self.repeated_delivery_possible = true;
@@ -448,7 +494,9 @@ impl<'a> World<'a> {
 
     /// Whether the server offers the deployment at a poll.
     pub fn offered(&self) -> bool {
-        self.reachable() && self.finals.is_empty() && !(self.aborted && self.lives > 0 && self.reports.len() > 1)
+        self.reachable()
+            && self.finals.is_empty()
+            && !(self.aborted && self.lives > 0 && self.reports.len() > 1)
     }
 
     fn call(&mut self, call: Call) -> Result<bool, End> {
@@ -481,7 +529,11 @@ impl<'a> World<'a> {
                 if fails {
                     return Ok(false);
                 }
-                self.env = Env { part: other, upgrade_available: true, bootcount: 0 };
+                self.env = Env {
+                    part: other,
+                    upgrade_available: true,
+                    bootcount: 0,
+                };
                 true
             }
             Call::VerifyReboot => !fails && self.env.upgrade_available && matches,
@@ -498,9 +550,17 @@ impl<'a> World<'a> {
                     return Ok(false);
                 }
                 if self.env.upgrade_available {
-                    self.env = Env { part: 1 - self.env.part, upgrade_available: false, bootcount: 0 };
+                    self.env = Env {
+                        part: 1 - self.env.part,
+                        upgrade_available: false,
+                        bootcount: 0,
+                    };
                 } else if let Some(orig) = self.orig_part {
-                    self.env = Env { part: orig, upgrade_available: false, bootcount: 0 };
+                    self.env = Env {
+                        part: orig,
+                        upgrade_available: false,
+                        bootcount: 0,
+                    };
                 }
                 true
             }
@@ -569,7 +629,11 @@ impl<'a> World<'a> {
 }
 
 fn outcome(done: bool) -> Event {
-    if done { Event::Done } else { Event::Failed("told to fail".into()) }
+    if done {
+        Event::Done
+    } else {
+        Event::Failed("told to fail".into())
+    }
 }
 
 /// Where the runner can give an effect up in good order.

@@ -28,7 +28,11 @@ impl Bench {
     fn write(&self, folder: &str, name: &str, mode: u32, body: &str) {
         let path = self.dir.path().join(folder).join(name);
         let trace = self.dir.path().join("trace");
-        std::fs::write(&path, format!("#!/bin/sh\necho {name} >> {}\n{body}\n", trace.display())).unwrap();
+        std::fs::write(
+            &path,
+            format!("#!/bin/sh\necho {name} >> {}\n{body}\n", trace.display()),
+        )
+        .unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
@@ -52,7 +56,11 @@ const DOWNLOAD: State = State::Deployment(ScriptState::Download);
 #[tokio::test]
 async fn names_in_order_and_only_those_that_fit() {
     let bench = bench();
-    for name in ["ArtifactInstall_Enter_20", "ArtifactInstall_Enter_03_b", "ArtifactInstall_Enter_03_a"] {
+    for name in [
+        "ArtifactInstall_Enter_20",
+        "ArtifactInstall_Enter_03_b",
+        "ArtifactInstall_Enter_03_a",
+    ] {
         bench.write("artifact", name, 0o700, "");
     }
     for name in [
@@ -64,10 +72,19 @@ async fn names_in_order_and_only_those_that_fit() {
     ] {
         bench.write("artifact", name, 0o700, "");
     }
-    bench.write("artifact", "ArtifactInstall_Enter_01_not_executable", 0o600, "");
+    bench.write(
+        "artifact",
+        "ArtifactInstall_Enter_01_not_executable",
+        0o600,
+        "",
+    );
     bench.write("rootfs", "ArtifactInstall_Enter_00_wrong_folder", 0o700, "");
     bench.run(INSTALL, Action::Enter).await.unwrap();
-    let expected = ["ArtifactInstall_Enter_03_a", "ArtifactInstall_Enter_03_b", "ArtifactInstall_Enter_20"];
+    let expected = [
+        "ArtifactInstall_Enter_03_a",
+        "ArtifactInstall_Enter_03_b",
+        "ArtifactInstall_Enter_20",
+    ];
     assert_eq!(bench.trace(), expected);
 }
 
@@ -85,8 +102,15 @@ async fn the_first_failure_ends_it_but_not_for_error_and_idle() {
     let bench = bench();
     bench.write("artifact", "ArtifactInstall_Enter_00", 0o700, "exit 3");
     bench.write("artifact", "ArtifactInstall_Enter_01", 0o700, "");
-    let text = bench.run(INSTALL, Action::Enter).await.unwrap_err().to_string();
-    assert!(text.contains("ArtifactInstall_Enter_00") && text.contains("code 3"), "{text}");
+    let text = bench
+        .run(INSTALL, Action::Enter)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("ArtifactInstall_Enter_00") && text.contains("code 3"),
+        "{text}"
+    );
     assert_eq!(bench.trace(), ["ArtifactInstall_Enter_00"]);
 
     bench.write("artifact", "ArtifactInstall_Error_00", 0o700, "exit 3");
@@ -112,14 +136,20 @@ async fn the_first_failure_ends_it_but_not_for_error_and_idle() {
 async fn retry_later_is_retried_until_the_limit() {
     let bench = bench();
     let marker = bench.dir.path().join("again");
-    let body = format!("test -e {0} && exit 0; touch {0}; exit 21", marker.display());
+    let body = format!(
+        "test -e {0} && exit 0; touch {0}; exit 21",
+        marker.display()
+    );
     bench.write("artifact", "ArtifactInstall_Enter_00", 0o700, &body);
     bench.run(INSTALL, Action::Enter).await.unwrap();
     assert_eq!(bench.trace().len(), 2);
 
     bench.write("artifact", "ArtifactInstall_Leave_00", 0o700, "exit 21");
     let error = bench.run(INSTALL, Action::Leave).await.unwrap_err();
-    assert!(matches!(error, ScriptError::RetriesUsedUp { .. }), "{error}");
+    assert!(
+        matches!(error, ScriptError::RetriesUsedUp { .. }),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -144,11 +174,16 @@ async fn a_script_that_hangs_is_ended_with_its_children() {
     let pid = bench.dir.path().join("pid");
     let body = format!("sleep 300 & echo $! > {}; wait", pid.display());
     bench.write("artifact", "ArtifactInstall_Enter_00", 0o700, &body);
-    let text = bench.run(INSTALL, Action::Enter).await.unwrap_err().to_string();
+    let text = bench
+        .run(INSTALL, Action::Enter)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(text.contains("time limit"), "{text}");
     let pid = std::fs::read_to_string(pid).unwrap();
     let alive = || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
         !stat.is_empty() && !stat.contains(") Z ")
     };
     for _ in 0..200 {

@@ -34,7 +34,9 @@ impl Standalone {
         let mut fetching = Fetching::start(input, cancel_source, context, provides, &self.config);
         let facts = match fetching.open(&self.stop).await {
             Opened::Header(facts) => *facts,
-            Opened::Failed(reason) => return Report::not_read(format!("cannot install {name}: {reason}")),
+            Opened::Failed(reason) => {
+                return Report::not_read(format!("cannot install {name}: {reason}"));
+            }
             Opened::Stopped => return Report::not_read(STOPPED.into()),
         };
         if facts.payload_type.is_none() {
@@ -43,21 +45,39 @@ impl Standalone {
         let mut report = Report::default();
         if let Err(reason) = self.download(fetching).await {
             log::error!("cannot install {name}: {reason}");
-            self.run_forgiving(ScriptState::Download, Action::Error).await;
+            self.run_forgiving(ScriptState::Download, Action::Error)
+                .await;
             if let Err(reason) = self.call(Call::Cleanup, &facts).await {
                 log::warn!("{reason}");
             }
-            return Report { failed: true, streaming_failed: true, not_modified: true, ..report };
+            return Report {
+                failed: true,
+                streaming_failed: true,
+                not_modified: true,
+                ..report
+            };
         }
         report.streamed = true;
-        let pending =
-            Pending { facts, at: At::BeforeInstallEnter, failed: false, rolled_back: false, committed: false };
+        let pending = Pending {
+            facts,
+            at: At::BeforeInstallEnter,
+            failed: false,
+            rolled_back: false,
+            committed: false,
+        };
         self.go(pending, report).await
     }
 
     fn adopt_empty(&mut self, facts: &Facts) -> Report {
-        match self.store.save_standalone(None, Adoption::Adopt, Some(facts)) {
-            Ok(()) => Report { installed: true, committed: true, ..Report::default() },
+        match self
+            .store
+            .save_standalone(None, Adoption::Adopt, Some(facts))
+        {
+            Ok(()) => Report {
+                installed: true,
+                committed: true,
+                ..Report::default()
+            },
             Err(error) => Report::not_read(error.to_string()),
         }
     }
@@ -91,7 +111,8 @@ impl Standalone {
                 At::CommitEnter => self.commit_step(&mut pending, &mut report).await,
                 At::BeforeCommitLeave => Next::At(At::CommitLeave),
                 At::CommitLeave => {
-                    if let Err(reason) = self.run(ScriptState::ArtifactCommit, Action::Leave).await {
+                    if let Err(reason) = self.run(ScriptState::ArtifactCommit, Action::Leave).await
+                    {
                         log::error!("{reason}");
                         report.post_commit_failed = true;
                         fail(&mut pending, &mut report);
@@ -115,9 +136,18 @@ impl Standalone {
     /// Makes the position durable. Going forward needs that; going back does not.
     fn note(&mut self, pending: &mut Pending, report: &mut Report) -> bool {
         // Name and provides change with the note that only Cleanup is left.
-        let adoption = if pending.at == At::Cleanup { adoption(pending) } else { Adoption::Keep };
+        let adoption = if pending.at == At::Cleanup {
+            adoption(pending)
+        } else {
+            Adoption::Keep
+        };
         let facts = pending.facts.clone();
-        let Err(error) = self.store.save_standalone(Some(pending), adoption, Some(&facts)) else { return true };
+        let Err(error) = self
+            .store
+            .save_standalone(Some(pending), adoption, Some(&facts))
+        else {
+            return true;
+        };
         log::error!("{error}");
         report.failed = true;
         match pending.at {
@@ -162,7 +192,8 @@ impl Standalone {
         if let Err(reason) = outcome {
             log::error!("{reason}");
             report.install_failed = true;
-            self.run_forgiving(ScriptState::ArtifactInstall, Action::Error).await;
+            self.run_forgiving(ScriptState::ArtifactInstall, Action::Error)
+                .await;
             return self.way_back(pending, report).await;
         }
         let questions = self.questions(&pending.facts).await;
@@ -188,8 +219,14 @@ impl Standalone {
     }
 
     async fn questions(&mut self, facts: &Facts) -> Result<(Reboot, bool), String> {
-        let reboot = self.handling.needs_reboot(&self.config, &self.store, Some(facts)).await?;
-        let can_roll_back = self.handling.supports_rollback(&self.config, &self.store, Some(facts)).await?;
+        let reboot = self
+            .handling
+            .needs_reboot(&self.config, &self.store, Some(facts))
+            .await?;
+        let can_roll_back = self
+            .handling
+            .supports_rollback(&self.config, &self.store, Some(facts))
+            .await?;
         Ok((reboot, can_roll_back))
     }
 
@@ -207,7 +244,8 @@ impl Standalone {
             Err(reason) => {
                 log::error!("{reason}");
                 report.commit_failed = true;
-                self.run_forgiving(ScriptState::ArtifactCommit, Action::Error).await;
+                self.run_forgiving(ScriptState::ArtifactCommit, Action::Error)
+                    .await;
                 self.way_back(pending, report).await
             }
         }
@@ -220,8 +258,15 @@ impl Standalone {
     }
 
     /// Rollback where the handler can, the failure step otherwise.
-    pub(super) async fn choose_way_back(&mut self, mut pending: Pending, report: &mut Report) -> Pending {
-        let can = self.handling.supports_rollback(&self.config, &self.store, Some(&pending.facts)).await;
+    pub(super) async fn choose_way_back(
+        &mut self,
+        mut pending: Pending,
+        report: &mut Report,
+    ) -> Pending {
+        let can = self
+            .handling
+            .supports_rollback(&self.config, &self.store, Some(&pending.facts))
+            .await;
         pending.at = match can {
             Ok(true) => At::RollbackEnter,
             Ok(false) => {
@@ -243,13 +288,15 @@ impl Standalone {
         let entered = self.run(ScriptState::ArtifactRollback, Action::Enter).await;
         let rolled_back = self.call(Call::Rollback, &pending.facts).await;
         let left = self.run(ScriptState::ArtifactRollback, Action::Leave).await;
-        let clean = [entered, rolled_back, left].into_iter().all(|outcome| match outcome {
-            Ok(()) => true,
-            Err(reason) => {
-                log::error!("{reason}");
-                false
-            }
-        });
+        let clean = [entered, rolled_back, left]
+            .into_iter()
+            .all(|outcome| match outcome {
+                Ok(()) => true,
+                Err(reason) => {
+                    log::error!("{reason}");
+                    false
+                }
+            });
         pending.rolled_back = clean;
         pending.failed = true;
         report.rolled_back = clean;
@@ -282,7 +329,10 @@ impl Standalone {
             report.cleanup_failed = true;
             report.failed = true;
         }
-        if let Err(error) = self.store.save_standalone(None, adoption(pending), Some(&pending.facts)) {
+        if let Err(error) =
+            self.store
+                .save_standalone(None, adoption(pending), Some(&pending.facts))
+        {
             log::error!("{error}");
             report.cleanup_failed = true;
             report.failed = true;
@@ -292,7 +342,10 @@ impl Standalone {
     // ---- one call ------------------------------------------------------------------------------
 
     async fn run(&self, state: ScriptState, action: Action) -> Result<(), String> {
-        self.scripts.run(State::Deployment(state), action, &self.stop).await.map_err(|error| error.to_string())
+        self.scripts
+            .run(State::Deployment(state), action, &self.stop)
+            .await
+            .map_err(|error| error.to_string())
     }
 
     async fn run_forgiving(&self, state: ScriptState, action: Action) {
@@ -302,7 +355,9 @@ impl Standalone {
     }
 
     async fn call(&mut self, call: Call, facts: &Facts) -> Result<(), String> {
-        self.handling.call(call, &self.config, &self.store, Some(facts)).await
+        self.handling
+            .call(call, &self.config, &self.store, Some(facts))
+            .await
     }
 }
 

@@ -32,17 +32,28 @@ pub struct Report {
 
 impl Report {
     pub(super) fn nothing_in_progress() -> Self {
-        Self { nothing: true, ..Self::default() }
+        Self {
+            nothing: true,
+            ..Self::default()
+        }
     }
 
     pub(super) fn refused(reason: String) -> Self {
         log::error!("{reason}");
-        Self { failed: true, ..Self::default() }
+        Self {
+            failed: true,
+            ..Self::default()
+        }
     }
 
     pub(super) fn not_read(reason: String) -> Self {
         log::error!("{reason}");
-        Self { failed: true, streaming_failed: true, not_modified: true, ..Self::default() }
+        Self {
+            failed: true,
+            streaming_failed: true,
+            not_modified: true,
+            ..Self::default()
+        }
     }
 
     pub(super) fn interrupted(&mut self, at: At) {
@@ -60,7 +71,8 @@ impl Report {
     pub fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if self.committed_at_once {
-            lines.push("Update Module doesn't support rollback. Committing immediately.".to_owned());
+            lines
+                .push("Update Module doesn't support rollback. Committing immediately.".to_owned());
         }
         lines.extend(self.operation().into_iter().map(str::to_owned));
         let additional = self.additional();
@@ -92,7 +104,9 @@ impl Report {
                 "Installed, but not committed.",
                 "Use 'commit' to update, or 'rollback' to roll back the update.",
             ],
-            (false, false) if self.streamed => vec!["Streamed to storage, but not installed/enabled."],
+            (false, false) if self.streamed => {
+                vec!["Streamed to storage, but not installed/enabled."]
+            }
             (false, false) if self.cleaned && !self.rolled_back => vec!["Cleaned up."],
             (false, false) => Vec::new(),
         }
@@ -103,7 +117,9 @@ impl Report {
         if self.rollback_failed {
             texts.push("Rollback failed. System may be in an inconsistent state.");
         } else if self.no_rollback {
-            texts.push("Update Module does not support rollback. System may be in an inconsistent state.");
+            texts.push(
+                "Update Module does not support rollback. System may be in an inconsistent state.",
+            );
         } else if self.not_modified {
             texts.push("System not modified.");
         } else if self.rolled_back {
@@ -146,30 +162,77 @@ mod tests {
             assert_eq!(report.lines(), lines);
             assert_eq!(report.exit_code(false), code);
         };
-        check(Report::nothing_in_progress(), &["No update in progress."], 2);
         check(
-            Report { installed: true, ..Report::default() },
-            &["Installed, but not committed.", "Use 'commit' to update, or 'rollback' to roll back the update."],
+            Report::nothing_in_progress(),
+            &["No update in progress."],
+            2,
+        );
+        check(
+            Report {
+                installed: true,
+                ..Report::default()
+            },
+            &[
+                "Installed, but not committed.",
+                "Use 'commit' to update, or 'rollback' to roll back the update.",
+            ],
             0,
         );
-        check(Report { committed: true, cleaned: true, ..Report::default() }, &["Committed."], 0);
-        check(Report { rolled_back: true, cleaned: true, ..Report::default() }, &["Rolled back."], 0);
         check(
-            Report { failed: true, install_failed: true, rolled_back: true, ..Report::default() },
+            Report {
+                committed: true,
+                cleaned: true,
+                ..Report::default()
+            },
+            &["Committed."],
+            0,
+        );
+        check(
+            Report {
+                rolled_back: true,
+                cleaned: true,
+                ..Report::default()
+            },
+            &["Rolled back."],
+            0,
+        );
+        check(
+            Report {
+                failed: true,
+                install_failed: true,
+                rolled_back: true,
+                ..Report::default()
+            },
             &["Installation failed.", "Rolled back."],
             1,
         );
         check(
-            Report { failed: true, streaming_failed: true, not_modified: true, ..Report::default() },
+            Report {
+                failed: true,
+                streaming_failed: true,
+                not_modified: true,
+                ..Report::default()
+            },
             &["Streaming failed.", "System not modified."],
             1,
         );
-        let reboot = Report { installed: true, reboot_wanted: true, ..Report::default() };
+        let reboot = Report {
+            installed: true,
+            reboot_wanted: true,
+            ..Report::default()
+        };
         assert_eq!(reboot.exit_code(true), 4);
         assert_eq!(reboot.exit_code(false), 0);
-        assert_eq!(reboot.lines()[2], "At least one payload requested a reboot of the device it updated.");
-        let at_once =
-            Report { installed: true, committed: true, committed_at_once: true, ..Report::default() };
+        assert_eq!(
+            reboot.lines()[2],
+            "At least one payload requested a reboot of the device it updated."
+        );
+        let at_once = Report {
+            installed: true,
+            committed: true,
+            committed_at_once: true,
+            ..Report::default()
+        };
         assert_eq!(at_once.lines()[1], "Installed and committed.");
     }
 }
