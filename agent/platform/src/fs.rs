@@ -237,9 +237,15 @@ pub fn read_if_present(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, F
 pub fn free_bytes(path: &Path) -> Result<u64, FsError> {
     let stat = nix::sys::statvfs::statvfs(path).context("ask for the free space of", path)?;
     // the field widths differ between 32-bit and 64-bit targets
-    #[expect(clippy::unnecessary_cast, reason = "not u64 on every target")]
-    let free = (stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64);
-    Ok(free)
+    #[cfg_attr(
+        target_pointer_width = "64",
+        expect(clippy::useless_conversion, reason = "u64 already on this target")
+    )]
+    let (blocks, size) = (
+        u64::from(stat.blocks_available()),
+        u64::from(stat.fragment_size()),
+    );
+    Ok(blocks.saturating_mul(size))
 }
 
 /// Size of a block device in bytes.
