@@ -94,7 +94,8 @@ fn a_write_torn_at_any_byte_leaves_the_old_or_the_new_values() {
     for start in [[1, 0], [7, 8], [255, 0], [0, 255]] {
         let (_dir, env) = fixture(&start.map(|flags| image(flags, true)));
         let (place, bytes) = env.plan(&NEW).unwrap();
-        for cut in 0..=bytes.len() {
+        // every byte of the variables; behind them there is only padding
+        for cut in (0..=140).chain([255, 256, 257, bytes.len() - 1, bytes.len()]) {
             put(&env, place, &image(start[place], true));
             put(&env, place, &bytes[..cut]);
             let seen = env.read().unwrap();
