@@ -53,7 +53,7 @@ async fn pass(mut request: Request, next: Next) -> Response {
         request.headers_mut().remove(name);
     }
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
+    let uri = request.uri().clone();
     let preflight = request
         .headers()
         .contains_key(ACCESS_CONTROL_REQUEST_METHOD);
@@ -73,8 +73,11 @@ async fn pass(mut request: Request, next: Next) -> Response {
                         .map(|s| (*s).to_owned())
                         .or_else(|| panic.downcast_ref::<String>().cloned())
                         .unwrap_or_default();
-                    ApiError::internal(format!("handler of {method} {path} panicked: {text}"))
-                        .into_response()
+                    ApiError::internal(format!(
+                        "handler of {method} {} panicked: {text}",
+                        uri.path()
+                    ))
+                    .into_response()
                 }
             }
         })
@@ -84,7 +87,8 @@ async fn pass(mut request: Request, next: Next) -> Response {
         request_id = %id,
         status = response.status().as_u16(),
         micros = started.elapsed().as_micros() as u64,
-        "{method} {path}"
+        "{method} {}",
+        uri.path()
     );
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {

@@ -11,8 +11,11 @@ use crate::{DbError, Row, Value};
 const STATEMENTS_CACHED: usize = 512;
 /// How long a write of this process waits for one of another process (administration verbs).
 const BUSY_WAIT: Duration = Duration::from_secs(15);
-/// Pages of the file that are read without a system call. The operating system owns the memory.
-const MMAP_BYTES: i64 = 1 << 30;
+/// Page cache of a connection, in KiB. It holds the upper levels of the trees; the leaves come from the
+/// kernel's cache with one system call each. Mapping the file instead would count every page once for
+/// each connection and turn a disk error into the death of the process.
+const READ_CACHE_KIB: u32 = 8 * 1024;
+const WRITE_CACHE_KIB: u32 = 32 * 1024;
 /// The log is cut back to this size after a checkpoint.
 const JOURNAL_BYTES_KEPT: i64 = 64 << 20;
 
@@ -73,11 +76,16 @@ pub(super) fn open(path: &Path, access: Access) -> Result<Connection, DbError> {
             ))
             .map_err(fail)?;
     }
+    let cache_kib = match access {
+        Access::Read => READ_CACHE_KIB,
+        Access::Write => WRITE_CACHE_KIB,
+    };
     connection
         .execute_batch(&format!(
             "PRAGMA foreign_keys = OFF;
              PRAGMA temp_store = MEMORY;
-             PRAGMA mmap_size = {MMAP_BYTES};"
+             PRAGMA mmap_size = 0;
+             PRAGMA cache_size = -{cache_kib};"
         ))
         .map_err(fail)?;
     Ok(connection)
