@@ -40,7 +40,7 @@ pub fn all(stage: &Stage) -> Vec<Contender> {
         ("ambidex zstd", "zstd"),
         ("ambidex xz", "lzma"),
     ] {
-        let agent = "/mnt/ambidex-agent --config /mnt/agent.toml --state /mnt/ambidex";
+        let agent = "/mnt/ambidex-agent --config /mnt/agent.toml --state-dir /mnt/ambidex";
         list.push(Contender {
             name,
             script: format!("{agent} install /mnt/images/v2-{compression}.mender >/mnt/tmp/log 2>&1 || {{ cat /mnt/tmp/log >&2; exit 1; }}"),
