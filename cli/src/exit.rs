@@ -36,12 +36,18 @@ pub struct Failure {
 impl Failure {
     /// Arguments that cannot be followed.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { code: Code::Usage, error: anyhow::Error::msg(message.into()) }
+        Self {
+            code: Code::Usage,
+            error: anyhow::Error::msg(message.into()),
+        }
     }
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { code: Code::Failure, error: error.into() }
+        Self {
+            code: Code::Failure,
+            error: error.into(),
+        }
     }
 }

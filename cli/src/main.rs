@@ -48,7 +48,13 @@ Examples:
 )]
 struct Cli {
     /// How results are shown.
-    #[arg(long, global = true, value_enum, default_value = "table", value_name = "FORM")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        value_name = "FORM"
+    )]
     output: OutputForm,
     #[command(subcommand)]
     verb: Verb,
@@ -70,7 +76,10 @@ enum Verb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("ambidex: cannot start: {error}");

@@ -29,8 +29,13 @@ impl OutputFile {
     /// Prepares to write `target`; `-` is standard output.
     pub fn create(target: &Path) -> anyhow::Result<Self> {
         if target == Path::new("-") {
-            let file = tempfile::tempfile().context("cannot create a temporary file; is TMPDIR writable?")?;
-            return Ok(Self { target: Target::Stdout, file, temporary: None });
+            let file = tempfile::tempfile()
+                .context("cannot create a temporary file; is TMPDIR writable?")?;
+            return Ok(Self {
+                target: Target::Stdout,
+                file,
+                temporary: None,
+            });
         }
         // A link keeps being a link to what is replaced.
         let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
@@ -46,10 +51,19 @@ impl OutputFile {
             .suffix(".partial")
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder)
-            .with_context(|| format!("cannot create a file in {}; does it exist, and is it writable?", folder.display()))?;
+            .with_context(|| {
+                format!(
+                    "cannot create a file in {}; does it exist, and is it writable?",
+                    folder.display()
+                )
+            })?;
         let guard = Unfinished::register(temporary.path());
         let (file, path) = NamedTempFile::into_parts(temporary);
-        Ok(Self { target: Target::Path(target), file, temporary: Some((path, guard)) })
+        Ok(Self {
+            target: Target::Path(target),
+            file,
+            temporary: Some((path, guard)),
+        })
     }
 
     /// The file, to write to.
@@ -65,16 +79,21 @@ impl OutputFile {
                 drop(chown(path, None, Some(model.gid())));
             }
         }
-        self.file.set_permissions(model.permissions()).context("cannot set the permissions of the new file")
+        self.file
+            .set_permissions(model.permissions())
+            .context("cannot set the permissions of the new file")
     }
 
     /// Makes the content durable and gives the file its name.
     pub fn publish(mut self) -> anyhow::Result<()> {
         match self.target {
             Target::Path(target) => {
-                self.file.sync_all().with_context(|| format!("cannot write {}", target.display()))?;
+                self.file
+                    .sync_all()
+                    .with_context(|| format!("cannot write {}", target.display()))?;
                 if let Some((path, guard)) = self.temporary {
-                    path.persist(&target).with_context(|| format!("cannot replace {}", target.display()))?;
+                    path.persist(&target)
+                        .with_context(|| format!("cannot replace {}", target.display()))?;
                     drop(guard);
                 }
                 Ok(())
@@ -88,7 +107,8 @@ impl OutputFile {
                     if count == 0 {
                         break;
                     }
-                    out.write_all(&buffer[..count]).context("cannot write to standard output")?;
+                    out.write_all(&buffer[..count])
+                        .context("cannot write to standard output")?;
                 }
                 out.flush().context("cannot write to standard output")
             }

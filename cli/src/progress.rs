@@ -17,7 +17,9 @@ impl Progress {
             ProgressDrawTarget::stderr_with_hz(10)
         };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        if let Ok(style) = ProgressStyle::with_template("{prefix:>10} [{bar:36}] {percent:>3}% {bytes}/{total_bytes} {eta}") {
+        if let Ok(style) = ProgressStyle::with_template(
+            "{prefix:>10} [{bar:36}] {percent:>3}% {bytes}/{total_bytes} {eta}",
+        ) {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_prefix(label);

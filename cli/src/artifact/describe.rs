@@ -64,15 +64,22 @@ fn time(seconds: u64) -> String {
     i64::try_from(seconds)
         .ok()
         .and_then(|seconds| Timestamp::from_second(seconds).ok())
-        .map_or_else(|| format!("{seconds} s after 1970"), |time| time.to_string())
+        .map_or_else(
+            || format!("{seconds} s after 1970"),
+            |time| time.to_string(),
+        )
 }
 
 fn signature(state: &SignatureState) -> String {
     match state {
         SignatureState::Unsigned => "no signature".into(),
-        SignatureState::Unchecked => "signed but no key for verification provided; give the public key with -k".into(),
+        SignatureState::Unchecked => {
+            "signed but no key for verification provided; give the public key with -k".into()
+        }
         SignatureState::Verified { .. } => "signed and verified correctly".into(),
-        SignatureState::Failed { reason } => format!("signed; verification using provided key failed: {reason}"),
+        SignatureState::Failed { reason } => {
+            format!("signed; verification using provided key failed: {reason}")
+        }
     }
 }
 
@@ -109,9 +116,21 @@ impl fmt::Display for Description<'_> {
         writeln!(f, "  Size: {}", self.summary.bytes_read)?;
         writeln!(f, "  Compatible types: {}", list(&header.device_types))?;
         if header.version == 3 {
-            writeln!(f, "  Provides group: {}", Safe(header.group.as_deref().unwrap_or_default()))?;
-            writeln!(f, "  Depends on one of artifact(s): {}", list(&header.depends_names))?;
-            writeln!(f, "  Depends on one of group(s): {}", list(&header.depends_groups))?;
+            writeln!(
+                f,
+                "  Provides group: {}",
+                Safe(header.group.as_deref().unwrap_or_default())
+            )?;
+            writeln!(
+                f,
+                "  Depends on one of artifact(s): {}",
+                list(&header.depends_names)
+            )?;
+            writeln!(
+                f,
+                "  Depends on one of group(s): {}",
+                list(&header.depends_groups)
+            )?;
         }
         if header.scripts.is_empty() {
             writeln!(f, "  State scripts: []")?;
@@ -165,7 +184,8 @@ impl Description<'_> {
                 writeln!(f, "    Metadata:")?;
                 // JSON escapes control characters itself.
                 let text = serde_json::to_string_pretty(meta_data).map_err(|_| fmt::Error)?;
-                text.lines().try_for_each(|line| writeln!(f, "      {line}"))
+                text.lines()
+                    .try_for_each(|line| writeln!(f, "      {line}"))
             }
         }
     }

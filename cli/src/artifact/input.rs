@@ -28,10 +28,14 @@ impl PayloadFile {
                 path.display()
             );
         }
-        let metadata = fs::metadata(path).with_context(|| format!("cannot read the payload file {}", path.display()))?;
+        let metadata = fs::metadata(path)
+            .with_context(|| format!("cannot read the payload file {}", path.display()))?;
         let kind = metadata.file_type();
         if !kind.is_file() && !kind.is_block_device() {
-            bail!("the payload {} is neither a file nor a disk; it is read twice, so a pipe will not do", path.display());
+            bail!(
+                "the payload {} is neither a file nor a disk; it is read twice, so a pipe will not do",
+                path.display()
+            );
         }
         let name = path
             .file_name()
@@ -76,11 +80,19 @@ pub fn read_scripts(paths: &[PathBuf]) -> anyhow::Result<Vec<Script>> {
     }
     let mut scripts = Vec::new();
     for path in files {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        ambidex_artifact::names::check_script_name(name)
-            .map_err(|problem| anyhow::anyhow!("{} is no state script: {problem}", path.display()))?;
-        let content = fs::read(&path).with_context(|| format!("cannot read the script {}", path.display()))?;
-        scripts.push(Script { name: name.to_owned(), content });
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        ambidex_artifact::names::check_script_name(name).map_err(|problem| {
+            anyhow::anyhow!("{} is no state script: {problem}", path.display())
+        })?;
+        let content = fs::read(&path)
+            .with_context(|| format!("cannot read the script {}", path.display()))?;
+        scripts.push(Script {
+            name: name.to_owned(),
+            content,
+        });
     }
     scripts.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(scripts)
@@ -93,14 +105,18 @@ fn read_key_text(path: &Path) -> anyhow::Result<String> {
     let cannot = || format!("cannot read the key {}", path.display());
     let metadata = fs::metadata(path).with_context(cannot)?;
     if metadata.len() > KEY_BYTES_MAX {
-        bail!("the key {} has more than {KEY_BYTES_MAX} bytes; is it a key?", path.display());
+        bail!(
+            "the key {} has more than {KEY_BYTES_MAX} bytes; is it a key?",
+            path.display()
+        );
     }
     fs::read_to_string(path).with_context(cannot)
 }
 
 /// Reads a private key.
 pub fn read_signing_key(path: &Path) -> anyhow::Result<SigningKey> {
-    SigningKey::from_pem(&read_key_text(path)?).with_context(|| format!("cannot sign with the key {}", path.display()))
+    SigningKey::from_pem(&read_key_text(path)?)
+        .with_context(|| format!("cannot sign with the key {}", path.display()))
 }
 
 /// Reads a public key.

@@ -35,7 +35,9 @@ pub struct Arguments {
 impl Arguments {
     pub fn run(self) -> Result<(), Failure> {
         if self.module == ambidex_artifact::ROOTFS_IMAGE {
-            return Err(Failure::usage("use `ambidex artifact write rootfs-image` for images of root file systems"));
+            return Err(Failure::usage(
+                "use `ambidex artifact write rootfs-image` for images of root file systems",
+            ));
         }
         let files = PayloadFile::find_all(&self.files)?;
         let mut spec = self.common.spec(Payload::Module(self.module.clone()))?;

@@ -45,12 +45,15 @@ impl Arguments {
             let header = reader.header().clone();
             reader.finish().map(|summary| (header, summary))
         };
-        let (header, summary) = read().with_context(|| format!("cannot read {}", self.artifact.display()))?;
+        let (header, summary) =
+            read().with_context(|| format!("cannot read {}", self.artifact.display()))?;
         drop(progress);
         let description = Description::new(&header, &summary);
         match form {
             OutputForm::Table => print!("{description}"),
-            OutputForm::Json => println!("{}", serde_json::to_string_pretty(&description.to_json())?),
+            OutputForm::Json => {
+                println!("{}", serde_json::to_string_pretty(&description.to_json())?)
+            }
         }
         Ok(())
     }

@@ -45,10 +45,17 @@ impl Arguments {
         let (mut file, size) = open_artifact(&self.artifact)?;
         let not_signed = || format!("{} was not signed", self.artifact.display());
         let progress = Progress::new("signing", size.saturating_mul(2), self.no_progress);
-        let checked = Reader::open(progress.reading(&file), &ReadOptions::inspect(Verification::Ignore))
-            .with_context(not_signed)?;
+        let checked = Reader::open(
+            progress.reading(&file),
+            &ReadOptions::inspect(Verification::Ignore),
+        )
+        .with_context(not_signed)?;
         if checked.header().signed && !self.force {
-            return Err(anyhow::anyhow!("{} is signed already; replace the signature with --force", self.artifact.display()).into());
+            return Err(anyhow::anyhow!(
+                "{} is signed already; replace the signature with --force",
+                self.artifact.display()
+            )
+            .into());
         }
         checked.finish().with_context(not_signed)?;
 

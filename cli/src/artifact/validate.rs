@@ -30,15 +30,25 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> Result<(), Failure> {
-        let keys = self.key.iter().map(|key| read_verify_key(key)).collect::<anyhow::Result<Vec<_>>>()?;
+        let keys = self
+            .key
+            .iter()
+            .map(|key| read_verify_key(key))
+            .collect::<anyhow::Result<Vec<_>>>()?;
         let without_key = keys.is_empty();
-        let verify = if without_key { Verification::Ignore } else { Verification::Require(keys) };
+        let verify = if without_key {
+            Verification::Ignore
+        } else {
+            Verification::Require(keys)
+        };
         let (file, size) = open_artifact(&self.artifact)?;
         let progress = Progress::new("checking", size, self.no_progress);
         let reader = Reader::open(progress.reading(file), &ReadOptions::inspect(verify))
             .with_context(|| format!("{} is not valid", self.artifact.display()))?;
         let signed = reader.header().signed;
-        let summary = reader.finish().with_context(|| format!("{} is not valid", self.artifact.display()))?;
+        let summary = reader
+            .finish()
+            .with_context(|| format!("{} is not valid", self.artifact.display()))?;
         drop(progress);
         if signed && without_key {
             return Err(anyhow::anyhow!(
@@ -47,8 +57,16 @@ impl Arguments {
             )
             .into());
         }
-        let word = if without_key { "valid, not signed" } else { "valid, signature verified" };
-        println!("{}: {word}, {} bytes", self.artifact.display(), summary.bytes_read);
+        let word = if without_key {
+            "valid, not signed"
+        } else {
+            "valid, signature verified"
+        };
+        println!(
+            "{}: {word}, {} bytes",
+            self.artifact.display(),
+            summary.bytes_read
+        );
         Ok(())
     }
 }

@@ -5,7 +5,9 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ambidex_artifact::{ArtifactSpec, Compression, CompressionChoice, PayloadSource, SoftwareVersion, write};
+use ambidex_artifact::{
+    ArtifactSpec, Compression, CompressionChoice, PayloadSource, SoftwareVersion, write,
+};
 use anyhow::Context as _;
 use clap::Args;
 
@@ -26,7 +28,8 @@ fn pair(text: &str) -> Result<Pair, String> {
 }
 
 fn compression(name: &str) -> Result<CompressionChoice, String> {
-    name.parse().map_err(|error: ambidex_artifact::UnknownCompression| error.to_string())
+    name.parse()
+        .map_err(|error: ambidex_artifact::UnknownCompression| error.to_string())
 }
 
 /// Arguments of every kind.
@@ -36,10 +39,22 @@ pub struct Common {
     #[arg(short = 'n', long, value_name = "NAME")]
     artifact_name: String,
     /// Type of device that it is for; repeat for several.
-    #[arg(short = 'c', long = "compatible-types", visible_short_alias = 't', visible_alias = "device-type", value_name = "TYPE", required = true)]
+    #[arg(
+        short = 'c',
+        long = "compatible-types",
+        visible_short_alias = 't',
+        visible_alias = "device-type",
+        value_name = "TYPE",
+        required = true
+    )]
     compatible_types: Vec<String>,
     /// File to write; `-` is standard output. It appears when it is complete.
-    #[arg(short = 'o', long, value_name = "FILE", default_value = "artifact.mender")]
+    #[arg(
+        short = 'o',
+        long,
+        value_name = "FILE",
+        default_value = "artifact.mender"
+    )]
     output_path: PathBuf,
     /// Private key to sign with: PEM, RSA or ECDSA P-256.
     #[arg(short = 'k', long, value_name = "FILE")]
@@ -80,7 +95,10 @@ pub struct Common {
 fn format_version(text: &str) -> Result<u8, String> {
     match text {
         "3" => Ok(3),
-        "2" => Err("version 2 can be read and is not written; every client of today reads version 3".into()),
+        "2" => Err(
+            "version 2 can be read and is not written; every client of today reads version 3"
+                .into(),
+        ),
         _ => Err("the version is 3".into()),
     }
 }
@@ -111,13 +129,16 @@ pub struct Software {
 impl Common {
     /// The specification as far as these arguments go.
     pub fn spec(&self, payload: ambidex_artifact::Payload) -> Result<ArtifactSpec, Failure> {
-        let mut spec = ArtifactSpec::new(payload, &self.artifact_name, self.compatible_types.clone());
+        let mut spec =
+            ArtifactSpec::new(payload, &self.artifact_name, self.compatible_types.clone());
         spec.group = self.provides_group.clone();
         spec.depends_groups = self.depends_groups.clone();
         spec.depends_names = self.artifact_name_depends.clone();
         spec.type_provides = unique("--provides", &self.provides)?;
-        spec.type_depends =
-            unique("--depends", &self.depends)?.into_iter().map(|(key, value)| (key, vec![value])).collect();
+        spec.type_depends = unique("--depends", &self.depends)?
+            .into_iter()
+            .map(|(key, value)| (key, vec![value]))
+            .collect();
         if !self.clears_provides.is_empty() {
             spec.clears_provides = Some(self.clears_provides.clone());
         }
@@ -141,15 +162,19 @@ impl Common {
         let key = self.key.as_deref().map(read_signing_key).transpose()?;
         let latest = source_date_epoch()?;
         // The newest file dates the artifact: the same input gives the same artifact on any day.
-        spec.mtime_s = latest.unwrap_or_else(|| files.iter().map(|file| file.mtime_s).max().unwrap_or(0));
-        let sources: Vec<PayloadSource<'_>> = files.iter().map(|file| file.source(latest)).collect();
+        spec.mtime_s =
+            latest.unwrap_or_else(|| files.iter().map(|file| file.mtime_s).max().unwrap_or(0));
+        let sources: Vec<PayloadSource<'_>> =
+            files.iter().map(|file| file.source(latest)).collect();
 
         let mut output = OutputFile::create(&self.output_path)?;
         // Every file is read twice: for its digest, and for its content.
         let total = files.iter().map(|file| file.size.saturating_mul(2)).sum();
         let progress = Progress::new("writing", total, self.no_progress);
-        write(&spec, &sources, key.as_ref(), output.file(), &mut |bytes| progress.advance(bytes))
-            .with_context(|| format!("{} was not written", self.output_path.display()))?;
+        write(&spec, &sources, key.as_ref(), output.file(), &mut |bytes| {
+            progress.advance(bytes)
+        })
+        .with_context(|| format!("{} was not written", self.output_path.display()))?;
         drop(progress);
         output.publish()?;
         Ok(())
@@ -168,7 +193,12 @@ impl Software {
             no_default_clears: self.no_default_clears_provides,
         };
         let (name, payload) = (spec.name.clone(), spec.payload.clone());
-        version.apply(&payload, &name, &mut spec.type_provides, &mut spec.clears_provides);
+        version.apply(
+            &payload,
+            &name,
+            &mut spec.type_provides,
+            &mut spec.clears_provides,
+        );
         Ok(())
     }
 }
@@ -177,7 +207,9 @@ fn unique(option: &str, pairs: &[Pair]) -> Result<BTreeMap<String, String>, Fail
     let mut map = BTreeMap::new();
     for Pair(key, value) in pairs {
         if map.insert(key.clone(), value.clone()).is_some() {
-            return Err(Failure::usage(format!("{option} gives {key:?} twice; give it once")));
+            return Err(Failure::usage(format!(
+                "{option} gives {key:?} twice; give it once"
+            )));
         }
     }
     Ok(map)
@@ -189,14 +221,17 @@ fn source_date_epoch() -> Result<Option<u64>, Failure> {
         Err(_) => Ok(None),
         Ok(text) => match text.parse() {
             Ok(seconds) => Ok(Some(seconds)),
-            Err(_) => Err(Failure::usage(format!("SOURCE_DATE_EPOCH is {text:?}; it is a number of seconds since 1970"))),
+            Err(_) => Err(Failure::usage(format!(
+                "SOURCE_DATE_EPOCH is {text:?}; it is a number of seconds since 1970"
+            ))),
         },
     }
 }
 
 /// Reads a JSON object for an update module.
 pub fn read_meta_data(path: &Path) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
-    let text = fs::read(path).with_context(|| format!("cannot read the meta-data {}", path.display()))?;
+    let text =
+        fs::read(path).with_context(|| format!("cannot read the meta-data {}", path.display()))?;
     serde_json::from_slice(&text)
         .with_context(|| format!("the meta-data {} is not a JSON object", path.display()))
 }

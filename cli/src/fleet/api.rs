@@ -52,7 +52,10 @@ impl Api {
 
     /// Sends, and turns every answer but a success into an error that says what the server said.
     async fn send(&self, request: RequestBuilder, doing: &str) -> Result<Response, Failure> {
-        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -62,36 +65,66 @@ impl Api {
     fn unreachable(&self, error: reqwest::Error) -> Failure {
         // The URL is said here once; without it the chain of causes says why.
         anyhow::Error::new(error.without_url())
-            .context(format!("cannot talk to {}; is it up, and is the address right?", self.base))
+            .context(format!(
+                "cannot talk to {}; is it up, and is the address right?",
+                self.base
+            ))
             .into()
     }
 
     /// GET of a JSON value.
-    pub async fn get(&self, path: Path<'_>, query: &[(&str, String)], doing: &str) -> Result<Value, Failure> {
-        let response = self.send(self.request(Method::GET, path, query), doing).await?;
+    pub async fn get(
+        &self,
+        path: Path<'_>,
+        query: &[(&str, String)],
+        doing: &str,
+    ) -> Result<Value, Failure> {
+        let response = self
+            .send(self.request(Method::GET, path, query), doing)
+            .await?;
         let text = self.body(response).await?;
-        Ok(serde_json::from_slice(&text).with_context(|| format!("{doing}: the answer is not JSON; is {} the right server?", self.base))?)
+        Ok(serde_json::from_slice(&text).with_context(|| {
+            format!(
+                "{doing}: the answer is not JSON; is {} the right server?",
+                self.base
+            )
+        })?)
     }
 
     /// GET of text.
     pub async fn get_text(&self, path: Path<'_>, doing: &str) -> Result<String, Failure> {
-        let response = self.send(self.request(Method::GET, path, &[]), doing).await?;
+        let response = self
+            .send(self.request(Method::GET, path, &[]), doing)
+            .await?;
         Ok(String::from_utf8_lossy(&self.body(response).await?).into_owned())
     }
 
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
         let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(|error| self.unreachable(error))? {
+        while let Some(piece) = response
+            .chunk()
+            .await
+            .map_err(|error| self.unreachable(error))?
+        {
             body.extend_from_slice(&piece);
             if body.len() > ANSWER_BYTES_MAX {
-                return Err(anyhow!("the answer of {} has more than {ANSWER_BYTES_MAX} bytes", self.base).into());
+                return Err(anyhow!(
+                    "the answer of {} has more than {ANSWER_BYTES_MAX} bytes",
+                    self.base
+                )
+                .into());
             }
         }
         Ok(body)
     }
 
     /// All pages of a list.
-    pub async fn list(&self, path: Path<'_>, query: &[(&str, String)], doing: &str) -> Result<Vec<Value>, Failure> {
+    pub async fn list(
+        &self,
+        path: Path<'_>,
+        query: &[(&str, String)],
+        doing: &str,
+    ) -> Result<Vec<Value>, Failure> {
         let mut items = Vec::new();
         for page in 1_u32.. {
             let mut query = query.to_vec();
@@ -110,14 +143,29 @@ impl Api {
     }
 
     /// PUT of a JSON body.
-    pub async fn put<T: Serialize + Sync>(&self, path: Path<'_>, body: &T, doing: &str) -> Result<(), Failure> {
-        self.send(self.request(Method::PUT, path, &[]).json(body), doing).await.map(drop)
+    pub async fn put<T: Serialize + Sync>(
+        &self,
+        path: Path<'_>,
+        body: &T,
+        doing: &str,
+    ) -> Result<(), Failure> {
+        self.send(self.request(Method::PUT, path, &[]).json(body), doing)
+            .await
+            .map(drop)
     }
 
     /// POST of a JSON body; the last part of the Location header, which is the id of what was made.
-    pub async fn create<T: Serialize + Sync>(&self, path: Path<'_>, body: &T, doing: &str) -> Result<String, Failure> {
-        let response = self.send(self.request(Method::POST, path, &[]).json(body), doing).await?;
-        Ok(created(response.headers()).with_context(|| format!("{doing}: the server does not say the id"))?)
+    pub async fn create<T: Serialize + Sync>(
+        &self,
+        path: Path<'_>,
+        body: &T,
+        doing: &str,
+    ) -> Result<String, Failure> {
+        let response = self
+            .send(self.request(Method::POST, path, &[]).json(body), doing)
+            .await?;
+        Ok(created(response.headers())
+            .with_context(|| format!("{doing}: the server does not say the id"))?)
     }
 
     /// POST of a streamed body.
@@ -135,45 +183,76 @@ impl Api {
             .header("content-length", length)
             .body(body);
         let response = self.send(request, doing).await?;
-        Ok(created(response.headers()).with_context(|| format!("{doing}: the server does not say the id"))?)
+        Ok(created(response.headers())
+            .with_context(|| format!("{doing}: the server does not say the id"))?)
     }
 
     pub async fn delete(&self, path: Path<'_>, doing: &str) -> Result<(), Failure> {
-        self.send(self.request(Method::DELETE, path, &[]), doing).await.map(drop)
+        self.send(self.request(Method::DELETE, path, &[]), doing)
+            .await
+            .map(drop)
     }
 
     /// Logs in; the token.
-    pub async fn log_in(&self, email: &str, password: &str, second_factor: Option<&str>) -> Result<String, Failure> {
-        let mut request =
-            self.request(Method::POST, &["v1", "useradm", "auth", "login"], &[]).basic_auth(email, Some(password));
+    pub async fn log_in(
+        &self,
+        email: &str,
+        password: &str,
+        second_factor: Option<&str>,
+    ) -> Result<String, Failure> {
+        let mut request = self
+            .request(Method::POST, &["v1", "useradm", "auth", "login"], &[])
+            .basic_auth(email, Some(password));
         if let Some(code) = second_factor {
             request = request.json(&serde_json::json!({ "token2fa": code }));
         }
-        let response = self.send(request, &format!("cannot log in as {email}")).await?;
-        let token = String::from_utf8_lossy(&self.body(response).await?).trim().trim_matches('"').to_owned();
+        let response = self
+            .send(request, &format!("cannot log in as {email}"))
+            .await?;
+        let token = String::from_utf8_lossy(&self.body(response).await?)
+            .trim()
+            .trim_matches('"')
+            .to_owned();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(anyhow!("{} did not answer with a token; is it the right server?", self.base).into());
+            return Err(anyhow!(
+                "{} did not answer with a token; is it the right server?",
+                self.base
+            )
+            .into());
         }
         Ok(token)
     }
 
     /// GET of a link that the server gave out, which carries its own permission.
     pub async fn fetch(&self, link: &str, doing: &str) -> Result<Response, Failure> {
-        let link = self.base.join(link).with_context(|| format!("{doing}: the server gave a link that is no URL"))?;
+        let link = self
+            .base
+            .join(link)
+            .with_context(|| format!("{doing}: the server gave a link that is no URL"))?;
         let response = self
             .http
             .get(link.clone())
             .send()
             .await
             .map_err(|error| anyhow::Error::new(error.without_url()))
-            .with_context(|| format!("{doing}: cannot reach {}", link.host_str().unwrap_or("the storage")))?;
-        if response.status().is_success() { Ok(response) } else { Err(refusal(response, doing).await) }
+            .with_context(|| {
+                format!(
+                    "{doing}: cannot reach {}",
+                    link.host_str().unwrap_or("the storage")
+                )
+            })?;
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(refusal(response, doing).await)
+        }
     }
 }
 
 /// Decodes an item of an answer.
 pub fn decode<T: DeserializeOwned>(value: &Value, what: &str) -> Result<T, Failure> {
-    Ok(T::deserialize(value).with_context(|| format!("the server describes {what} in an unknown way"))?)
+    Ok(T::deserialize(value)
+        .with_context(|| format!("the server describes {what} in an unknown way"))?)
 }
 
 fn created(headers: &HeaderMap) -> Option<String> {
@@ -195,14 +274,21 @@ async fn refusal(mut response: Response, doing: &str) -> Failure {
     let said = match serde_json::from_slice::<ErrorBody>(&text) {
         Ok(ErrorBody { error, request_id }) if request_id.is_empty() => error,
         Ok(ErrorBody { error, request_id }) => format!("{error} (request {request_id})"),
-        Err(_) => status.canonical_reason().unwrap_or("no reason given").to_owned(),
+        Err(_) => status
+            .canonical_reason()
+            .unwrap_or("no reason given")
+            .to_owned(),
     };
     let said: String = said.chars().filter(|c| !c.is_control()).collect();
     match status {
-        StatusCode::UNAUTHORIZED => {
-            Failure { code: Code::Refused, error: anyhow!("{doing}: {said}; log in again: ambidex login") }
-        }
-        StatusCode::FORBIDDEN => Failure { code: Code::Refused, error: anyhow!("{doing}: not permitted: {said}") },
+        StatusCode::UNAUTHORIZED => Failure {
+            code: Code::Refused,
+            error: anyhow!("{doing}: {said}; log in again: ambidex login"),
+        },
+        StatusCode::FORBIDDEN => Failure {
+            code: Code::Refused,
+            error: anyhow!("{doing}: not permitted: {said}"),
+        },
         status => anyhow!("{doing}: {said} (HTTP {})", status.as_u16()).into(),
     }
 }

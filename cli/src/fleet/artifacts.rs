@@ -82,23 +82,32 @@ impl Arguments {
     pub async fn run(self, form: OutputForm) -> Result<(), Failure> {
         let api = self.connection.api()?;
         match self.verb.unwrap_or(Verb::List { name: None }) {
-            Verb::Upload { file, description, no_progress } => {
+            Verb::Upload {
+                file,
+                description,
+                no_progress,
+            } => {
                 let (name, id) = upload(&api, &file, &description, no_progress).await?;
                 match form {
-                    OutputForm::Json => table::print_json(&serde_json::json!({ "id": id, "name": name })),
+                    OutputForm::Json => {
+                        table::print_json(&serde_json::json!({ "id": id, "name": name }))
+                    }
                     OutputForm::Table => table::emit(&format!("{id}  {}\n", table::plain(&name))),
                 }
             }
             Verb::List { name } => list(&api, name.as_deref(), form).await,
             Verb::Show { artifact } => show(&api, &artifact, form).await,
-            Verb::Download { artifact, output_path, no_progress } => {
-                download(&api, &artifact, output_path, no_progress).await
-            }
+            Verb::Download {
+                artifact,
+                output_path,
+                no_progress,
+            } => download(&api, &artifact, output_path, no_progress).await,
             Verb::Delete { artifacts } => {
                 for artifact in &artifacts {
                     let found = find(&api, artifact).await?;
                     let path = [&ARTIFACTS[..], &[&found.id]].concat();
-                    api.delete(&path, &format!("cannot delete {artifact}")).await?;
+                    api.delete(&path, &format!("cannot delete {artifact}"))
+                        .await?;
                     eprintln!("{} deleted  {}", found.id, table::plain(&found.name));
                 }
                 Ok(())
@@ -108,7 +117,10 @@ impl Arguments {
 }
 
 async fn all(api: &Api) -> Result<Vec<Value>, Failure> {
-    match api.get(&ARTIFACTS, &[], "cannot list the artifacts").await? {
+    match api
+        .get(&ARTIFACTS, &[], "cannot list the artifacts")
+        .await?
+    {
         Value::Array(found) => Ok(found),
         _ => Err(anyhow!("cannot list the artifacts: the answer is not a list").into()),
     }
@@ -131,7 +143,11 @@ async fn find(api: &Api, wanted: &str) -> Result<Artifact, Failure> {
         1 => Ok(matches.remove(0)),
         count => Err(Failure::usage(format!(
             "{count} artifacts are called {wanted:?}; give the id of one: {}",
-            matches.iter().map(|artifact| artifact.id.as_str()).collect::<Vec<_>>().join(", ")
+            matches
+                .iter()
+                .map(|artifact| artifact.id.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
         ))),
     }
 }
@@ -151,17 +167,38 @@ async fn list(api: &Api, name: Option<&str>, form: OutputForm) -> Result<(), Fai
             artifact.id,
             table::plain(&artifact.name),
             artifact.size.to_string(),
-            if artifact.signed { "signed" } else { "unsigned" }.into(),
+            if artifact.signed {
+                "signed"
+            } else {
+                "unsigned"
+            }
+            .into(),
             artifact.modified,
             table::plain(&artifact.device_types_compatible.join(",")),
         ]);
     }
-    table::print(&["ID", "NAME", "BYTES", "SIGNATURE", "MODIFIED", "DEVICE TYPES"], &rows)
+    table::print(
+        &[
+            "ID",
+            "NAME",
+            "BYTES",
+            "SIGNATURE",
+            "MODIFIED",
+            "DEVICE TYPES",
+        ],
+        &rows,
+    )
 }
 
 async fn show(api: &Api, wanted: &str, form: OutputForm) -> Result<(), Failure> {
     let id = find(api, wanted).await?.id;
-    let value = api.get(&[&ARTIFACTS[..], &[&id]].concat(), &[], &format!("cannot show {wanted}")).await?;
+    let value = api
+        .get(
+            &[&ARTIFACTS[..], &[&id]].concat(),
+            &[],
+            &format!("cannot show {wanted}"),
+        )
+        .await?;
     if form == OutputForm::Json {
         return table::print_json(&value);
     }
@@ -182,12 +219,24 @@ async fn show(api: &Api, wanted: &str, form: OutputForm) -> Result<(), Failure> 
     }
     text += "Depends on:\n";
     for (key, values) in &artifact.artifact_depends {
-        text += &format!("  {}: {}\n", table::plain(key), table::plain(&values.join(", ")));
+        text += &format!(
+            "  {}: {}\n",
+            table::plain(key),
+            table::plain(&values.join(", "))
+        );
     }
     for update in &artifact.updates {
-        text += &format!("Payload: {}\n", table::plain(update.type_info.kind.as_deref().unwrap_or("empty")));
+        text += &format!(
+            "Payload: {}\n",
+            table::plain(update.type_info.kind.as_deref().unwrap_or("empty"))
+        );
         for file in update.files.iter().flatten() {
-            text += &format!("  {}  {} bytes  {}\n", file.checksum, file.size, table::plain(&file.name));
+            text += &format!(
+                "  {}  {} bytes  {}\n",
+                file.checksum,
+                file.size,
+                table::plain(&file.name)
+            );
         }
     }
     table::emit(&text)
@@ -197,17 +246,32 @@ async fn show(api: &Api, wanted: &str, form: OutputForm) -> Result<(), Failure> 
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// Uploads without holding the file in memory; name and id.
-pub async fn upload(api: &Api, file: &Path, description: &str, quiet: bool) -> Result<(String, String), Failure> {
+pub async fn upload(
+    api: &Api,
+    file: &Path,
+    description: &str,
+    quiet: bool,
+) -> Result<(String, String), Failure> {
     let cannot = || format!("cannot upload {}", file.display());
     // What is no artifact is refused before a byte is sent.
     let path = file.to_owned();
     let header = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
-        let reader = Reader::open(File::open(&path)?, &ReadOptions::inspect(Verification::Ignore))?;
+        let reader = Reader::open(
+            File::open(&path)?,
+            &ReadOptions::inspect(Verification::Ignore),
+        )?;
         Ok(reader.header().clone())
     });
-    let header = header.await.context("the work ended unexpectedly")?.with_context(cannot)?;
+    let header = header
+        .await
+        .context("the work ended unexpectedly")?
+        .with_context(cannot)?;
     if let Some(key) = header.conflicting_provides().first() {
-        return Err(anyhow!("{}: the artifact provides {key} twice, which servers refuse", cannot()).into());
+        return Err(anyhow!(
+            "{}: the artifact provides {key} twice, which servers refuse",
+            cannot()
+        )
+        .into());
     }
 
     let opened = tokio::fs::File::open(file).await.with_context(cannot)?;
@@ -222,31 +286,52 @@ pub async fn upload(api: &Api, file: &Path, description: &str, quiet: bool) -> R
     let tail = format!("\r\n--{boundary}--\r\n");
     let length = head.len() as u64 + size + tail.len() as u64;
     let progress = Progress::new("uploading", size, quiet);
-    let parts = futures_util::stream::unfold(Part::Head(head, opened, tail, progress), |part| async move {
-        match part {
-            Part::Head(head, file, tail, progress) => Some((Ok(Bytes::from(head)), Part::Content(file, tail, progress))),
-            Part::Content(mut file, tail, progress) => {
-                let mut piece = Vec::with_capacity(PIECE_BYTES);
-                match (&mut file).take(PIECE_BYTES as u64).read_to_end(&mut piece).await {
-                    Ok(0) => Some((Ok(Bytes::from(tail)), Part::End)),
-                    Ok(count) => {
-                        progress.advance(count as u64);
-                        Some((Ok(Bytes::from(piece)), Part::Content(file, tail, progress)))
-                    }
-                    Err(error) => Some((Err(error), Part::End)),
+    let parts = futures_util::stream::unfold(
+        Part::Head(head, opened, tail, progress),
+        |part| async move {
+            match part {
+                Part::Head(head, file, tail, progress) => {
+                    Some((Ok(Bytes::from(head)), Part::Content(file, tail, progress)))
                 }
+                Part::Content(mut file, tail, progress) => {
+                    let mut piece = Vec::with_capacity(PIECE_BYTES);
+                    match (&mut file)
+                        .take(PIECE_BYTES as u64)
+                        .read_to_end(&mut piece)
+                        .await
+                    {
+                        Ok(0) => Some((Ok(Bytes::from(tail)), Part::End)),
+                        Ok(count) => {
+                            progress.advance(count as u64);
+                            Some((Ok(Bytes::from(piece)), Part::Content(file, tail, progress)))
+                        }
+                        Err(error) => Some((Err(error), Part::End)),
+                    }
+                }
+                Part::End => None,
             }
-            Part::End => None,
-        }
-    });
+        },
+    );
     let content_type = format!("multipart/form-data; boundary={boundary}");
-    let id = api.upload(&ARTIFACTS, &content_type, length, reqwest::Body::wrap_stream(parts), &cannot()).await?;
+    let id = api
+        .upload(
+            &ARTIFACTS,
+            &content_type,
+            length,
+            reqwest::Body::wrap_stream(parts),
+            &cannot(),
+        )
+        .await?;
     Ok((header.name, id))
 }
 
 /// A line that the file cannot have, since nobody can foresee it.
 fn boundary(size: u64) -> String {
-    let seed = format!("{:?} {} {size}", std::time::SystemTime::now(), std::process::id());
+    let seed = format!(
+        "{:?} {} {size}",
+        std::time::SystemTime::now(),
+        std::process::id()
+    );
     format!("ambidex-{}", Sha256Digest::of(seed.as_bytes()))
 }
 
@@ -257,21 +342,38 @@ enum Part {
     End,
 }
 
-async fn download(api: &Api, wanted: &str, output_path: Option<PathBuf>, quiet: bool) -> Result<(), Failure> {
+async fn download(
+    api: &Api,
+    wanted: &str,
+    output_path: Option<PathBuf>,
+    quiet: bool,
+) -> Result<(), Failure> {
     let artifact = find(api, wanted).await?;
     let doing = format!("cannot download {wanted}");
     let path = [&ARTIFACTS[..], &[&artifact.id, "download"]].concat();
     let link: ArtifactLink = decode(&api.get(&path, &[], &doing).await?, "a link")?;
     let target = output_path.unwrap_or_else(|| {
         // A name from a server is not a path.
-        let name: String = artifact.name.chars().map(|c| if c == '/' || c.is_control() { '_' } else { c }).collect();
+        let name: String = artifact
+            .name
+            .chars()
+            .map(|c| if c == '/' || c.is_control() { '_' } else { c })
+            .collect();
         PathBuf::from(format!("{}.mender", name.trim_start_matches('.')))
     });
     let mut output = OutputFile::create(&target)?;
     let mut response = api.fetch(&link.uri, &doing).await?;
     let progress = Progress::new("loading", artifact.size, quiet);
-    while let Some(piece) = response.chunk().await.map_err(reqwest::Error::without_url).with_context(|| doing.clone())? {
-        output.file().write_all(&piece).with_context(|| format!("cannot write {}", target.display()))?;
+    while let Some(piece) = response
+        .chunk()
+        .await
+        .map_err(reqwest::Error::without_url)
+        .with_context(|| doing.clone())?
+    {
+        output
+            .file()
+            .write_all(&piece)
+            .with_context(|| format!("cannot write {}", target.display()))?;
         progress.advance(piece.len() as u64);
     }
     drop(progress);
@@ -280,7 +382,10 @@ async fn download(api: &Api, wanted: &str, output_path: Option<PathBuf>, quiet: 
         Reader::open(&*output.file(), &ReadOptions::inspect(Verification::Ignore))?.finish()?;
         Ok(output)
     });
-    let output = checked.await.context("the work ended unexpectedly")?.with_context(|| doing.clone())?;
+    let output = checked
+        .await
+        .context("the work ended unexpectedly")?
+        .with_context(|| doing.clone())?;
     output.publish()?;
     if target != Path::new("-") {
         eprintln!("{}", target.display());

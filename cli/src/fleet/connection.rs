@@ -34,7 +34,14 @@ pub struct Connection {
     #[arg(long, global = true)]
     pub insecure: bool,
     /// Token to use instead of a login, for pipelines.
-    #[arg(long, global = true, value_name = "TOKEN", env = "AMBIDEX_TOKEN", hide_env_values = true, hide = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TOKEN",
+        env = "AMBIDEX_TOKEN",
+        hide_env_values = true,
+        hide = true
+    )]
     pub token: Option<String>,
 }
 
@@ -51,28 +58,52 @@ impl Connection {
         let token = match (&self.token, &stored) {
             (Some(token), _) => token.clone(),
             // A token goes to the server that gave it, and to no other.
-            (None, Some(stored)) if base_url(&stored.server).is_ok_and(|known| known == base) => stored.token.clone(),
-            (None, Some(_)) => return Err(not_logged_in(&format!("the login of this profile is not for {base}"))),
+            (None, Some(stored)) if base_url(&stored.server).is_ok_and(|known| known == base) => {
+                stored.token.clone()
+            }
+            (None, Some(_)) => {
+                return Err(not_logged_in(&format!(
+                    "the login of this profile is not for {base}"
+                )));
+            }
             (None, None) => return Err(not_logged_in("there is no login")),
         };
-        let certificate = self.server_cert.clone().or_else(|| stored.and_then(|stored| stored.server_cert));
-        Ok(Api::new(self.http(certificate)?, self.checked(base)?, Some(token)))
+        let certificate = self
+            .server_cert
+            .clone()
+            .or_else(|| stored.and_then(|stored| stored.server_cert));
+        Ok(Api::new(
+            self.http(certificate)?,
+            self.checked(base)?,
+            Some(token),
+        ))
     }
 
     /// A client without a token, to log in with.
     pub fn anonymous(&self) -> Result<(Api, Url), Failure> {
-        let stored = Profile::load(&self.profile).ok().flatten().map(|stored| stored.server);
+        let stored = Profile::load(&self.profile)
+            .ok()
+            .flatten()
+            .map(|stored| stored.server);
         let Some(server) = self.server.clone().or(stored) else {
-            return Err(Failure::usage("name the server: ambidex login --server URL"));
+            return Err(Failure::usage(
+                "name the server: ambidex login --server URL",
+            ));
         };
         let base = self.checked(base_url(&server)?)?;
-        Ok((Api::new(self.http(self.server_cert.clone())?, base.clone(), None), base))
+        Ok((
+            Api::new(self.http(self.server_cert.clone())?, base.clone(), None),
+            base,
+        ))
     }
 
     fn checked(&self, base: Url) -> Result<Url, Failure> {
         // Bracketed addresses are version 6.
         let host = base.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        let local = host == "localhost"
+            || host
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback());
         if base.scheme() == "http" && !local && !self.insecure {
             return Err(Failure::usage(format!(
                 "{base} is not encrypted, and the password or token would be; use https, or --insecure if the way is safe"
@@ -105,10 +136,20 @@ fn not_logged_in(why: &str) -> Failure {
 /// The address without path, query and user.
 fn base_url(text: &str) -> Result<Url, Failure> {
     // What people type without a scheme is the public service of a host.
-    let text = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
-    let mut base = Url::parse(&text).map_err(|error| Failure::usage(format!("{text:?} is no URL of a server: {error}")))?;
-    if !["http", "https"].contains(&base.scheme()) || base.host_str().is_none() || !base.username().is_empty() {
-        return Err(Failure::usage(format!("{text:?} is no URL of a server; it looks like https://updates.example.com")));
+    let text = if text.contains("://") {
+        text.to_owned()
+    } else {
+        format!("https://{text}")
+    };
+    let mut base = Url::parse(&text)
+        .map_err(|error| Failure::usage(format!("{text:?} is no URL of a server: {error}")))?;
+    if !["http", "https"].contains(&base.scheme())
+        || base.host_str().is_none()
+        || !base.username().is_empty()
+    {
+        return Err(Failure::usage(format!(
+            "{text:?} is no URL of a server; it looks like https://updates.example.com"
+        )));
     }
     base.set_path("/");
     base.set_query(None);

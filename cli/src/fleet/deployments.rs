@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ambidex_wire::management::deployments::{Deployment, DeploymentDevice, DeploymentStatusChange, NewDeployment, Statistics};
+use ambidex_wire::management::deployments::{
+    Deployment, DeploymentDevice, DeploymentStatusChange, NewDeployment, Statistics,
+};
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::Value;
 
@@ -110,10 +112,19 @@ impl Arguments {
             Verb::Create(create) => create.run(&api, form).await,
             Verb::List { status } => list(&api, status, form).await,
             Verb::Show { id } => show(&api, &id, form).await,
-            Verb::Watch { id, timeout } => watch::to_the_end(&api, &id, timeout.map(Duration::from_secs)).await,
+            Verb::Watch { id, timeout } => {
+                watch::to_the_end(&api, &id, timeout.map(Duration::from_secs)).await
+            }
             Verb::Abort { id } => {
-                let change = DeploymentStatusChange { status: "aborted".into() };
-                api.put(&path(&[&id, "status"]), &change, &format!("cannot abort {id}")).await?;
+                let change = DeploymentStatusChange {
+                    status: "aborted".into(),
+                };
+                api.put(
+                    &path(&[&id, "status"]),
+                    &change,
+                    &format!("cannot abort {id}"),
+                )
+                .await?;
                 eprintln!("{id} aborted");
                 Ok(())
             }
@@ -138,18 +149,29 @@ impl Create {
             Some(group) => path(&["group", group]),
             None => path(&[]),
         };
-        let id = api.create(&to, &deployment, "cannot create the deployment").await?;
+        let id = api
+            .create(&to, &deployment, "cannot create the deployment")
+            .await?;
         match form {
             OutputForm::Json => table::print_json(&serde_json::json!({ "id": id }))?,
             OutputForm::Table => table::emit(&format!("{id}\n"))?,
         }
-        if self.watch { watch::to_the_end(api, &id, self.timeout.map(Duration::from_secs)).await } else { Ok(()) }
+        if self.watch {
+            watch::to_the_end(api, &id, self.timeout.map(Duration::from_secs)).await
+        } else {
+            Ok(())
+        }
     }
 }
 
 async fn list(api: &Api, status: Option<String>, form: OutputForm) -> Result<(), Failure> {
-    let query: Vec<(&str, String)> = status.into_iter().map(|status| ("status", status)).collect();
-    let found = api.list(&DEPLOYMENTS, &query, "cannot list the deployments").await?;
+    let query: Vec<(&str, String)> = status
+        .into_iter()
+        .map(|status| ("status", status))
+        .collect();
+    let found = api
+        .list(&DEPLOYMENTS, &query, "cannot list the deployments")
+        .await?;
     if form == OutputForm::Json {
         return table::print_json(&Value::Array(found));
     }
@@ -168,7 +190,14 @@ async fn list(api: &Api, status: Option<String>, form: OutputForm) -> Result<(),
 }
 
 async fn devices(api: &Api, id: &str) -> Result<Vec<Value>, Failure> {
-    match api.get(&path(&[id, "devices"]), &[], &format!("cannot list the devices of {id}")).await? {
+    match api
+        .get(
+            &path(&[id, "devices"]),
+            &[],
+            &format!("cannot list the devices of {id}"),
+        )
+        .await?
+    {
         Value::Array(found) => Ok(found),
         _ => Err(anyhow::anyhow!("the devices of {id} are not a list").into()),
     }
@@ -228,7 +257,9 @@ async fn logs(api: &Api, id: &str, device: Option<String>) -> Result<(), Failure
     }
     for device in &wanted {
         let doing = format!("cannot show the log of {device}");
-        let text = api.get_text(&path(&[id, "devices", device, "log"]), &doing).await?;
+        let text = api
+            .get_text(&path(&[id, "devices", device, "log"]), &doing)
+            .await?;
         if wanted.len() > 1 {
             table::emit(&format!("=== {device}\n"))?;
         }

@@ -69,7 +69,11 @@ impl Arguments {
             Verb::Accept(decision) => decision.carry_out(&api, "accepted").await,
             Verb::Reject(decision) => decision.carry_out(&api, "rejected").await,
             Verb::Decommission { id } => {
-                api.delete(&[&DEVICES[..], &[&id]].concat(), &format!("cannot decommission {id}")).await?;
+                api.delete(
+                    &[&DEVICES[..], &[&id]].concat(),
+                    &format!("cannot decommission {id}"),
+                )
+                .await?;
                 eprintln!("{id} decommissioned");
                 Ok(())
             }
@@ -78,8 +82,13 @@ impl Arguments {
 }
 
 async fn list(api: &Api, status: Option<String>, form: OutputForm) -> Result<(), Failure> {
-    let query: Vec<(&str, String)> = status.into_iter().map(|status| ("status", status)).collect();
-    let found = api.list(&DEVICES, &query, "cannot list the devices").await?;
+    let query: Vec<(&str, String)> = status
+        .into_iter()
+        .map(|status| ("status", status))
+        .collect();
+    let found = api
+        .list(&DEVICES, &query, "cannot list the devices")
+        .await?;
     if form == OutputForm::Json {
         return table::print_json(&Value::Array(found));
     }
@@ -89,7 +98,10 @@ async fn list(api: &Api, status: Option<String>, form: OutputForm) -> Result<(),
         rows.push(vec![
             device.id.clone(),
             device.status.clone(),
-            device.check_in_time.clone().unwrap_or_else(|| "never".into()),
+            device
+                .check_in_time
+                .clone()
+                .unwrap_or_else(|| "never".into()),
             identity(&device),
         ]);
     }
@@ -107,11 +119,20 @@ fn identity(device: &Device) -> String {
 
 async fn show(api: &Api, id: &str, form: OutputForm) -> Result<(), Failure> {
     let doing = format!("cannot show {id}");
-    let value = api.get(&[&DEVICES[..], &[id]].concat(), &[], &doing).await?;
-    let inventory = api.get(&["v1", "inventory", "devices", id], &[], &doing).await;
-    let attributes = inventory.ok().and_then(|mut found| found.get_mut("attributes").map(Value::take)).unwrap_or(Value::Null);
+    let value = api
+        .get(&[&DEVICES[..], &[id]].concat(), &[], &doing)
+        .await?;
+    let inventory = api
+        .get(&["v1", "inventory", "devices", id], &[], &doing)
+        .await;
+    let attributes = inventory
+        .ok()
+        .and_then(|mut found| found.get_mut("attributes").map(Value::take))
+        .unwrap_or(Value::Null);
     if form == OutputForm::Json {
-        return table::print_json(&serde_json::json!({ "device": value, "attributes": attributes }));
+        return table::print_json(
+            &serde_json::json!({ "device": value, "attributes": attributes }),
+        );
     }
     let device: Device = decode(&value, "a device")?;
     table::emit(&format!(
@@ -130,7 +151,13 @@ async fn show(api: &Api, id: &str, form: OutputForm) -> Result<(), Failure> {
         .as_array()
         .into_iter()
         .flatten()
-        .map(|attribute| vec![text(&attribute["scope"]), text(&attribute["name"]), text(&attribute["value"])])
+        .map(|attribute| {
+            vec![
+                text(&attribute["scope"]),
+                text(&attribute["name"]),
+                text(&attribute["value"]),
+            ]
+        })
         .collect();
     rows.sort();
     table::print(&["SCOPE", "ATTRIBUTE", "VALUE"], &rows)
@@ -140,12 +167,21 @@ impl Decision {
     async fn carry_out(self, api: &Api, status: &str) -> Result<(), Failure> {
         let doing = format!("cannot have devices {status}");
         let devices: Vec<Device> = if self.all_pending {
-            let found = api.list(&DEVICES, &[("status", "pending".into())], &doing).await?;
-            found.iter().map(|value| decode(value, "a device")).collect::<Result<_, _>>()?
+            let found = api
+                .list(&DEVICES, &[("status", "pending".into())], &doing)
+                .await?;
+            found
+                .iter()
+                .map(|value| decode(value, "a device"))
+                .collect::<Result<_, _>>()?
         } else {
             let mut devices = Vec::new();
             for id in &self.ids {
-                devices.push(decode(&api.get(&[&DEVICES[..], &[id]].concat(), &[], &doing).await?, "a device")?);
+                devices.push(decode(
+                    &api.get(&[&DEVICES[..], &[id]].concat(), &[], &doing)
+                        .await?,
+                    "a device",
+                )?);
             }
             devices
         };
@@ -157,10 +193,22 @@ impl Decision {
                 .iter()
                 .filter(|set| set.status == "pending")
                 .max_by(|one, other| one.ts.cmp(&other.ts))
-                .or_else(|| device.auth_sets.iter().max_by(|one, other| one.ts.cmp(&other.ts)))
+                .or_else(|| {
+                    device
+                        .auth_sets
+                        .iter()
+                        .max_by(|one, other| one.ts.cmp(&other.ts))
+                })
                 .ok_or_else(|| anyhow!("{} has never asked for admission", device.id))?;
             let path = [&DEVICES[..], &[&device.id, "auth", &set.id, "status"]].concat();
-            api.put(&path, &Status { status: status.to_owned() }, &format!("cannot have {} {status}", device.id)).await?;
+            api.put(
+                &path,
+                &Status {
+                    status: status.to_owned(),
+                },
+                &format!("cannot have {} {status}", device.id),
+            )
+            .await?;
             eprintln!("{} {status}  {}", device.id, identity(device));
         }
         if devices.is_empty() {

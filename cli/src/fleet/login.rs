@@ -42,7 +42,14 @@ impl Arguments {
         let connection = &self.connection;
         if self.forget {
             let was_there = Profile::remove(&connection.profile)?;
-            eprintln!("{}", if was_there { "The login is forgotten." } else { "There was no login." });
+            eprintln!(
+                "{}",
+                if was_there {
+                    "The login is forgotten."
+                } else {
+                    "There was no login."
+                }
+            );
             return Ok(());
         }
         let (api, base) = connection.anonymous()?;
@@ -52,23 +59,44 @@ impl Arguments {
         };
         let password = match &self.password_file {
             Some(path) => read_password(path)?,
-            None if io::stdin().is_terminal() => rpassword::prompt_password("Password: ").context("cannot read the password")?,
-            None => return Err(Failure::usage("there is no terminal to ask for the password; use --password-file")),
+            None if io::stdin().is_terminal() => {
+                rpassword::prompt_password("Password: ").context("cannot read the password")?
+            }
+            None => {
+                return Err(Failure::usage(
+                    "there is no terminal to ask for the password; use --password-file",
+                ));
+            }
         };
-        let token = api.log_in(&email, &password, self.second_factor.as_deref()).await?;
+        let token = api
+            .log_in(&email, &password, self.second_factor.as_deref())
+            .await?;
         let server_cert = match &connection.server_cert {
-            Some(path) => Some(fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()))?),
+            Some(path) => Some(
+                fs::canonicalize(path)
+                    .with_context(|| format!("cannot find {}", path.display()))?,
+            ),
             None => None,
         };
-        let path = Profile { server: base.to_string(), token, server_cert }.save(&connection.profile)?;
-        eprintln!("Logged in at {base} as {email}; the token is in {}.", path.display());
+        let path = Profile {
+            server: base.to_string(),
+            token,
+            server_cert,
+        }
+        .save(&connection.profile)?;
+        eprintln!(
+            "Logged in at {base} as {email}; the token is in {}.",
+            path.display()
+        );
         Ok(())
     }
 }
 
 fn ask(prompt: &str) -> Result<String, Failure> {
     if !io::stdin().is_terminal() {
-        return Err(Failure::usage("there is no terminal to ask who logs in; use --email"));
+        return Err(Failure::usage(
+            "there is no terminal to ask who logs in; use --email",
+        ));
     }
     eprint!("{prompt}");
     io::stderr().flush()?;
@@ -78,6 +106,7 @@ fn ask(prompt: &str) -> Result<String, Failure> {
 }
 
 fn read_password(path: &Path) -> anyhow::Result<String> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read the password from {}", path.display()))?;
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("cannot read the password from {}", path.display()))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }

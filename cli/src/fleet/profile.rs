@@ -34,7 +34,10 @@ pub fn check_name(name: &str) -> Result<String, String> {
 fn folder() -> anyhow::Result<PathBuf> {
     let base = match env::var_os("XDG_CONFIG_HOME").map(PathBuf::from) {
         Some(path) if path.is_absolute() => path,
-        _ => PathBuf::from(env::var_os("HOME").context("HOME is not set; set it, or XDG_CONFIG_HOME")?).join(".config"),
+        _ => PathBuf::from(
+            env::var_os("HOME").context("HOME is not set; set it, or XDG_CONFIG_HOME")?,
+        )
+        .join(".config"),
     };
     Ok(base.join("ambidex/profiles"))
 }
@@ -50,11 +53,16 @@ impl Profile {
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
         };
         let mode = fs::metadata(&path)?.permissions().mode();
         if mode & 0o077 != 0 {
-            bail!("{} holds a token and others may read it; run: chmod 600 {0}", path.display());
+            bail!(
+                "{} holds a token and others may read it; run: chmod 600 {0}",
+                path.display()
+            );
         }
         // The parser's message would show a piece of the file, which may be the token.
         match serde_json::from_slice(&text) {

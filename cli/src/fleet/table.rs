@@ -8,7 +8,9 @@ use crate::exit::Failure;
 
 /// Text for a cell, so that it cannot steer the terminal.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// Columns as wide as their widest cell; the last one as long as it is.

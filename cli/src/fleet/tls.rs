@@ -27,7 +27,10 @@ pub fn client_config(extra: Option<&Path>, insecure: bool) -> anyhow::Result<Cli
         .context("cannot set up TLS")?;
     if insecure {
         let verifier = Arc::new(NoVerification(provider));
-        return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
+        return Ok(builder
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth());
     }
     let mut roots = RootCertStore::empty();
     if let Some(bundle) = system_bundle() {
@@ -43,10 +46,15 @@ pub fn client_config(extra: Option<&Path>, insecure: bool) -> anyhow::Result<Cli
         let cannot = || format!("cannot use the certificates in {}", path.display());
         let before = roots.len();
         for certificate in CertificateDer::pem_file_iter(path).with_context(cannot)? {
-            roots.add(certificate.with_context(cannot)?).with_context(cannot)?;
+            roots
+                .add(certificate.with_context(cannot)?)
+                .with_context(cannot)?;
         }
         if roots.len() == before {
-            bail!("there is no certificate in {}; it is a PEM file", path.display());
+            bail!(
+                "there is no certificate in {}; it is a PEM file",
+                path.display()
+            );
         }
     }
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
@@ -55,7 +63,10 @@ pub fn client_config(extra: Option<&Path>, insecure: bool) -> anyhow::Result<Cli
 fn system_bundle() -> Option<PathBuf> {
     match env::var_os("SSL_CERT_FILE") {
         Some(path) => Some(path.into()),
-        None => BUNDLES.iter().map(PathBuf::from).find(|path| path.is_file()),
+        None => BUNDLES
+            .iter()
+            .map(PathBuf::from)
+            .find(|path| path.is_file()),
     }
 }
 
@@ -81,7 +92,12 @@ impl ServerCertVerifier for NoVerification {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -90,7 +106,12 @@ impl ServerCertVerifier for NoVerification {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

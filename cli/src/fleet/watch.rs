@@ -20,8 +20,12 @@ pub async fn to_the_end(api: &Api, id: &str, limit: Option<Duration>) -> Result<
     let begun = Instant::now();
     let mut shown = String::new();
     loop {
-        let deployment: Deployment = decode(&api.get(&path(&[id]), &[], &doing).await?, "a deployment")?;
-        let counts: Statistics = decode(&api.get(&path(&[id, "statistics"]), &[], &doing).await?, "a statistic")?;
+        let deployment: Deployment =
+            decode(&api.get(&path(&[id]), &[], &doing).await?, "a deployment")?;
+        let counts: Statistics = decode(
+            &api.get(&path(&[id, "statistics"]), &[], &doing).await?,
+            "a statistic",
+        )?;
         let line = format!("{:10}  {}", deployment.status, summary(&counts));
         if line != shown {
             table::emit(&format!("{:>6} s  {line}\n", begun.elapsed().as_secs()))?;
@@ -33,7 +37,10 @@ pub async fn to_the_end(api: &Api, id: &str, limit: Option<Duration>) -> Result<
         if limit.is_some_and(|limit| begun.elapsed() >= limit) {
             return Err(Failure {
                 code: Code::DeploymentFailed,
-                error: anyhow!("{id} has not finished within {} s; it goes on", begun.elapsed().as_secs()),
+                error: anyhow!(
+                    "{id} has not finished within {} s; it goes on",
+                    begun.elapsed().as_secs()
+                ),
             });
         }
         tokio::time::sleep(PAUSE).await;
@@ -49,7 +56,11 @@ pub fn summary(counts: &Statistics) -> String {
             (count > 0).then(|| format!("{count} {}", status.as_str()))
         })
         .collect();
-    if parts.is_empty() { "no devices yet".into() } else { parts.join(", ") }
+    if parts.is_empty() {
+        "no devices yet".into()
+    } else {
+        parts.join(", ")
+    }
 }
 
 /// A deployment succeeded when every device that it was for has the release installed. Devices
@@ -57,7 +68,11 @@ pub fn summary(counts: &Statistics) -> String {
 fn verdict(id: &str, counts: &Statistics, devices: Option<u64>) -> Result<(), Failure> {
     let good = [DeviceStatus::Success, DeviceStatus::AlreadyInstalled].map(DeviceStatus::as_str);
     let count = |wanted: bool| -> u64 {
-        counts.iter().filter(|(status, _)| good.contains(&status.as_str()) == wanted).map(|(_, count)| count).sum()
+        counts
+            .iter()
+            .filter(|(status, _)| good.contains(&status.as_str()) == wanted)
+            .map(|(_, count)| count)
+            .sum()
     };
     let (installed, otherwise) = (count(true), count(false));
     let expected = devices.unwrap_or(installed + otherwise).max(1);
@@ -78,12 +93,22 @@ mod tests {
     use super::*;
 
     fn counts(pairs: &[(&str, u64)]) -> Statistics {
-        pairs.iter().map(|(status, count)| ((*status).to_owned(), *count)).collect()
+        pairs
+            .iter()
+            .map(|(status, count)| ((*status).to_owned(), *count))
+            .collect()
     }
 
     #[test]
     fn verdicts() {
-        assert!(verdict("x", &counts(&[("success", 2), ("failure", 0), ("already-installed", 1)]), Some(3)).is_ok());
+        assert!(
+            verdict(
+                "x",
+                &counts(&[("success", 2), ("failure", 0), ("already-installed", 1)]),
+                Some(3)
+            )
+            .is_ok()
+        );
         assert!(verdict("x", &counts(&[("success", 2)]), None).is_ok());
         for (bad, devices) in [
             (counts(&[("success", 2), ("failure", 1)]), None),
@@ -94,14 +119,21 @@ mod tests {
             (counts(&[]), Some(1)),
             (counts(&[]), None),
         ] {
-            let Err(failure) = verdict("x", &bad, devices) else { panic!("{bad:?}") };
+            let Err(failure) = verdict("x", &bad, devices) else {
+                panic!("{bad:?}")
+            };
             assert_eq!(failure.code, Code::DeploymentFailed);
         }
     }
 
     #[test]
     fn summaries_follow_the_course_of_an_update() {
-        let text = summary(&counts(&[("success", 1), ("pending", 3), ("downloading", 2), ("failure", 0)]));
+        let text = summary(&counts(&[
+            ("success", 1),
+            ("pending", 3),
+            ("downloading", 2),
+            ("failure", 0),
+        ]));
         assert_eq!(text, "3 pending, 2 downloading, 1 success");
         assert_eq!(summary(&counts(&[])), "no devices yet");
     }

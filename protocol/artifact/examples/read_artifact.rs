@@ -26,9 +26,13 @@ fn main() -> ExitCode {
 
 fn run() -> Result<String, Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let path = arguments.next().ok_or("usage: read_artifact FILE [--key PUBLIC.pem]")?;
+    let path = arguments
+        .next()
+        .ok_or("usage: read_artifact FILE [--key PUBLIC.pem]")?;
     let verify = match (arguments.next().as_deref(), arguments.next()) {
-        (Some("--key"), Some(key)) => Verification::Require(vec![VerifyKey::from_pem(&fs::read_to_string(key)?)?]),
+        (Some("--key"), Some(key)) => {
+            Verification::Require(vec![VerifyKey::from_pem(&fs::read_to_string(key)?)?])
+        }
         (None, _) => Verification::Ignore,
         _ => return Err("usage: read_artifact FILE [--key PUBLIC.pem]".into()),
     };
@@ -58,12 +62,19 @@ fn run() -> Result<String, Box<dyn std::error::Error>> {
 fn cpu_s() -> Result<f64, Box<dyn std::error::Error>> {
     // First number: nanoseconds on a CPU.
     let text = fs::read_to_string("/proc/self/schedstat")?;
-    let nanoseconds: f64 = text.split_whitespace().next().ok_or("no schedstat")?.parse()?;
+    let nanoseconds: f64 = text
+        .split_whitespace()
+        .next()
+        .ok_or("no schedstat")?
+        .parse()?;
     Ok(nanoseconds / 1e9)
 }
 
 fn peak_rss_kib() -> Result<u64, Box<dyn std::error::Error>> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .ok_or("no VmHWM")?;
     Ok(line.trim().trim_end_matches(" kB").trim().parse()?)
 }

@@ -28,7 +28,9 @@ pub enum Error {
     },
 
     /// The input ended too early.
-    #[error("the artifact is truncated: it ends at byte {offset}, inside {place}; copy or download it again")]
+    #[error(
+        "the artifact is truncated: it ends at byte {offset}, inside {place}; copy or download it again"
+    )]
     Truncated {
         /// The member being read.
         place: String,
@@ -46,7 +48,9 @@ pub enum Error {
     },
 
     /// A digest differs from the manifest.
-    #[error("invalid checksum of {place}: the manifest says {expected}, the content has {actual}; the artifact is damaged, copy or download it again")]
+    #[error(
+        "invalid checksum of {place}: the manifest says {expected}, the content has {actual}; the artifact is damaged, copy or download it again"
+    )]
     Checksum {
         /// Manifest name of the content.
         place: String,
@@ -57,7 +61,9 @@ pub enum Error {
     },
 
     /// A verification key is configured and the artifact has no signature.
-    #[error("missing signature: a verification key is configured, and the artifact is not signed; sign it with `ambidex artifact sign`")]
+    #[error(
+        "missing signature: a verification key is configured, and the artifact is not signed; sign it with `ambidex artifact sign`"
+    )]
     SignatureMissing,
 
     /// The signature fits none of the keys.
@@ -136,15 +142,26 @@ impl Error {
     }
 
     pub(crate) fn malformed(place: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Malformed { place: place.into(), problem: problem.into() }
+        Self::Malformed {
+            place: place.into(),
+            problem: problem.into(),
+        }
     }
 
     pub(crate) fn limit(what: impl Into<String>, actual: u64, limit: u64) -> Self {
-        Self::Limit { what: what.into(), actual, limit }
+        Self::Limit {
+            what: what.into(),
+            actual,
+            limit,
+        }
     }
 }
 
 /// Fails when `actual` is over `limit`.
 pub(crate) fn check_limit(what: &str, actual: u64, limit: u64) -> Result<(), Error> {
-    if actual > limit { Err(Error::limit(what, actual, limit)) } else { Ok(()) }
+    if actual > limit {
+        Err(Error::limit(what, actual, limit))
+    } else {
+        Ok(())
+    }
 }

@@ -41,4 +41,6 @@ pub use manifest::ManifestEntry;
 pub use reader::{FileSummary, PayloadFile, ReadOptions, Reader, Summary};
 pub use sign::sign;
 pub use signature::{KeyError, SignatureState, SigningKey, Verification, VerifyKey};
-pub use writer::{ArtifactSpec, Open, PayloadSource, SoftwareVersion, Written, rootfs_checksum_key, write};
+pub use writer::{
+    ArtifactSpec, Open, PayloadSource, SoftwareVersion, Written, rootfs_checksum_key, write,
+};

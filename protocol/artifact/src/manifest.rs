@@ -42,46 +42,78 @@ impl Manifest {
     pub(crate) fn parse_augment(text: &[u8], files_max: usize) -> Result<Self, Error> {
         let manifest = Self::parse_lines(text, "manifest-augment", "header-augment", files_max)?;
         if manifest.by_name.contains_key("version") {
-            return Err(Error::malformed("manifest-augment", "version is not part of it"));
+            return Err(Error::malformed(
+                "manifest-augment",
+                "version is not part of it",
+            ));
         }
         Ok(manifest)
     }
 
-    fn parse_lines(text: &[u8], place: &str, header: &str, files_max: usize) -> Result<Self, Error> {
-        let bad = |line: usize, problem: String| Error::malformed(place, format!("line {line}: {problem}"));
-        let text = std::str::from_utf8(text).map_err(|_| Error::malformed(place, "not UTF-8 text"))?;
+    fn parse_lines(
+        text: &[u8],
+        place: &str,
+        header: &str,
+        files_max: usize,
+    ) -> Result<Self, Error> {
+        let bad = |line: usize, problem: String| {
+            Error::malformed(place, format!("line {line}: {problem}"))
+        };
+        let text =
+            std::str::from_utf8(text).map_err(|_| Error::malformed(place, "not UTF-8 text"))?;
         let Some(text) = text.strip_suffix('\n') else {
-            return Err(Error::malformed(place, "the last line does not end; the member is empty or cut off"));
+            return Err(Error::malformed(
+                place,
+                "the last line does not end; the member is empty or cut off",
+            ));
         };
         let mut manifest = Self::default();
         let mut files = 0;
         for (index, line) in text.split('\n').enumerate() {
             let number = index + 1;
-            let (digest, name) = line.split_once("  ").ok_or_else(|| {
-                bad(number, "not a digest, two spaces and a name".into())
-            })?;
-            let sha256 = digest.parse().map_err(|error| bad(number, format!("{error}")))?;
+            let (digest, name) = line
+                .split_once("  ")
+                .ok_or_else(|| bad(number, "not a digest, two spaces and a name".into()))?;
+            let sha256 = digest
+                .parse()
+                .map_err(|error| bad(number, format!("{error}")))?;
             if name.chars().count() > MANIFEST_NAME_CHARS_MAX {
-                return Err(bad(number, format!("the name has more than {MANIFEST_NAME_CHARS_MAX} characters")));
+                return Err(bad(
+                    number,
+                    format!("the name has more than {MANIFEST_NAME_CHARS_MAX} characters"),
+                ));
             }
             if let Some(file) = name.strip_prefix(DATA_PREFIX) {
                 check_payload_name(file).map_err(|problem| bad(number, problem))?;
                 files += 1;
-                check_limit("the number of payload files in the manifest", files, files_max as u64)?;
+                check_limit(
+                    "the number of payload files in the manifest",
+                    files,
+                    files_max as u64,
+                )?;
             } else if let Some(compression) = Compression::of_member(name, header) {
-                if manifest.header_member.replace((name.to_owned(), compression)).is_some() {
+                if manifest
+                    .header_member
+                    .replace((name.to_owned(), compression))
+                    .is_some()
+                {
                     return Err(bad(number, format!("a second header, {name:?}")));
                 }
             } else if name != "version" {
                 return Err(bad(
                     number,
-                    format!("{name:?} is nothing that an artifact has; expected {DATA_PREFIX}FILE, {header}.tar or version"),
+                    format!(
+                        "{name:?} is nothing that an artifact has; expected {DATA_PREFIX}FILE, {header}.tar or version"
+                    ),
                 ));
             }
             if manifest.by_name.insert(name.to_owned(), sha256).is_some() {
                 return Err(bad(number, format!("{name:?} is listed twice")));
             }
-            manifest.entries.push(ManifestEntry { name: name.to_owned(), sha256 });
+            manifest.entries.push(ManifestEntry {
+                name: name.to_owned(),
+                sha256,
+            });
         }
         if manifest.header_member.is_none() {
             return Err(Error::malformed(
@@ -94,7 +126,9 @@ impl Manifest {
 
     /// Name and compression of the header member that is listed.
     pub(crate) fn header_member(&self) -> Option<(&str, Compression)> {
-        self.header_member.as_ref().map(|(name, compression)| (name.as_str(), *compression))
+        self.header_member
+            .as_ref()
+            .map(|(name, compression)| (name.as_str(), *compression))
     }
 
     pub(crate) fn digest(&self, name: &str) -> Option<Sha256Digest> {
@@ -104,13 +138,20 @@ impl Manifest {
     /// Compares the digest of `content` with the line of `name`.
     pub(crate) fn check(&self, name: &str, content: &[u8]) -> Result<(), Error> {
         let Some(expected) = self.digest(name) else {
-            return Err(Error::malformed("manifest", format!("there is no line for {name}")));
+            return Err(Error::malformed(
+                "manifest",
+                format!("there is no line for {name}"),
+            ));
         };
         let actual = Sha256Digest::of(content);
         if actual == expected {
             Ok(())
         } else {
-            Err(Error::Checksum { place: name.to_owned(), expected, actual })
+            Err(Error::Checksum {
+                place: name.to_owned(),
+                expected,
+                actual,
+            })
         }
     }
 
@@ -136,10 +177,20 @@ mod tests {
 
     #[test]
     fn a_good_manifest_in_any_order() {
-        let text = format!("{D}  version\n{D}  data/0000/b\n{D}  header.tar.zst\n{D}  data/0000/a\n");
+        let text =
+            format!("{D}  version\n{D}  data/0000/b\n{D}  header.tar.zst\n{D}  data/0000/a\n");
         let manifest = check(&text).unwrap();
-        assert_eq!(manifest.header_member(), Some(("header.tar.zst", Compression::Zstd)));
-        assert_eq!(manifest.payload_files().map(|(name, _)| name).collect::<Vec<_>>(), ["b", "a"]);
+        assert_eq!(
+            manifest.header_member(),
+            Some(("header.tar.zst", Compression::Zstd))
+        );
+        assert_eq!(
+            manifest
+                .payload_files()
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>(),
+            ["b", "a"]
+        );
     }
 
     #[test]
@@ -157,21 +208,42 @@ mod tests {
             (format!("{base}{D}  version\n"), "twice"),
             (format!("{base}{D}  header.tar.gz\n"), "second header"),
             (format!("{base}{D}  header.tar\n"), "second header"),
-            (format!("{base}{D}  other\n"), "nothing that an artifact has"),
-            (format!("{base}{D}  header-augment.tar\n"), "nothing that an artifact has"),
-            (format!("{base}{D}  data/0001/a\n"), "nothing that an artifact has"),
-            (format!("{base}{D}  data/000/a\n"), "nothing that an artifact has"),
+            (
+                format!("{base}{D}  other\n"),
+                "nothing that an artifact has",
+            ),
+            (
+                format!("{base}{D}  header-augment.tar\n"),
+                "nothing that an artifact has",
+            ),
+            (
+                format!("{base}{D}  data/0001/a\n"),
+                "nothing that an artifact has",
+            ),
+            (
+                format!("{base}{D}  data/000/a\n"),
+                "nothing that an artifact has",
+            ),
             (format!("{base}{D}  data/0000/a/b\n"), "not permitted"),
             (format!("{base}{D}  data/0000/../a\n"), "not permitted"),
             (format!("{base}{D}  data/0000/\n"), "empty"),
             (format!("{base}{D} data/0000/a\n"), "two spaces"),
             (format!("{base}{D}\tdata/0000/a\n"), "two spaces"),
             (format!("{base}{D} *data/0000/a\n"), "two spaces"),
-            (format!("{base}{D}   data/0000/a\n"), "nothing that an artifact has"),
+            (
+                format!("{base}{D}   data/0000/a\n"),
+                "nothing that an artifact has",
+            ),
             (format!("{base}{D}  data/0000/a\r\n"), "not permitted"),
             (format!("{base}{}  data/0000/a\n", &D[1..]), "64 lower-case"),
-            (format!("{base}{}  data/0000/a\n", D.to_uppercase()), "64 lower-case"),
-            (format!("{base}{D}  data/0000/{}\n", "a".repeat(91)), "more than 100"),
+            (
+                format!("{base}{}  data/0000/a\n", D.to_uppercase()),
+                "64 lower-case",
+            ),
+            (
+                format!("{base}{D}  data/0000/{}\n", "a".repeat(91)),
+                "more than 100",
+            ),
         ] {
             let message = check(&bad).unwrap_err().to_string();
             assert!(message.contains(why), "{bad:?}: {message}");
@@ -186,6 +258,13 @@ mod tests {
         }
         assert!(check(&text).is_ok());
         text += &format!("{D}  data/0000/3\n");
-        assert!(matches!(check(&text), Err(Error::Limit { actual: 4, limit: 3, .. })));
+        assert!(matches!(
+            check(&text),
+            Err(Error::Limit {
+                actual: 4,
+                limit: 3,
+                ..
+            })
+        ));
     }
 }

@@ -41,10 +41,14 @@ pub fn check_script_name(name: &str) -> Result<(), String> {
     const FORM: &str = "a script is named STATE_ACTION_NN or STATE_ACTION_NN_text, for example \
                         ArtifactInstall_Enter_01_check";
     if name.len() > FILE_NAME_BYTES_MAX {
-        return Err(format!("the script name has {} bytes, {FILE_NAME_BYTES_MAX} are the most", name.len()));
+        return Err(format!(
+            "the script name has {} bytes, {FILE_NAME_BYTES_MAX} are the most",
+            name.len()
+        ));
     }
     let mut parts = name.splitn(4, '_');
-    let (Some(state), Some(action), Some(order)) = (parts.next(), parts.next(), parts.next()) else {
+    let (Some(state), Some(action), Some(order)) = (parts.next(), parts.next(), parts.next())
+    else {
         return Err(format!("{name:?}: {FORM}"));
     };
     if !SCRIPT_STATES.contains(&state) {
@@ -54,16 +58,22 @@ pub fn check_script_name(name: &str) -> Result<(), String> {
         ));
     }
     if !["Enter", "Leave", "Error"].contains(&action) {
-        return Err(format!("{name:?}: the action is Enter, Leave or Error; {FORM}"));
+        return Err(format!(
+            "{name:?}: the action is Enter, Leave or Error; {FORM}"
+        ));
     }
     if order.len() != 2 || !order.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(format!("{name:?}: the order is two digits; {FORM}"));
     }
     if let Some(text) = parts.next()
         && (text.is_empty()
-            || text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/' || c == '\0'))
+            || text
+                .chars()
+                .any(|c| c.is_whitespace() || c.is_control() || c == '/' || c == '\0'))
     {
-        return Err(format!("{name:?}: the text after the order has neither white space nor slash"));
+        return Err(format!(
+            "{name:?}: the text after the order has neither white space nor slash"
+        ));
     }
     Ok(())
 }
@@ -74,7 +84,10 @@ pub fn check_artifact_name(name: &str) -> Result<(), String> {
         return Err("is empty".into());
     }
     if name.len() > ARTIFACT_NAME_BYTES_MAX {
-        return Err(format!("has {} bytes, {ARTIFACT_NAME_BYTES_MAX} are the most", name.len()));
+        return Err(format!(
+            "has {} bytes, {ARTIFACT_NAME_BYTES_MAX} are the most",
+            name.len()
+        ));
     }
     if let Some(bad) = name.chars().find(|c| !is_printable(*c)) {
         return Err(format!("has the unprintable character {bad:?}"));
@@ -88,7 +101,10 @@ pub fn check_payload_type(name: &str) -> Result<(), String> {
         return Err("the payload type is empty".into());
     }
     if name.len() > FILE_NAME_BYTES_MAX {
-        return Err(format!("the payload type has {} bytes, {FILE_NAME_BYTES_MAX} are the most", name.len()));
+        return Err(format!(
+            "the payload type has {} bytes, {FILE_NAME_BYTES_MAX} are the most",
+            name.len()
+        ));
     }
     if name == "." || name == ".." || name.chars().any(|c| c == '/' || !is_printable(c)) {
         return Err(format!(
@@ -122,7 +138,9 @@ mod tests {
     fn payload_names_at_and_past_the_limit() {
         assert!(check_payload_name(&"a".repeat(90)).is_ok());
         assert!(check_payload_name(&"a".repeat(91)).is_err());
-        for bad in ["", ".", "..", "a/b", "/a", "a b", "ä", "a\0", "a\n", "../evil", "a:b"] {
+        for bad in [
+            "", ".", "..", "a/b", "/a", "a b", "ä", "a\0", "a\n", "../evil", "a:b",
+        ] {
             assert!(check_payload_name(bad).is_err(), "{bad:?}");
         }
         for good in ["rootfs.ext4", "a_b-c.d,e", "..a", "-"] {

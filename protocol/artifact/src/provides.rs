@@ -39,7 +39,11 @@ fn one_of(values: &[String]) -> String {
 ///
 /// # Errors
 /// The first dependency that is not met; `device_type` is looked at before the others.
-pub fn check_depends(depends: &Depends, device_type: &str, provides: &Provides) -> Result<(), Unmet> {
+pub fn check_depends(
+    depends: &Depends,
+    device_type: &str,
+    provides: &Provides,
+) -> Result<(), Unmet> {
     let mut keys: Vec<&String> = depends.keys().collect();
     keys.sort_by_key(|key| key.as_str() != "device_type");
     for key in keys {
@@ -49,7 +53,11 @@ pub fn check_depends(depends: &Depends, device_type: &str, provides: &Provides) 
             key => provides.get(key).map(String::as_str),
         };
         if !found.is_some_and(|found| wanted.iter().any(|value| value == found)) {
-            return Err(Unmet { key: key.clone(), wanted: wanted.clone(), found: found.map(str::to_owned) });
+            return Err(Unmet {
+                key: key.clone(),
+                wanted: wanted.clone(),
+                found: found.map(str::to_owned),
+            });
         }
     }
     Ok(())
@@ -88,9 +96,17 @@ pub fn commit(stored: &Provides, artifact: &Committed<'_>) -> Provides {
         None => key == "artifact_group",
         Some(globs) => !globs.iter().any(|glob| glob_matches(glob, key)),
     };
-    let mut provides: Provides =
-        stored.iter().filter(|(key, _)| kept(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
-    provides.extend(artifact.type_provides.iter().map(|(key, value)| (key.clone(), value.clone())));
+    let mut provides: Provides = stored
+        .iter()
+        .filter(|(key, _)| kept(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    provides.extend(
+        artifact
+            .type_provides
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone())),
+    );
     provides.insert("artifact_name".into(), artifact.name.to_owned());
     if let Some(group) = artifact.group {
         provides.insert("artifact_group".into(), group.to_owned());
@@ -102,15 +118,21 @@ pub fn commit(stored: &Provides, artifact: &Committed<'_>) -> Provides {
 /// special.
 #[must_use]
 pub fn glob_matches(glob: &str, key: &str) -> bool {
-    let Some((first, rest)) = glob.split_once('*') else { return glob == key };
-    let Some(mut key) = key.strip_prefix(first) else { return false };
+    let Some((first, rest)) = glob.split_once('*') else {
+        return glob == key;
+    };
+    let Some(mut key) = key.strip_prefix(first) else {
+        return false;
+    };
     let mut parts = rest.split('*').peekable();
     while let Some(part) = parts.next() {
         if parts.peek().is_none() {
             return key.ends_with(part);
         }
         // The leftmost place leaves the most for the parts that follow.
-        let Some(at) = key.find(part) else { return false };
+        let Some(at) = key.find(part) else {
+            return false;
+        };
         key = &key[at + part.len()..];
     }
     true
@@ -123,7 +145,10 @@ mod tests {
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> Provides {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -167,27 +192,52 @@ mod tests {
         let after = |provides: &Provides, clears: Option<&[&str]>, group| {
             let clears: Option<Vec<String>> =
                 clears.map(|globs| globs.iter().map(|glob| (*glob).to_owned()).collect());
-            commit(&stored, &Committed { name: "new", group, type_provides: provides, clears: clears.as_deref() })
+            commit(
+                &stored,
+                &Committed {
+                    name: "new",
+                    group,
+                    type_provides: provides,
+                    clears: clears.as_deref(),
+                },
+            )
         };
-        assert_eq!(after(&none, None, None), map(&[("artifact_name", "new"), ("artifact_group", "g")]));
+        assert_eq!(
+            after(&none, None, None),
+            map(&[("artifact_name", "new"), ("artifact_group", "g")])
+        );
         assert_eq!(
             after(&new, None, Some("h")),
-            map(&[("artifact_name", "new"), ("artifact_group", "h"), ("rootfs-image.version", "9")])
+            map(&[
+                ("artifact_name", "new"),
+                ("artifact_group", "h"),
+                ("rootfs-image.version", "9")
+            ])
         );
         let mut all = stored.clone();
         all.insert("artifact_name".into(), "new".into());
         assert_eq!(after(&none, Some(&[]), None), all);
         assert_eq!(
             after(&new, Some(&["artifact_group", "rootfs-image.*"]), None),
-            map(&[("artifact_name", "new"), ("data-partition.x.version", "3"), ("rootfs-image.version", "9")])
+            map(&[
+                ("artifact_name", "new"),
+                ("data-partition.x.version", "3"),
+                ("rootfs-image.version", "9")
+            ])
         );
     }
 
     #[test]
     fn dependencies() {
         let depends: Depends = [
-            ("device_type".to_owned(), vec!["qemu".to_owned(), "rpi4".to_owned()]),
-            ("artifact_name".to_owned(), vec!["release-0".to_owned(), "release-1".to_owned()]),
+            (
+                "device_type".to_owned(),
+                vec!["qemu".to_owned(), "rpi4".to_owned()],
+            ),
+            (
+                "artifact_name".to_owned(),
+                vec!["release-0".to_owned(), "release-1".to_owned()],
+            ),
         ]
         .into();
         assert!(check_depends(&depends, "qemu", &map(&[("artifact_name", "release-1")])).is_ok());
@@ -197,8 +247,12 @@ mod tests {
             unmet.to_string(),
             r#"the artifact needs device_type to be one of ["qemu", "rpi4"]; the device has "bbb""#
         );
-        let unmet = check_depends(&depends, "qemu", &map(&[("artifact_name", "release-9")])).unwrap_err();
-        assert_eq!((unmet.key.as_str(), unmet.found.as_deref()), ("artifact_name", Some("release-9")));
+        let unmet =
+            check_depends(&depends, "qemu", &map(&[("artifact_name", "release-9")])).unwrap_err();
+        assert_eq!(
+            (unmet.key.as_str(), unmet.found.as_deref()),
+            ("artifact_name", Some("release-9"))
+        );
         let unmet = check_depends(&depends, "qemu", &map(&[])).unwrap_err();
         assert_eq!(unmet.found, None);
     }

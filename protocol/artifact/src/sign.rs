@@ -3,7 +3,9 @@
 use std::io::{self, Read, Write};
 
 use crate::error::Error;
-use crate::limits::{MANIFEST_BYTES_MAX, PAYLOAD_FILES_MAX, SIGNATURE_BYTES_MAX, VERSION_BYTES_MAX};
+use crate::limits::{
+    MANIFEST_BYTES_MAX, PAYLOAD_FILES_MAX, SIGNATURE_BYTES_MAX, VERSION_BYTES_MAX,
+};
 use crate::manifest::Manifest;
 use crate::signature::{self, SigningKey};
 use crate::source::{Bytes, Source};
@@ -17,7 +19,12 @@ use crate::version;
 /// # Errors
 /// [`Error::Signing`] when it is signed already and `replace` is not set; otherwise as in reading
 /// and writing.
-pub fn sign<R: Read, W: Write>(input: R, mut out: W, key: &SigningKey, replace: bool) -> Result<u64, Error> {
+pub fn sign<R: Read, W: Write>(
+    input: R,
+    mut out: W,
+    key: &SigningKey,
+    replace: bool,
+) -> Result<u64, Error> {
     let mut source = Source::new(input);
     let place = "the artifact";
     let mut written = 0_u64;
@@ -36,7 +43,13 @@ pub fn sign<R: Read, W: Write>(input: R, mut out: W, key: &SigningKey, replace: 
 
     let text = signature::sign(key, &manifest_raw)?;
     let mut block = Vec::with_capacity(4 * BLOCK);
-    let entry = NewEntry { name: "manifest.sig", size: text.len() as u64, mode: 0o644, mtime_s: 0, size_in_pax: false };
+    let entry = NewEntry {
+        name: "manifest.sig",
+        size: text.len() as u64,
+        mode: 0o644,
+        mtime_s: 0,
+        size_in_pax: false,
+    };
     write_entry_header(&mut block, &entry).map_err(Error::Output)?;
     block.extend_from_slice(text.as_bytes());
     block.resize(block.len() + pad_bytes(text.len() as u64), 0);
@@ -71,8 +84,15 @@ pub fn sign<R: Read, W: Write>(input: R, mut out: W, key: &SigningKey, replace: 
 }
 
 /// Reads the next member, which must be `name`, and returns its content and all of its bytes.
-fn member<R: Read>(source: &mut Source<R>, name: &str, limit: u64) -> Result<(Vec<u8>, Vec<u8>), Error> {
-    let mut copying = Copying { source, copy: Vec::new() };
+fn member<R: Read>(
+    source: &mut Source<R>,
+    name: &str,
+    limit: u64,
+) -> Result<(Vec<u8>, Vec<u8>), Error> {
+    let mut copying = Copying {
+        source,
+        copy: Vec::new(),
+    };
     let entry = match tar::next_entry(&mut copying, "the artifact")? {
         Some(entry) if entry.name == name => entry,
         Some(entry) => {
@@ -103,7 +123,8 @@ impl<R: io::Read> Bytes for Copying<'_, R> {
     }
 
     fn consume(&mut self, count: usize) {
-        self.copy.extend_from_slice(&self.source.available()[..count]);
+        self.copy
+            .extend_from_slice(&self.source.available()[..count]);
         self.source.consume(count);
     }
 

@@ -30,7 +30,11 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { bytes: vec![0; capacity].into_boxed_slice(), start: 0, end: 0 }
+        Self {
+            bytes: vec![0; capacity].into_boxed_slice(),
+            start: 0,
+            end: 0,
+        }
     }
 
     pub(crate) fn readable(&self) -> &[u8] {
@@ -83,7 +87,12 @@ const SOURCE_BYTES: usize = 2 * CHUNK_BYTES;
 
 impl<R: Read> Source<R> {
     pub(crate) fn new(input: R) -> Self {
-        Self { input, window: Window::new(SOURCE_BYTES), consumed: 0, ended: false }
+        Self {
+            input,
+            window: Window::new(SOURCE_BYTES),
+            consumed: 0,
+            ended: false,
+        }
     }
 
     /// Bytes consumed since the start of the artifact.
@@ -139,7 +148,11 @@ pub(crate) struct Member<R> {
 
 impl<R: Read> Member<R> {
     pub(crate) fn new(source: Source<R>, size: u64, name: &str) -> Self {
-        Self { source, remaining: size, name: name.to_owned() }
+        Self {
+            source,
+            remaining: size,
+            name: name.to_owned(),
+        }
     }
 
     pub(crate) fn remaining(&self) -> u64 {

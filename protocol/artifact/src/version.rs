@@ -17,7 +17,10 @@ struct Version {
 /// Reads the member; only versions 2 (where accepted) and 3 come back.
 pub(crate) fn parse(bytes: &[u8], accept_v2: bool) -> Result<u8, Error> {
     let version: Version = serde_json::from_slice(bytes).map_err(|error| {
-        Error::malformed("version", format!("not the JSON object of format and version ({error})"))
+        Error::malformed(
+            "version",
+            format!("not the JSON object of format and version ({error})"),
+        )
     })?;
     if version.format != "mender" {
         return Err(Error::Unsupported(format!(
@@ -53,7 +56,10 @@ mod tests {
     #[test]
     fn versions() {
         assert!(matches!(parse(VERSION_3, false), Ok(3)));
-        assert!(matches!(parse(b"{ \"version\": 2,\n\"format\": \"mender\" }", true), Ok(2)));
+        assert!(matches!(
+            parse(b"{ \"version\": 2,\n\"format\": \"mender\" }", true),
+            Ok(2)
+        ));
         for bad in [
             &br#"{"format":"mender","version":2}"#[..],
             br#"{"format":"mender","version":1}"#,
@@ -67,7 +73,11 @@ mod tests {
             b"",
             b"3",
         ] {
-            assert!(parse(bad, false).is_err(), "{}", String::from_utf8_lossy(bad));
+            assert!(
+                parse(bad, false).is_err(),
+                "{}",
+                String::from_utf8_lossy(bad)
+            );
         }
     }
 }

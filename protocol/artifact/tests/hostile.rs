@@ -6,17 +6,26 @@ use std::io::Cursor;
 use std::sync::LazyLock;
 
 use ambidex_artifact::{
-    ArtifactSpec, Compression, CompressionChoice, Error, Header, Limits, Payload, PayloadSource, ReadOptions, Reader, Script,
-    Summary, Verification, write,
+    ArtifactSpec, Compression, CompressionChoice, Error, Header, Limits, Payload, PayloadSource,
+    ReadOptions, Reader, Script, Summary, Verification, write,
 };
 use proptest::prelude::*;
 
 fn build(compression: Compression, content: &[u8]) -> Vec<u8> {
     let mut spec = ArtifactSpec::new(Payload::Module("app".into()), "app-1", vec!["qemu".into()]);
-    spec.compression = CompressionChoice { compression, level: Some(1) };
+    spec.compression = CompressionChoice {
+        compression,
+        level: Some(1),
+    };
     spec.type_provides.insert("app.version".into(), "1".into());
-    spec.scripts.push(Script { name: "ArtifactInstall_Enter_01".into(), content: b"#!/bin/sh\nexit 0\n".to_vec() });
-    let files = [PayloadSource::from_bytes("one", content), PayloadSource::from_bytes("two", b"second")];
+    spec.scripts.push(Script {
+        name: "ArtifactInstall_Enter_01".into(),
+        content: b"#!/bin/sh\nexit 0\n".to_vec(),
+    });
+    let files = [
+        PayloadSource::from_bytes("one", content),
+        PayloadSource::from_bytes("two", b"second"),
+    ];
     let mut out = Cursor::new(Vec::new());
     write(&spec, &files, None, &mut out, &mut |_| {}).unwrap();
     out.into_inner()
@@ -24,7 +33,10 @@ fn build(compression: Compression, content: &[u8]) -> Vec<u8> {
 
 static GOOD: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let content: Vec<u8> = (0..6000_u32).map(|at| (at * at / 7) as u8).collect();
-    Compression::ALL.into_iter().map(|compression| build(compression, &content)).collect()
+    Compression::ALL
+        .into_iter()
+        .map(|compression| build(compression, &content))
+        .collect()
 });
 
 fn read(bytes: &[u8]) -> Result<(Header, Summary), Error> {
@@ -44,7 +56,10 @@ struct Meaning {
 }
 
 fn meaning((header, summary): &(Header, Summary)) -> Meaning {
-    let files = summary.files.iter().map(|file| (file.name.clone(), file.sha256.to_string(), file.size));
+    let files = summary
+        .files
+        .iter()
+        .map(|file| (file.name.clone(), file.sha256.to_string(), file.size));
     Meaning {
         header_info: header.header_info_raw.clone(),
         type_info: header.type_info_raw.clone(),
@@ -56,9 +71,12 @@ fn meaning((header, summary): &(Header, Summary)) -> Meaning {
 
 /// Where the data member's header begins.
 fn data_at(artifact: &[u8]) -> usize {
-    artifact.windows(10).position(|window| window == b"data/0000.").unwrap_or_else(|| {
-        panic!("no data member");
-    })
+    artifact
+        .windows(10)
+        .position(|window| window == b"data/0000.")
+        .unwrap_or_else(|| {
+            panic!("no data member");
+        })
 }
 
 #[test]
@@ -96,14 +114,20 @@ fn one_byte_at_a_time_is_the_same() {
     struct OneByOne<'a>(&'a [u8]);
     impl std::io::Read for OneByOne<'_> {
         fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-            let Some((first, rest)) = self.0.split_first() else { return Ok(0) };
+            let Some((first, rest)) = self.0.split_first() else {
+                return Ok(0);
+            };
             out[0] = *first;
             self.0 = rest;
             Ok(1)
         }
     }
     for artifact in GOOD.iter() {
-        let reader = Reader::open(OneByOne(artifact), &ReadOptions::inspect(Verification::Ignore)).unwrap();
+        let reader = Reader::open(
+            OneByOne(artifact),
+            &ReadOptions::inspect(Verification::Ignore),
+        )
+        .unwrap();
         let header = reader.header().clone();
         let summary = reader.finish().unwrap();
         let expected = read(artifact).unwrap();
@@ -128,23 +152,88 @@ fn data_after_the_end_is_an_error() {
 fn limits_at_and_past() {
     let artifact = &GOOD[0];
     let with = |limits: Limits| {
-        let options = ReadOptions { limits, ..ReadOptions::device(Verification::Ignore) };
+        let options = ReadOptions {
+            limits,
+            ..ReadOptions::device(Verification::Ignore)
+        };
         Reader::open(&artifact[..], &options).and_then(Reader::finish)
     };
     let (header, _) = read(artifact).unwrap();
     let base = Limits::default();
-    let manifest: u64 = header.manifest.iter().map(|entry| 64 + 2 + entry.name.len() as u64 + 1).sum();
+    let manifest: u64 = header
+        .manifest
+        .iter()
+        .map(|entry| 64 + 2 + entry.name.len() as u64 + 1)
+        .sum();
     let unpacked: u64 = (header.header_info_raw.len()
         + header.type_info_raw.len()
-        + header.scripts.iter().map(|script| script.content.len()).sum::<usize>()) as u64;
+        + header
+            .scripts
+            .iter()
+            .map(|script| script.content.len())
+            .sum::<usize>()) as u64;
     let script = header.scripts[0].content.len() as u64;
     let cases: [(Limits, Limits); 6] = [
-        (Limits { manifest_bytes_max: manifest, ..base }, Limits { manifest_bytes_max: manifest - 1, ..base }),
-        (Limits { header_unpacked_bytes_max: unpacked, ..base }, Limits { header_unpacked_bytes_max: unpacked - 1, ..base }),
-        (Limits { script_bytes_max: script, ..base }, Limits { script_bytes_max: script - 1, ..base }),
-        (Limits { script_count_max: 1, ..base }, Limits { script_count_max: 0, ..base }),
-        (Limits { payload_files_max: 2, ..base }, Limits { payload_files_max: 1, ..base }),
-        (Limits { payload_file_bytes_max: 6000, ..base }, Limits { payload_file_bytes_max: 5999, ..base }),
+        (
+            Limits {
+                manifest_bytes_max: manifest,
+                ..base
+            },
+            Limits {
+                manifest_bytes_max: manifest - 1,
+                ..base
+            },
+        ),
+        (
+            Limits {
+                header_unpacked_bytes_max: unpacked,
+                ..base
+            },
+            Limits {
+                header_unpacked_bytes_max: unpacked - 1,
+                ..base
+            },
+        ),
+        (
+            Limits {
+                script_bytes_max: script,
+                ..base
+            },
+            Limits {
+                script_bytes_max: script - 1,
+                ..base
+            },
+        ),
+        (
+            Limits {
+                script_count_max: 1,
+                ..base
+            },
+            Limits {
+                script_count_max: 0,
+                ..base
+            },
+        ),
+        (
+            Limits {
+                payload_files_max: 2,
+                ..base
+            },
+            Limits {
+                payload_files_max: 1,
+                ..base
+            },
+        ),
+        (
+            Limits {
+                payload_file_bytes_max: 6000,
+                ..base
+            },
+            Limits {
+                payload_file_bytes_max: 5999,
+                ..base
+            },
+        ),
     ];
     for (at, past) in cases {
         assert!(with(at).is_ok(), "{at:?}");

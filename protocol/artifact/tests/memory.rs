@@ -10,7 +10,8 @@ use std::fs;
 use std::io::{Cursor, Read};
 
 use ambidex_artifact::{
-    ArtifactSpec, Compression, CompressionChoice, Payload, PayloadSource, ReadOptions, Reader, Verification, write,
+    ArtifactSpec, Compression, CompressionChoice, Payload, PayloadSource, ReadOptions, Reader,
+    Verification, write,
 };
 
 /// Peak allowed by the project's bar: 16 MiB.
@@ -35,7 +36,10 @@ impl Read for Image {
 
 fn peak_rss_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
     line.trim().trim_end_matches(" kB").trim().parse().unwrap()
 }
 
@@ -43,7 +47,10 @@ fn peak_rss_kib() -> u64 {
 fn one_gibibyte_is_read_in_less_than_16_mib() {
     let size = 1 << 30;
     let spec = ArtifactSpec {
-        compression: CompressionChoice { compression: Compression::Zstd, level: Some(3) },
+        compression: CompressionChoice {
+            compression: Compression::Zstd,
+            level: Some(3),
+        },
         ..ArtifactSpec::new(Payload::RootfsImage, "large", vec!["qemu".into()])
     };
     let source = PayloadSource {
@@ -68,5 +75,8 @@ fn one_gibibyte_is_read_in_less_than_16_mib() {
     reader.finish().unwrap();
     assert_eq!(read, size);
     let peak = peak_rss_kib();
-    assert!(peak < PEAK_KIB_MAX, "peak of {peak} KiB, {PEAK_KIB_MAX} KiB is the bar");
+    assert!(
+        peak < PEAK_KIB_MAX,
+        "peak of {peak} KiB, {PEAK_KIB_MAX} KiB is the bar"
+    );
 }

@@ -101,7 +101,10 @@ impl DeviceStatus {
     /// Whether a device may report this status itself.
     #[must_use]
     pub const fn is_reportable(self) -> bool {
-        !matches!(self, Self::Pending | Self::NoArtifact | Self::Aborted | Self::Decommissioned)
+        !matches!(
+            self,
+            Self::Pending | Self::NoArtifact | Self::Aborted | Self::Decommissioned
+        )
     }
 
     /// Whether the device has finished with the deployment.
@@ -190,7 +193,10 @@ mod tests {
         for status in DeviceStatus::ALL {
             assert_eq!(status.as_str().parse(), Ok(status));
         }
-        assert_eq!("rolling".parse::<DeviceStatus>(), Err(UnknownStatus("rolling".into())));
+        assert_eq!(
+            "rolling".parse::<DeviceStatus>(),
+            Err(UnknownStatus("rolling".into()))
+        );
     }
 
     #[test]

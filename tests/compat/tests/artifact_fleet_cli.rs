@@ -25,8 +25,16 @@ struct Operator<'a> {
 impl Operator<'_> {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binaries::cli().unwrap());
-        command.args(arguments).current_dir(self.home).env("XDG_CONFIG_HOME", self.home.join("config"));
-        for name in ["AMBIDEX_SERVER", "AMBIDEX_TOKEN", "AMBIDEX_PROFILE", "AMBIDEX_SERVER_CERT"] {
+        command
+            .args(arguments)
+            .current_dir(self.home)
+            .env("XDG_CONFIG_HOME", self.home.join("config"));
+        for name in [
+            "AMBIDEX_SERVER",
+            "AMBIDEX_TOKEN",
+            "AMBIDEX_PROFILE",
+            "AMBIDEX_SERVER_CERT",
+        ] {
             command.env_remove(name);
         }
         command
@@ -48,20 +56,43 @@ impl Operator<'_> {
 
     fn fails(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {output:?}"
+        );
         String::from_utf8(output.stderr).unwrap()
     }
 
     fn log_in(&self) {
         fs::write(self.home.join("password"), format!("{PASSWORD}\n")).unwrap();
-        self.must(&["login", "--server", &self.server, "--email", EMAIL, "--password-file", "password"]);
+        self.must(&[
+            "login",
+            "--server",
+            &self.server,
+            "--email",
+            EMAIL,
+            "--password-file",
+            "password",
+        ]);
     }
 
     fn artifact(&self, name: &str) -> String {
         fs::write(self.home.join("payload.txt"), name).unwrap();
         let file = format!("{name}.mender");
         self.must(&[
-            "artifact", "write", "module-image", "-T", "single-file", "-f", "payload.txt", "-c", "testdev", "-n", name, "-o",
+            "artifact",
+            "write",
+            "module-image",
+            "-T",
+            "single-file",
+            "-f",
+            "payload.txt",
+            "-c",
+            "testdev",
+            "-n",
+            name,
+            "-o",
             &file,
         ]);
         file
@@ -71,18 +102,32 @@ impl Operator<'_> {
 /// An authentication request as a device sends it, over one connection.
 fn ask_for_admission(server: &Server, folder: &Path, mac: &str) {
     let openssl = |arguments: &[&str]| {
-        let output = Command::new("openssl").args(arguments).current_dir(folder).output().unwrap();
+        let output = Command::new("openssl")
+            .args(arguments)
+            .current_dir(folder)
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{output:?}");
     };
-    openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", "device.key"]);
+    openssl(&[
+        "genpkey",
+        "-algorithm",
+        "RSA",
+        "-pkeyopt",
+        "rsa_keygen_bits:2048",
+        "-out",
+        "device.key",
+    ]);
     openssl(&["pkey", "-in", "device.key", "-pubout", "-out", "device.pub"]);
-    let key = SigningKey::from_pem(&fs::read_to_string(folder.join("device.key")).unwrap()).unwrap();
+    let key =
+        SigningKey::from_pem(&fs::read_to_string(folder.join("device.key")).unwrap()).unwrap();
     let body = json!({
         "id_data": json!({ "mac": mac }).to_string(),
         "pubkey": fs::read_to_string(folder.join("device.pub")).unwrap(),
     })
     .to_string();
-    let signature = base64::engine::general_purpose::STANDARD.encode(key.sign(body.as_bytes()).unwrap());
+    let signature =
+        base64::engine::general_purpose::STANDARD.encode(key.sign(body.as_bytes()).unwrap());
     let mut stream = TcpStream::connect(server.address()).unwrap();
     write!(
         stream,
@@ -102,21 +147,61 @@ fn ask_for_admission(server: &Server, folder: &Path, mac: &str) {
 fn without_a_login_the_verbs_say_so() {
     flow("cli-login", async |scratch| {
         let server = Server::start(scratch.path()).await?;
-        let operator = Operator { home: scratch.path(), server: server.url() };
+        let operator = Operator {
+            home: scratch.path(),
+            server: server.url(),
+        };
         for verb in ["devices", "artifacts", "deployments"] {
             let message = operator.fails(3, &[verb]);
             assert!(message.contains("ambidex login"), "{message}");
         }
         fs::write(scratch.join("wrong"), "not the password\n")?;
-        let message = operator.fails(3, &[
-            "login", "--server", &operator.server, "--email", EMAIL, "--password-file", "wrong",
-        ]);
-        assert!(message.contains(EMAIL) && !message.contains("not the password"), "{message}");
-        let message = operator.fails(2, &["login", "--server", "http://192.0.2.1", "--email", EMAIL, "--password-file", "wrong"]);
+        let message = operator.fails(
+            3,
+            &[
+                "login",
+                "--server",
+                &operator.server,
+                "--email",
+                EMAIL,
+                "--password-file",
+                "wrong",
+            ],
+        );
+        assert!(
+            message.contains(EMAIL) && !message.contains("not the password"),
+            "{message}"
+        );
+        let message = operator.fails(
+            2,
+            &[
+                "login",
+                "--server",
+                "http://192.0.2.1",
+                "--email",
+                EMAIL,
+                "--password-file",
+                "wrong",
+            ],
+        );
         assert!(message.contains("not encrypted"), "{message}");
-        let message = operator.fails(1, &["login", "--server", "http://127.0.0.1:1", "--email", EMAIL, "--password-file", "wrong"]);
+        let message = operator.fails(
+            1,
+            &[
+                "login",
+                "--server",
+                "http://127.0.0.1:1",
+                "--email",
+                EMAIL,
+                "--password-file",
+                "wrong",
+            ],
+        );
         assert!(message.contains("is it up"), "{message}");
-        assert!(!scratch.join("config").exists(), "a failed login leaves nothing");
+        assert!(
+            !scratch.join("config").exists(),
+            "a failed login leaves nothing"
+        );
 
         operator.log_in();
         let profile = scratch.join("config/ambidex/profiles/default.json");
@@ -139,14 +224,26 @@ fn without_a_login_the_verbs_say_so() {
 fn artifacts_go_up_and_come_down_the_same() {
     flow("cli-artifacts", async |scratch| {
         let server = Server::start(scratch.path()).await?;
-        let operator = Operator { home: scratch.path(), server: server.url() };
+        let operator = Operator {
+            home: scratch.path(),
+            server: server.url(),
+        };
         operator.log_in();
         let file = operator.artifact("app-1");
-        let id = operator.json(&["artifacts", "upload", &file, "--description", "first"])["id"].as_str().unwrap().to_owned();
+        let id = operator.json(&["artifacts", "upload", &file, "--description", "first"])["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert!(operator.must(&["artifacts", "list"]).contains(&id));
-        assert_eq!(operator.json(&["artifacts", "show", "app-1"])["description"], "first");
+        assert_eq!(
+            operator.json(&["artifacts", "show", "app-1"])["description"],
+            "first"
+        );
         operator.must(&["artifacts", "download", "app-1", "-o", "copy.mender"]);
-        assert_eq!(fs::read(scratch.join("copy.mender"))?, fs::read(scratch.join(&file))?);
+        assert_eq!(
+            fs::read(scratch.join("copy.mender"))?,
+            fs::read(scratch.join(&file))?
+        );
 
         let message = operator.fails(1, &["artifacts", "upload", &file]);
         assert!(message.contains("409"), "{message}");
@@ -167,7 +264,10 @@ fn a_device_is_accepted_and_a_deployment_followed() {
     }
     flow("cli-deployments", async |scratch| {
         let server = Server::start(scratch.path()).await?;
-        let operator = Operator { home: scratch.path(), server: server.url() };
+        let operator = Operator {
+            home: scratch.path(),
+            server: server.url(),
+        };
         operator.log_in();
         ask_for_admission(&server, scratch.path(), "00:11:22:33:44:55");
         let listed = operator.must(&["devices", "list", "--status", "pending"]);
@@ -176,12 +276,23 @@ fn a_device_is_accepted_and_a_deployment_followed() {
         let devices = operator.json(&["devices"]);
         assert_eq!(devices[0]["status"], "accepted", "{devices}");
         let device = devices[0]["id"].as_str().unwrap();
-        assert!(operator.must(&["devices", "show", device]).contains("00:11:22:33:44:55"));
+        assert!(
+            operator
+                .must(&["devices", "show", device])
+                .contains("00:11:22:33:44:55")
+        );
 
         let message = operator.fails(2, &["deployments", "create", "--artifact", "app-1"]);
         assert!(message.contains("--device"), "{message}");
         operator.must(&["artifacts", "upload", &operator.artifact("app-1")]);
-        let made = operator.json(&["deployments", "create", "--artifact", "app-1", "--device", device]);
+        let made = operator.json(&[
+            "deployments",
+            "create",
+            "--artifact",
+            "app-1",
+            "--device",
+            device,
+        ]);
         let id = made["id"].as_str().unwrap();
         assert!(operator.must(&["deployments"]).contains(id));
         let shown = operator.must(&["deployments", "show", id]);

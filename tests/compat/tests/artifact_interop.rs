@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ambidex_artifact::{
-    ArtifactSpec, Compression, CompressionChoice, Header, Payload, PayloadSource, ReadOptions, Reader, Script,
-    SignatureState, SigningKey, SoftwareVersion, Summary, Verification, VerifyKey, sign, write,
+    ArtifactSpec, Compression, CompressionChoice, Header, Payload, PayloadSource, ReadOptions,
+    Reader, Script, SignatureState, SigningKey, SoftwareVersion, Summary, Verification, VerifyKey,
+    sign, write,
 };
 use ambidex_harness::binaries::find_tool;
 use ambidex_harness::skip;
@@ -38,23 +39,53 @@ impl Bench {
             skip("openssl is not installed (apt-get install openssl)");
             return None;
         };
-        let bench = Self { folder: tempfile::tempdir().unwrap(), tool };
+        let bench = Self {
+            folder: tempfile::tempdir().unwrap(),
+            tool,
+        };
         let openssl = |arguments: &[&str]| {
-            let output = Command::new(&openssl).args(arguments).current_dir(bench.folder.path()).output().unwrap();
+            let output = Command::new(&openssl)
+                .args(arguments)
+                .current_dir(bench.folder.path())
+                .output()
+                .unwrap();
             assert!(output.status.success(), "openssl {arguments:?}: {output:?}");
         };
         // Version 3.9 of the tool reads RSA keys in the older of the two PEM forms only.
         openssl(&["genrsa", "-traditional", "-out", "rsa.key", "2048"]);
-        openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "ec-pkcs8.key"]);
+        openssl(&[
+            "genpkey",
+            "-algorithm",
+            "EC",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-out",
+            "ec-pkcs8.key",
+        ]);
         openssl(&["ec", "-in", "ec-pkcs8.key", "-out", "ec.key"]);
         for name in KEYS {
-            openssl(&["pkey", "-in", &format!("{name}.key"), "-pubout", "-out", &format!("{name}.pub")]);
+            openssl(&[
+                "pkey",
+                "-in",
+                &format!("{name}.key"),
+                "-pubout",
+                "-out",
+                &format!("{name}.pub"),
+            ]);
         }
         fs::write(bench.path("rootfs.ext4"), image()).unwrap();
         fs::write(bench.path("app.conf"), "alpha\n").unwrap();
         fs::write(bench.path("empty.dat"), "").unwrap();
-        fs::write(bench.path("meta.json"), r#"{"alpha":"<x>","list":["a","b"],"nested":{"k":true}}"#).unwrap();
-        fs::write(bench.path("ArtifactInstall_Enter_01_check"), "#!/bin/sh\nexit 0\n").unwrap();
+        fs::write(
+            bench.path("meta.json"),
+            r#"{"alpha":"<x>","list":["a","b"],"nested":{"k":true}}"#,
+        )
+        .unwrap();
+        fs::write(
+            bench.path("ArtifactInstall_Enter_01_check"),
+            "#!/bin/sh\nexit 0\n",
+        )
+        .unwrap();
         Some(bench)
     }
 
@@ -63,34 +94,48 @@ impl Bench {
     }
 
     fn tool(&self, arguments: &[&str]) -> Output {
-        Command::new(&self.tool).args(arguments).current_dir(self.folder.path()).output().unwrap()
+        Command::new(&self.tool)
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .output()
+            .unwrap()
     }
 
     fn tool_must(&self, arguments: &[&str]) {
         let output = self.tool(arguments);
-        assert!(output.status.success(), "mender-artifact {arguments:?}: {output:?}");
+        assert!(
+            output.status.success(),
+            "mender-artifact {arguments:?}: {output:?}"
+        );
     }
 
     fn signing_key(&self, name: &str) -> SigningKey {
-        SigningKey::from_pem(&fs::read_to_string(self.path(&format!("{name}.key"))).unwrap()).unwrap()
+        SigningKey::from_pem(&fs::read_to_string(self.path(&format!("{name}.key"))).unwrap())
+            .unwrap()
     }
 
     fn verify_key(&self, name: &str) -> VerifyKey {
-        VerifyKey::from_pem(&fs::read_to_string(self.path(&format!("{name}.pub"))).unwrap()).unwrap()
+        VerifyKey::from_pem(&fs::read_to_string(self.path(&format!("{name}.pub"))).unwrap())
+            .unwrap()
     }
 
     fn read(&self, name: &str, verify: Verification) -> (Header, Summary) {
         let file = File::open(self.path(name)).unwrap();
-        let reader = Reader::open(file, &ReadOptions::device(verify)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let reader = Reader::open(file, &ReadOptions::device(verify))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         let header = reader.header().clone();
-        let summary = reader.finish().unwrap_or_else(|error| panic!("{name}: {error}"));
+        let summary = reader
+            .finish()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         (header, summary)
     }
 }
 
 /// Larger than any buffer on the way.
 fn image() -> Vec<u8> {
-    (0..700_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> (at % 17)) as u8).collect()
+    (0..700_000_u32)
+        .map(|at| (at.wrapping_mul(2_654_435_761) >> (at % 17)) as u8)
+        .collect()
 }
 
 fn hex_digest(bytes: &[u8]) -> String {
@@ -108,8 +153,10 @@ fn spec(kind: &str, compression: Compression) -> ArtifactSpec {
     spec.group = Some("prod".into());
     spec.depends_names = vec!["release-1".into(), "release-0".into()];
     spec.depends_groups = vec!["prod".into()];
-    spec.type_provides.insert("custom.key".into(), "a <b> & c".into());
-    spec.type_depends.insert("rootfs-image.version".into(), vec!["release-1".into()]);
+    spec.type_provides
+        .insert("custom.key".into(), "a <b> & c".into());
+    spec.type_depends
+        .insert("rootfs-image.version".into(), vec!["release-1".into()]);
     SoftwareVersion::default().apply(
         &spec.payload.clone(),
         "release-2",
@@ -119,13 +166,17 @@ fn spec(kind: &str, compression: Compression) -> ArtifactSpec {
     match kind {
         "rootfs-image" => spec = spec.with_rootfs_checksum(false),
         "module-image" => {
-            spec.meta_data = serde_json::from_str(r#"{"alpha":"<x>","list":["a","b"],"nested":{"k":true}}"#).unwrap();
+            spec.meta_data =
+                serde_json::from_str(r#"{"alpha":"<x>","list":["a","b"],"nested":{"k":true}}"#)
+                    .unwrap();
         }
         _ => {}
     }
     if kind != "bootstrap-artifact" {
-        spec.scripts =
-            vec![Script { name: "ArtifactInstall_Enter_01_check".into(), content: b"#!/bin/sh\nexit 0\n".to_vec() }];
+        spec.scripts = vec![Script {
+            name: "ArtifactInstall_Enter_01_check".into(),
+            content: b"#!/bin/sh\nexit 0\n".to_vec(),
+        }];
     }
     spec
 }
@@ -135,28 +186,74 @@ fn ours(bench: &Bench, kind: &str, compression: Compression, key: Option<&str>) 
     let files = match kind {
         "rootfs-image" => vec![PayloadSource::from_bytes("rootfs.ext4", &image)],
         "module-image" => {
-            vec![PayloadSource::from_bytes("app.conf", b"alpha\n"), PayloadSource::from_bytes("empty.dat", b"")]
+            vec![
+                PayloadSource::from_bytes("app.conf", b"alpha\n"),
+                PayloadSource::from_bytes("empty.dat", b""),
+            ]
         }
         _ => Vec::new(),
     };
-    let name = format!("ours-{kind}-{compression}-{}.mender", key.unwrap_or("unsigned"));
+    let name = format!(
+        "ours-{kind}-{compression}-{}.mender",
+        key.unwrap_or("unsigned")
+    );
     let out = File::create(bench.path(&name)).unwrap();
     let key = key.map(|key| bench.signing_key(key));
-    write(&spec(kind, compression), &files, key.as_ref(), out, &mut |_| {}).unwrap();
+    write(
+        &spec(kind, compression),
+        &files,
+        key.as_ref(),
+        out,
+        &mut |_| {},
+    )
+    .unwrap();
     name
 }
 
 fn theirs(bench: &Bench, kind: &str, compression: Compression, key: Option<&str>) -> String {
-    let name = format!("theirs-{kind}-{compression}-{}.mender", key.unwrap_or("unsigned"));
+    let name = format!(
+        "theirs-{kind}-{compression}-{}.mender",
+        key.unwrap_or("unsigned")
+    );
     let compression = compression.to_string();
     let mut arguments = vec![
-        "write", kind, "-t", "qemu", "-t", "rpi4", "-n", "release-2", "-o", &name, "--compression", &compression,
-        "-g", "prod", "-G", "prod", "-N", "release-1", "-N", "release-0", "-p", "custom.key:a <b> & c", "-d",
+        "write",
+        kind,
+        "-t",
+        "qemu",
+        "-t",
+        "rpi4",
+        "-n",
+        "release-2",
+        "-o",
+        &name,
+        "--compression",
+        &compression,
+        "-g",
+        "prod",
+        "-G",
+        "prod",
+        "-N",
+        "release-1",
+        "-N",
+        "release-0",
+        "-p",
+        "custom.key:a <b> & c",
+        "-d",
         "rootfs-image.version:release-1",
     ];
     match kind {
         "rootfs-image" => arguments.extend(["-f", "rootfs.ext4"]),
-        "module-image" => arguments.extend(["-T", "my-module", "-f", "app.conf", "-f", "empty.dat", "-m", "meta.json"]),
+        "module-image" => arguments.extend([
+            "-T",
+            "my-module",
+            "-f",
+            "app.conf",
+            "-f",
+            "empty.dat",
+            "-m",
+            "meta.json",
+        ]),
         _ => {}
     }
     if kind != "bootstrap-artifact" {
@@ -187,12 +284,18 @@ fn artifact_of_ours_passes_mender_artifact() {
                         bench.tool_must(&["validate", "-k", &format!("{key}.pub"), &name]);
                         let other = if key == "rsa" { "ec.pub" } else { "rsa.pub" };
                         let refused = bench.tool(&["validate", "-k", other, &name]);
-                        assert!(!refused.status.success(), "the check must be able to fail: {refused:?}");
+                        assert!(
+                            !refused.status.success(),
+                            "the check must be able to fail: {refused:?}"
+                        );
                     }
                 }
                 let shown = bench.tool(&["read", &name]);
                 let text = String::from_utf8_lossy(&shown.stdout).into_owned();
-                assert!(shown.status.success() && text.contains("Name: release-2"), "{text}");
+                assert!(
+                    shown.status.success() && text.contains("Name: release-2"),
+                    "{text}"
+                );
                 assert!(text.contains("Provides group: prod"), "{text}");
             }
         }
@@ -227,19 +330,35 @@ fn artifact_of_mender_artifact_is_read_by_us() {
                 assert_eq!(header.signature == SignatureState::Unsigned, key.is_none());
                 let expected: Vec<(&str, String)> = match kind {
                     "rootfs-image" => vec![("rootfs.ext4", hex_digest(&image()))],
-                    "module-image" => vec![("app.conf", hex_digest(b"alpha\n")), ("empty.dat", hex_digest(b""))],
+                    "module-image" => vec![
+                        ("app.conf", hex_digest(b"alpha\n")),
+                        ("empty.dat", hex_digest(b"")),
+                    ],
                     _ => Vec::new(),
                 };
-                let read: Vec<(&str, String)> =
-                    summary.files.iter().map(|file| (file.name.as_str(), file.sha256.to_string())).collect();
+                let read: Vec<(&str, String)> = summary
+                    .files
+                    .iter()
+                    .map(|file| (file.name.as_str(), file.sha256.to_string()))
+                    .collect();
                 assert_eq!(read, expected, "{name}");
 
                 // The same arguments give the same description, byte for byte.
-                let (own, _) = bench.read(&ours(&bench, kind, compression, None), Verification::Ignore);
-                assert_eq!(text(&header.header_info_raw), text(&own.header_info_raw), "{name}");
-                assert_eq!(text(&header.meta_data_raw), text(&own.meta_data_raw), "{name}");
+                let (own, _) =
+                    bench.read(&ours(&bench, kind, compression, None), Verification::Ignore);
+                assert_eq!(
+                    text(&header.header_info_raw),
+                    text(&own.header_info_raw),
+                    "{name}"
+                );
+                assert_eq!(
+                    text(&header.meta_data_raw),
+                    text(&own.meta_data_raw),
+                    "{name}"
+                );
                 // Versions 3.3.0 to 4.3.0 left the type of root file systems empty.
-                let type_info = text(&header.type_info_raw).replace(r#""type":"","#, r#""type":"rootfs-image","#);
+                let type_info = text(&header.type_info_raw)
+                    .replace(r#""type":"","#, r#""type":"rootfs-image","#);
                 assert_eq!(type_info, text(&own.type_info_raw), "{name}");
                 assert_eq!(header.scripts, own.scripts);
             }
@@ -258,7 +377,10 @@ fn artifact_signed_later_by_either_side() {
         let (private, public) = (format!("{key}.key"), format!("{key}.pub"));
         let name = ours(&bench, "rootfs-image", Compression::Gzip, None);
         bench.tool_must(&["sign", "-k", &private, &name, "-o", "signed.mender"]);
-        let (header, _) = bench.read("signed.mender", Verification::Require(vec![bench.verify_key(key)]));
+        let (header, _) = bench.read(
+            "signed.mender",
+            Verification::Require(vec![bench.verify_key(key)]),
+        );
         assert_eq!(header.signature, SignatureState::Verified { key: 0 });
 
         let name = theirs(&bench, "module-image", Compression::Gzip, None);
@@ -272,7 +394,10 @@ fn artifact_signed_later_by_either_side() {
         let head = 512 + 512 + 512 + manifest_of(&original).len().next_multiple_of(512);
         assert!(signed.starts_with(&original[..head]));
         assert!(signed.ends_with(&original[head..]));
-        assert!(sign(&signed[..], Vec::new(), &bench.signing_key(key), false).is_err(), "signed twice");
+        assert!(
+            sign(&signed[..], Vec::new(), &bench.signing_key(key), false).is_err(),
+            "signed twice"
+        );
         let mut again = Vec::new();
         sign(&signed[..], &mut again, &bench.signing_key("ec"), true).unwrap();
         fs::write(bench.path("again.mender"), &again).unwrap();
@@ -285,7 +410,12 @@ fn member(artifact: &[u8], name: &str) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.mender");
     fs::write(&path, artifact).unwrap();
-    let output = Command::new("tar").arg("-xOf").arg(&path).arg(name).output().unwrap();
+    let output = Command::new("tar")
+        .arg("-xOf")
+        .arg(&path)
+        .arg(name)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{output:?}");
     output.stdout
 }
@@ -302,7 +432,9 @@ fn artifact_signature_is_what_openssl_calls_one() {
         let artifact = fs::read(bench.path(&name)).unwrap();
         let encoded = member(&artifact, "manifest.sig");
         assert_ne!(encoded.last(), Some(&b'\n'));
-        let signature = base64::engine::general_purpose::STANDARD.decode(&encoded).unwrap();
+        let signature = base64::engine::general_purpose::STANDARD
+            .decode(&encoded)
+            .unwrap();
         let signature = if key == "ec" {
             assert_eq!(signature.len(), 64, "raw r||s");
             der_of_raw(&signature)
@@ -313,21 +445,36 @@ fn artifact_signature_is_what_openssl_calls_one() {
         fs::write(bench.path("signature"), signature).unwrap();
         let verify = |file: &str| {
             Command::new("openssl")
-                .args(["dgst", "-sha256", "-verify", &format!("{key}.pub"), "-signature", "signature", file])
+                .args([
+                    "dgst",
+                    "-sha256",
+                    "-verify",
+                    &format!("{key}.pub"),
+                    "-signature",
+                    "signature",
+                    file,
+                ])
                 .current_dir(bench.folder.path())
                 .output()
                 .unwrap()
         };
         let output = verify("manifest");
         assert!(output.status.success(), "{output:?}");
-        assert!(!verify("meta.json").status.success(), "the check must be able to fail");
+        assert!(
+            !verify("meta.json").status.success(),
+            "the check must be able to fail"
+        );
     }
 }
 
 /// ASN.1 form of a raw ECDSA signature: SEQUENCE { INTEGER r, INTEGER s }.
 fn der_of_raw(raw: &[u8]) -> Vec<u8> {
     let integer = |bytes: &[u8]| {
-        let mut value: Vec<u8> = bytes.iter().copied().skip_while(|byte| *byte == 0).collect();
+        let mut value: Vec<u8> = bytes
+            .iter()
+            .copied()
+            .skip_while(|byte| *byte == 0)
+            .collect();
         if value.first().is_none_or(|first| *first >= 0x80) {
             value.insert(0, 0);
         }
@@ -351,18 +498,39 @@ fn artifact_manifest_is_what_sha256sum_reads() {
     )
     .unwrap();
     let run = |program: &str, arguments: &[&str], folder: &Path| {
-        let output = Command::new(program).args(arguments).current_dir(folder).output().unwrap();
-        assert!(output.status.success(), "{program} {arguments:?}: {output:?}");
+        let output = Command::new(program)
+            .args(arguments)
+            .current_dir(folder)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{program} {arguments:?}: {output:?}"
+        );
         String::from_utf8(output.stdout).unwrap()
     };
     fs::write(folder.path().join("a.mender"), out.into_inner()).unwrap();
     let listed = run("tar", &["-tf", "a.mender"], folder.path());
-    assert_eq!(listed.lines().collect::<Vec<_>>(), ["version", "manifest", "header.tar.gz", "data/0000.tar.gz"]);
+    assert_eq!(
+        listed.lines().collect::<Vec<_>>(),
+        ["version", "manifest", "header.tar.gz", "data/0000.tar.gz"]
+    );
     run("tar", &["-xf", "a.mender"], folder.path());
     fs::create_dir(folder.path().join("data/0000")).unwrap();
-    run("tar", &["-xzf", "data/0000.tar.gz", "-C", "data/0000"], folder.path());
-    run("sha256sum", &["--check", "--strict", "manifest"], folder.path());
+    run(
+        "tar",
+        &["-xzf", "data/0000.tar.gz", "-C", "data/0000"],
+        folder.path(),
+    );
+    run(
+        "sha256sum",
+        &["--check", "--strict", "manifest"],
+        folder.path(),
+    );
     let mut version = String::new();
-    File::open(folder.path().join("version")).unwrap().read_to_string(&mut version).unwrap();
+    File::open(folder.path().join("version"))
+        .unwrap()
+        .read_to_string(&mut version)
+        .unwrap();
     assert_eq!(version, r#"{"format":"mender","version":3}"#);
 }

@@ -15,8 +15,15 @@ use tokio::{process::Command, time::timeout};
 const LIMIT: Duration = Duration::from_secs(60);
 
 async fn run(home: &Path, arguments: &[&str]) -> Result<Output> {
-    let output = Command::new("mender-cli").args(arguments).env("HOME", home).kill_on_drop(true).output();
-    timeout(LIMIT, output).await.context("mender-cli hangs")?.context("starting mender-cli")
+    let output = Command::new("mender-cli")
+        .args(arguments)
+        .env("HOME", home)
+        .kill_on_drop(true)
+        .output();
+    timeout(LIMIT, output)
+        .await
+        .context("mender-cli hangs")?
+        .context("starting mender-cli")
 }
 
 async fn succeed(home: &Path, arguments: &[&str]) -> Result<String> {
@@ -36,7 +43,15 @@ async fn log_in(server: &Server, scratch: &Scratch) -> Result<String> {
     let url = server.url();
     succeed(
         scratch.path(),
-        &["login", "--server", &url, "--username", EMAIL, "--password", PASSWORD],
+        &[
+            "login",
+            "--server",
+            &url,
+            "--username",
+            EMAIL,
+            "--password",
+            PASSWORD,
+        ],
     )
     .await?;
     Ok(url)
@@ -45,7 +60,9 @@ async fn log_in(server: &Server, scratch: &Scratch) -> Result<String> {
 #[test]
 fn logs_in_uploads_lists_and_deletes() {
     if find_tool("mender-cli").is_none() || find_tool("mender-artifact").is_none() {
-        return skip("mender-cli or mender-artifact is not installed (Debian packages of the same names)");
+        return skip(
+            "mender-cli or mender-artifact is not installed (Debian packages of the same names)",
+        );
     }
     flow("mender-cli", async |scratch| {
         let server = Server::start(scratch.path()).await?;
@@ -56,7 +73,16 @@ fn logs_in_uploads_lists_and_deletes() {
         std::fs::write(&payload, "hello\n")?;
         let artifact = scratch.join("app-1.mender");
         let written = Command::new("mender-artifact")
-            .args(["write", "module-image", "-T", "single-file", "-n", "app-1", "-t", "testdev"])
+            .args([
+                "write",
+                "module-image",
+                "-T",
+                "single-file",
+                "-n",
+                "app-1",
+                "-t",
+                "testdev",
+            ])
             .arg("-f")
             .arg(&payload)
             .arg("-o")
@@ -64,24 +90,58 @@ fn logs_in_uploads_lists_and_deletes() {
             .output()
             .await?;
         if !written.status.success() {
-            bail!("mender-artifact: {}", String::from_utf8_lossy(&written.stderr));
+            bail!(
+                "mender-artifact: {}",
+                String::from_utf8_lossy(&written.stderr)
+            );
         }
         let artifact = artifact.to_string_lossy().into_owned();
-        succeed(home, &["artifacts", "upload", "--server", &url, "--no-progress", &artifact]).await?;
+        succeed(
+            home,
+            &[
+                "artifacts",
+                "upload",
+                "--server",
+                &url,
+                "--no-progress",
+                &artifact,
+            ],
+        )
+        .await?;
 
         let listed = succeed(home, &["artifacts", "list", "--server", &url]).await?;
-        assert!(listed.contains("app-1"), "the uploaded artifact is not listed:\n{listed}");
+        assert!(
+            listed.contains("app-1"),
+            "the uploaded artifact is not listed:\n{listed}"
+        );
 
-        let again =
-            run(home, &["artifacts", "upload", "--server", &url, "--no-progress", &artifact]).await?;
+        let again = run(
+            home,
+            &[
+                "artifacts",
+                "upload",
+                "--server",
+                &url,
+                "--no-progress",
+                &artifact,
+            ],
+        )
+        .await?;
         assert!(!again.status.success(), "the same artifact was taken twice");
 
         let api = server.login().await?;
         let artifacts = api.get("/api/management/v1/deployments/artifacts").await?;
-        let id = artifacts[0]["id"].as_str().context("the artifact has no id")?.to_owned();
+        let id = artifacts[0]["id"]
+            .as_str()
+            .context("the artifact has no id")?
+            .to_owned();
         succeed(home, &["artifacts", "delete", "--server", &url, &id]).await?;
         let left = api.get("/api/management/v1/deployments/artifacts").await?;
-        assert_eq!(left.as_array().map(Vec::len), Some(0), "the artifact is still listed: {left}");
+        assert_eq!(
+            left.as_array().map(Vec::len),
+            Some(0),
+            "the artifact is still listed: {left}"
+        );
         Ok(())
     });
 }
@@ -95,7 +155,15 @@ fn is_refused_with_a_wrong_password() {
         let server = Server::start(scratch.path()).await?;
         let output = run(
             scratch.path(),
-            &["login", "--server", &server.url(), "--username", EMAIL, "--password", "wrong"],
+            &[
+                "login",
+                "--server",
+                &server.url(),
+                "--username",
+                EMAIL,
+                "--password",
+                "wrong",
+            ],
         )
         .await?;
         assert!(!output.status.success(), "a wrong password was accepted");

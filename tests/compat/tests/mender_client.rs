@@ -43,7 +43,15 @@ struct Device {
 impl Device {
     fn start(scratch: &Scratch, server: &Server) -> Result<Self> {
         let root = scratch.join("device");
-        for folder in ["conf", "share/identity", "share/inventory", "share/modules/v3", "state", "bin", "target"] {
+        for folder in [
+            "conf",
+            "share/identity",
+            "share/inventory",
+            "share/modules/v3",
+            "state",
+            "bin",
+            "target",
+        ] {
             fs::create_dir_all(root.join(folder))?;
         }
         let conf = serde_json::json!({
@@ -55,7 +63,11 @@ impl Device {
             "DBus": { "Enabled": false },
         });
         write(&root.join("conf/mender.conf"), &conf.to_string(), 0o644)?;
-        write(&root.join("conf/artifact_info"), "artifact_name=app-0\n", 0o644)?;
+        write(
+            &root.join("conf/artifact_info"),
+            "artifact_name=app-0\n",
+            0o644,
+        )?;
         write(&root.join("device_type"), "device_type=testdev\n", 0o644)?;
         let script = |text: &str| format!("#!/bin/sh\n{text}\n");
         write(
@@ -82,11 +94,24 @@ impl Device {
         if !root_user {
             command.args(["--user", "--map-root-user"]);
         }
-        command.args(["sh", "-ec", "mount --bind \"$MENDER_CONF_DIR\" /etc/mender; \
-             mount --bind \"$MENDER_DATA_DIR\" /usr/share/mender; exec \"$@\"", "sh"]);
+        command.args([
+            "sh",
+            "-ec",
+            "mount --bind \"$MENDER_CONF_DIR\" /etc/mender; \
+             mount --bind \"$MENDER_DATA_DIR\" /usr/share/mender; exec \"$@\"",
+            "sh",
+        ]);
         if root_user {
             let id = UNPRIVILEGED.to_string();
-            command.args(["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "--"]);
+            command.args([
+                "setpriv",
+                "--reuid",
+                &id,
+                "--regid",
+                &id,
+                "--clear-groups",
+                "--",
+            ]);
         }
         command
             .args(["mender", "--no-syslog", "--log-level", "debug"])
@@ -103,7 +128,13 @@ impl Device {
             .env("MODULE_LOG", root.join("target/calls"))
             .env("MODULE_TARGET", root.join("target"))
             .env("FAIL_INSTALL", root.join("target/fail"))
-            .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", root.join("bin").display()))
+            .env(
+                "PATH",
+                format!(
+                    "{}:/usr/sbin:/usr/bin:/sbin:/bin",
+                    root.join("bin").display()
+                ),
+            )
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(scratch.join("client.log"))?)
@@ -149,7 +180,17 @@ async fn module_artifact(scratch: &Scratch, name: &str) -> Result<PathBuf> {
     fs::write(&payload, format!("content of {name}\n"))?;
     let artifact = scratch.join(&format!("{name}.mender"));
     let output = Command::new("mender-artifact")
-        .args(["write", "module-image", "-T", "recorder", "-t", "testdev", "-n", name, "-f"])
+        .args([
+            "write",
+            "module-image",
+            "-T",
+            "recorder",
+            "-t",
+            "testdev",
+            "-n",
+            name,
+            "-f",
+        ])
         .arg(&payload)
         .arg("-o")
         .arg(&artifact)
@@ -157,7 +198,10 @@ async fn module_artifact(scratch: &Scratch, name: &str) -> Result<PathBuf> {
         .await
         .context("starting mender-artifact")?;
     if !output.status.success() {
-        bail!("mender-artifact: {}", String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "mender-artifact: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(artifact)
 }
@@ -168,7 +212,9 @@ fn can_run() -> bool {
         .filter(|tool| find_tool(tool).is_none())
         .collect();
     if !missing.is_empty() {
-        skip(&format!("not installed: {missing:?} (Debian packages mender-client, mender-artifact)"));
+        skip(&format!(
+            "not installed: {missing:?} (Debian packages mender-client, mender-artifact)"
+        ));
     }
     missing.is_empty()
 }
@@ -179,7 +225,11 @@ async fn enrol(api: &Api, device: &mut Device) -> Result<String> {
         if let Some(status) = device.child.try_wait()? {
             bail!("the client ended with {status}");
         }
-        Ok(api.inventory(&id).await.ok().filter(|found| found.contains_key("kernel")))
+        Ok(api
+            .inventory(&id)
+            .await
+            .ok()
+            .filter(|found| found.contains_key("kernel")))
     })
     .await?;
     Ok(id)
@@ -201,12 +251,21 @@ fn completes_a_deployment() {
         assert_eq!(inventory["disk"], serde_json::json!(["a", "b"]));
         assert_eq!(inventory["mac"], "02:00:00:00:00:01");
 
-        api.upload(&module_artifact(&scratch, "app-1").await?, "").await?;
+        api.upload(&module_artifact(&scratch, "app-1").await?, "")
+            .await?;
         let deployment = api.deploy("first", "app-1", &[&id]).await?;
-        api.wait_status(&deployment, &id, &["success"], LIMIT).await?;
-        assert_eq!(fs::read_to_string(device.target("payload.txt"))?, "content of app-1\n");
+        api.wait_status(&deployment, &id, &["success"], LIMIT)
+            .await?;
+        assert_eq!(
+            fs::read_to_string(device.target("payload.txt"))?,
+            "content of app-1\n"
+        );
         for call in ["Download", "ArtifactInstall", "ArtifactCommit", "Cleanup"] {
-            assert!(device.calls().iter().any(|seen| seen == call), "{call} was not called: {:?}", device.calls());
+            assert!(
+                device.calls().iter().any(|seen| seen == call),
+                "{call} was not called: {:?}",
+                device.calls()
+            );
         }
         let shown = api.deployment(&deployment).await?;
         assert_eq!(shown["status"], "finished");
@@ -226,16 +285,25 @@ fn reports_a_failed_deployment_with_its_log() {
         let id = enrol(&api, &mut device).await?;
 
         fs::write(device.target("fail"), "")?;
-        api.upload(&module_artifact(&scratch, "app-2").await?, "").await?;
+        api.upload(&module_artifact(&scratch, "app-2").await?, "")
+            .await?;
         let deployment = api.deploy("broken", "app-2", &[&id]).await?;
-        api.wait_status(&deployment, &id, &["failure"], LIMIT).await?;
+        api.wait_status(&deployment, &id, &["failure"], LIMIT)
+            .await?;
         let log = wait_for("the deployment log", LIMIT, async || {
             let log = api.deployment_log(&deployment, &id).await?;
             Ok((!log.is_empty()).then_some(log))
         })
         .await?;
-        assert!(log.contains("told to fail"), "the log does not name the cause:\n{log}");
-        assert!(device.calls().iter().any(|call| call == "ArtifactRollback"), "{:?}", device.calls());
+        assert!(
+            log.contains("told to fail"),
+            "the log does not name the cause:\n{log}"
+        );
+        assert!(
+            device.calls().iter().any(|call| call == "ArtifactRollback"),
+            "{:?}",
+            device.calls()
+        );
         Ok(())
     });
 }

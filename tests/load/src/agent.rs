@@ -47,7 +47,9 @@ pub async fn idle(agent: &Path) -> anyhow::Result<serde_json::Value> {
         .stderr(fs::File::create(&log)?)
         .spawn()
         .with_context(|| format!("start {}", agent.display()))?;
-    let outcome = settled(&log).await.and_then(|()| figures(child.id(), agent));
+    let outcome = settled(&log)
+        .await
+        .and_then(|()| figures(child.id(), agent));
     child.kill()?;
     child.wait()?;
     outcome
@@ -65,14 +67,24 @@ async fn settled(log: &Path) -> anyhow::Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    bail!("the daemon did not come to rest:\n{}", fs::read_to_string(log)?)
+    bail!(
+        "the daemon did not come to rest:\n{}",
+        fs::read_to_string(log)?
+    )
 }
 
 fn figures(process: u32, agent: &Path) -> anyhow::Result<serde_json::Value> {
     let field = |file: &str, name: &str| -> anyhow::Result<u64> {
         let text = fs::read_to_string(format!("/proc/{process}/{file}"))?;
-        let line = text.lines().find(|line| line.starts_with(name)).with_context(|| name.to_owned())?;
-        line.split_whitespace().nth(1).context("value")?.parse().context("number")
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(name))
+            .with_context(|| name.to_owned())?;
+        line.split_whitespace()
+            .nth(1)
+            .context("value")?
+            .parse()
+            .context("number")
     };
     let mib = |kib: u64| (kib as f64 / 102.4).round() / 10.0;
     Ok(serde_json::json!({

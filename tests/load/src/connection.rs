@@ -30,7 +30,11 @@ impl Connection {
             .await
             .with_context(|| format!("connect to {address}"))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, address: address.to_owned(), buffer: Vec::with_capacity(4096) })
+        Ok(Self {
+            stream,
+            address: address.to_owned(),
+            buffer: Vec::with_capacity(4096),
+        })
     }
 
     /// Sends one request and reads its answer. `headers` are whole lines with their CRLF.
@@ -51,7 +55,10 @@ impl Connection {
             .as_bytes(),
         );
         self.buffer.extend_from_slice(body);
-        self.stream.write_all(&self.buffer).await.context("send a request")?;
+        self.stream
+            .write_all(&self.buffer)
+            .await
+            .context("send a request")?;
         self.buffer.clear();
         let head_length = loop {
             if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
@@ -66,7 +73,9 @@ impl Connection {
             .with_context(|| format!("no status line in {head:?}"))?;
         let mut body_length = 0;
         for line in head.split("\r\n").skip(1) {
-            let Some((name, value)) = line.split_once(':') else { continue };
+            let Some((name, value)) = line.split_once(':') else {
+                continue;
+            };
             if name.eq_ignore_ascii_case("content-length") {
                 body_length = value.trim().parse().context("content-length")?;
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
@@ -86,7 +95,11 @@ impl Connection {
         if self.buffer.len() > RESPONSE_BYTES_MAX {
             bail!("answer of more than {RESPONSE_BYTES_MAX} bytes");
         }
-        let count = self.stream.read_buf(&mut self.buffer).await.context("read an answer")?;
+        let count = self
+            .stream
+            .read_buf(&mut self.buffer)
+            .await
+            .context("read an answer")?;
         if count == 0 {
             bail!("the server closed the connection in the middle of an answer");
         }
@@ -95,5 +108,7 @@ impl Connection {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
 }

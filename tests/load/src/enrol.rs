@@ -51,16 +51,24 @@ async fn enrol_one(
     let identity = serde_json::json!({ "mac": format!("02:00:{number:012x}") });
     let body = serde_json::json!({ "identity_data": identity, "pubkey": public_pem });
     let answer = connection
-        .call("POST", "/api/management/v2/devauth/devices", user, body.to_string().as_bytes())
+        .call(
+            "POST",
+            "/api/management/v2/devauth/devices",
+            user,
+            body.to_string().as_bytes(),
+        )
         .await?;
     if answer.status != 201 {
-        bail!("preauthorise answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+        bail!(
+            "preauthorise answered {}: {}",
+            answer.status,
+            String::from_utf8_lossy(&answer.body)
+        );
     }
     let request =
         serde_json::json!({ "id_data": identity.to_string(), "pubkey": public_pem }).to_string();
     let signature = STANDARD.encode(key.sign(request.as_bytes()).to_bytes());
-    let headers =
-        format!("X-MEN-Signature: {signature}\r\nContent-Type: application/json\r\n");
+    let headers = format!("X-MEN-Signature: {signature}\r\nContent-Type: application/json\r\n");
     let answer = connection
         .call(
             "POST",

@@ -84,7 +84,11 @@ fn parse_options() -> anyhow::Result<Option<Verb>> {
         }
     }
     let required = |path: &PathBuf, name: &str| {
-        if path.as_os_str().is_empty() { bail!("--{name} is missing; see --help") } else { Ok(()) }
+        if path.as_os_str().is_empty() {
+            bail!("--{name} is missing; see --help")
+        } else {
+            Ok(())
+        }
     };
     match verb.as_deref() {
         Some("idle-polls") => {

@@ -30,7 +30,13 @@ impl Server {
         let data = tempfile::tempdir().context("make a data directory")?;
         let log = std::fs::File::create(data.path().join("server.log"))?;
         let child = Command::new(binary)
-            .args(["serve", "--listen", "127.0.0.1:0", "--internal-listen", "127.0.0.1:0"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--internal-listen",
+                "127.0.0.1:0",
+            ])
             .arg("--data-dir")
             .arg(data.path())
             .stdin(Stdio::null())
@@ -38,12 +44,24 @@ impl Server {
             .stderr(log)
             .spawn()
             .with_context(|| format!("start {}", binary.display()))?;
-        let mut server =
-            Self { child, address: String::new(), user_token: String::new(), _data: data };
+        let mut server = Self {
+            child,
+            address: String::new(),
+            user_token: String::new(),
+            _data: data,
+        };
         let directory = server._data.path().to_owned();
         server.address = wait_for_address(&directory).await?;
         let created = Command::new(binary)
-            .args(["user", "create", "--email", EMAIL, "--password", PASSWORD, "--data-dir"])
+            .args([
+                "user",
+                "create",
+                "--email",
+                EMAIL,
+                "--password",
+                PASSWORD,
+                "--data-dir",
+            ])
             .arg(&directory)
             .output()?;
         if !created.status.success() {
@@ -69,9 +87,16 @@ impl Server {
     /// Resident memory of the server process in MiB.
     pub fn rss_mib(&self) -> anyhow::Result<u64> {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = text.lines().find(|line| line.starts_with("VmRSS:")).context("VmRSS")?;
-        let kib: u64 =
-            line.split_whitespace().nth(1).context("VmRSS value")?.parse().context("VmRSS")?;
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .context("VmRSS")?;
+        let kib: u64 = line
+            .split_whitespace()
+            .nth(1)
+            .context("VmRSS value")?
+            .parse()
+            .context("VmRSS")?;
         Ok(kib / 1024)
     }
 

@@ -61,20 +61,33 @@ impl Device {
     pub async fn prepare(folder: &Path, server: SocketAddr, options: Options) -> Result<Self> {
         let root = folder.join("device");
         let state = options.state_dir.unwrap_or_else(|| root.join("state"));
-        for part in ["conf", "data/identity", "data/inventory", "data/modules/v3", "env", "target"] {
+        for part in [
+            "conf",
+            "data/identity",
+            "data/inventory",
+            "data/modules/v3",
+            "env",
+            "target",
+        ] {
             fs::create_dir_all(root.join(part))?;
         }
         fs::create_dir_all(&state)?;
         fs::write(root.join("slot2"), image(1, SLOT_BYTES))?;
         fs::write(root.join("slot3"), image(0, SLOT_BYTES))?;
-        fs::write(root.join("device_type"), format!("device_type={DEVICE_TYPE}\n"))?;
+        fs::write(
+            root.join("device_type"),
+            format!("device_type={DEVICE_TYPE}\n"),
+        )?;
         let script = |path: &str, text: &str| -> Result<()> {
             let path = root.join(path);
             fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
             Ok(())
         };
-        script("data/identity/ambidex-device-identity", "echo mac=02:00:00:00:00:01")?;
+        script(
+            "data/identity/ambidex-device-identity",
+            "echo mac=02:00:00:00:00:01",
+        )?;
         fs::copy(
             root.join("data/identity/ambidex-device-identity"),
             root.join("data/identity/mender-device-identity"),
@@ -83,8 +96,11 @@ impl Device {
         script("data/modules/v3/recorder", &recorder(&root.join("target")))?;
         // The power goes away for the agent at once, as it does at the end of a real shutdown.
         script("reboot", "kill -9 $PPID")?;
-        let keys: Vec<String> =
-            options.verify_keys.iter().map(|key| format!("{:?}", key.display().to_string())).collect();
+        let keys: Vec<String> = options
+            .verify_keys
+            .iter()
+            .map(|key| format!("{:?}", key.display().to_string()))
+            .collect();
         let text = format!(
             "server_url = \"http://{server}\"\n\
              update_poll_interval_seconds = 1\ninventory_poll_interval_seconds = 2\n\
@@ -103,22 +119,40 @@ impl Device {
             env = text(&root.join("env")),
         );
         fs::write(root.join("conf/agent.toml"), text)?;
-        let device = Self { root, state, shared: Arc::default(), supervisor: None };
-        device.write_environment(&Environment { part: 2, trial: 0, bootcount: 0 })?;
+        let device = Self {
+            root,
+            state,
+            shared: Arc::default(),
+            supervisor: None,
+        };
+        device.write_environment(&Environment {
+            part: 2,
+            trial: 0,
+            bootcount: 0,
+        })?;
         device.write_bootstrap().await?;
         Ok(device)
     }
 
     async fn write_bootstrap(&self) -> Result<()> {
         let output = Command::new(binaries::cli()?)
-            .args(["artifact", "write", "bootstrap-artifact", "--artifact-name", "release-1"])
+            .args([
+                "artifact",
+                "write",
+                "bootstrap-artifact",
+                "--artifact-name",
+                "release-1",
+            ])
             .args(["--device-type", DEVICE_TYPE, "--output-path"])
             .arg(self.state.join("bootstrap.mender"))
             .output()
             .await
             .context("starting the operator CLI")?;
         if !output.status.success() {
-            bail!("writing the bootstrap artifact: {}", String::from_utf8_lossy(&output.stderr));
+            bail!(
+                "writing the bootstrap artifact: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
         }
         Ok(())
     }
@@ -126,7 +160,9 @@ impl Device {
     /// Powers the device on: the agent runs as a daemon until [`Device::stop`], through every reboot.
     pub fn start(&mut self) -> Result<()> {
         let (root, shared) = (self.root.clone(), Arc::clone(&self.shared));
-        let environment = EnvironmentFile { folder: root.join("env") };
+        let environment = EnvironmentFile {
+            folder: root.join("env"),
+        };
         let command = self.command(&["daemon"])?;
         self.supervisor = Some(tokio::spawn(supervise(root, command, environment, shared)));
         Ok(())
@@ -134,9 +170,16 @@ impl Device {
 
     /// Logs in, is accepted and has sent its inventory; returns the device id.
     pub async fn enrol(&self, api: &Api) -> Result<String> {
-        let id = api.accept_next(LIMIT).await.with_context(|| self.describe())?;
+        let id = api
+            .accept_next(LIMIT)
+            .await
+            .with_context(|| self.describe())?;
         wait_for("the device's inventory", LIMIT, async || {
-            Ok(api.inventory(&id).await.ok().filter(|found| found.contains_key("kernel")))
+            Ok(api
+                .inventory(&id)
+                .await
+                .ok()
+                .filter(|found| found.contains_key("kernel")))
         })
         .await
         .with_context(|| self.describe())?;
@@ -144,8 +187,16 @@ impl Device {
     }
 
     /// Waits for a status; shows the agent's log when it does not come.
-    pub async fn wait_status(&self, api: &Api, deployment: &str, id: &str, wanted: &str) -> Result<()> {
-        api.wait_status(deployment, id, &[wanted], LIMIT).await.with_context(|| self.describe())?;
+    pub async fn wait_status(
+        &self,
+        api: &Api,
+        deployment: &str,
+        id: &str,
+        wanted: &str,
+    ) -> Result<()> {
+        api.wait_status(deployment, id, &[wanted], LIMIT)
+            .await
+            .with_context(|| self.describe())?;
         Ok(())
     }
 
@@ -169,7 +220,9 @@ impl Device {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.power_cut()?;
         if let Some(supervisor) = self.supervisor.take() {
-            supervisor.await.context("the supervisor ended abnormally")??;
+            supervisor
+                .await
+                .context("the supervisor ended abnormally")??;
         }
         self.shared.stop.store(false, Ordering::SeqCst);
         Ok(())
@@ -184,7 +237,10 @@ impl Device {
     /// Runs one verb of the agent to its end.
     pub async fn agent(&self, arguments: &[&str]) -> Result<Output> {
         let output = self.command(arguments)?.kill_on_drop(true).output();
-        timeout(COMMAND_LIMIT, output).await.context("the agent hangs")?.context("starting the agent")
+        timeout(COMMAND_LIMIT, output)
+            .await
+            .context("the agent hangs")?
+            .context("starting the agent")
     }
 
     fn command(&self, arguments: &[&str]) -> Result<Command> {
@@ -208,12 +264,18 @@ impl Device {
 
     /// `(mender_boot_part, upgrade_available)`.
     pub fn environment(&self) -> Result<(u32, u32)> {
-        let found = EnvironmentFile { folder: self.root.join("env") }.read()?;
+        let found = EnvironmentFile {
+            folder: self.root.join("env"),
+        }
+        .read()?;
         Ok((found.part, found.trial))
     }
 
     fn write_environment(&self, environment: &Environment) -> Result<()> {
-        EnvironmentFile { folder: self.root.join("env") }.write(environment)
+        EnvironmentFile {
+            folder: self.root.join("env"),
+        }
+        .write(environment)
     }
 
     /// What the update module `recorder` was called with.
@@ -239,7 +301,11 @@ impl Device {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(40)..].join("\n");
-        format!("device after {} boots, environment {:?}; end of its log:\n{tail}", self.boots(), self.environment().ok())
+        format!(
+            "device after {} boots, environment {:?}; end of its log:\n{tail}",
+            self.boots(),
+            self.environment().ok()
+        )
     }
 }
 
@@ -279,7 +345,8 @@ impl EnvironmentFile {
         for copy in ["env1", "env2"] {
             let text = fs::read_to_string(self.folder.join(copy)).unwrap_or_default();
             let get = |name: &str| {
-                text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+                text.lines()
+                    .find_map(|line| line.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
             };
             let found = (get("editing"), get("mender_boot_part"));
             if let (None | Some(0), Some(part)) = found {
@@ -343,10 +410,20 @@ async fn supervise(
         if booted.trial == 1 && shared.panics.swap(false, Ordering::SeqCst) {
             continue;
         }
-        let log = fs::File::options().create(true).append(true).open(root.join("agent.log"))?;
-        let mut child = command.stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn().context("starting the agent")?;
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(root.join("agent.log"))?;
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("starting the agent")?;
         if let Some(pid) = child.id() {
-            shared.pid.store(i32::try_from(pid).context("process id")?, Ordering::SeqCst);
+            shared
+                .pid
+                .store(i32::try_from(pid).context("process id")?, Ordering::SeqCst);
         }
         child.wait().await.context("waiting for the agent")?;
         shared.pid.store(0, Ordering::SeqCst);

@@ -38,7 +38,8 @@ pub async fn rootfs_artifact(
     fs::write(&payload, content).with_context(|| format!("writing {}", payload.display()))?;
     let target = folder.join(format!("{name}.mender"));
     let device_type = device_type.unwrap_or(DEVICE_TYPE);
-    ambidex_harness::artifact::write_rootfs_image(name, device_type, &payload, key, &target).await?;
+    ambidex_harness::artifact::write_rootfs_image(name, device_type, &payload, key, &target)
+        .await?;
     Ok(target)
 }
 
@@ -48,7 +49,15 @@ pub async fn module_artifact(folder: &Path, name: &str, module: &str) -> Result<
     fs::write(&payload, format!("content of {name}\n"))?;
     let target = folder.join(format!("{name}.mender"));
     let output = Command::new(binaries::cli()?)
-        .args(["artifact", "write", "module-image", "--type", module, "--artifact-name", name])
+        .args([
+            "artifact",
+            "write",
+            "module-image",
+            "--type",
+            module,
+            "--artifact-name",
+            name,
+        ])
         .args(["--device-type", DEVICE_TYPE, "--file"])
         .arg(&payload)
         .arg("--output-path")
@@ -57,7 +66,10 @@ pub async fn module_artifact(folder: &Path, name: &str, module: &str) -> Result<
         .await
         .context("starting the operator CLI")?;
     if !output.status.success() {
-        bail!("writing the artifact {name}: {}", String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "writing the artifact {name}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(target)
 }

@@ -14,17 +14,26 @@ fn nowhere() -> SocketAddr {
 
 /// Installs `artifact`, which must be refused with all of `words`; then a good one must work.
 async fn refuse(device: &Device, folder: &Path, artifact: &Path, words: &[&str]) -> Result<()> {
-    let output = device.agent(&["install", &artifact.display().to_string()]).await?;
+    let output = device
+        .agent(&["install", &artifact.display().to_string()])
+        .await?;
     let said = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
     eprintln!("{said}");
-    assert_eq!(output.status.code(), Some(1), "the exit code is wrong; it said:\n{said}");
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "the exit code is wrong; it said:\n{said}"
+    );
     let lower = said.to_lowercase();
     for word in words {
-        assert!(lower.contains(&word.to_lowercase()), "'{word}' is missing in:\n{said}");
+        assert!(
+            lower.contains(&word.to_lowercase()),
+            "'{word}' is missing in:\n{said}"
+        );
     }
     untouched(device)?;
     if device.path("conf/agent.toml").exists() {
@@ -34,21 +43,49 @@ async fn refuse(device: &Device, folder: &Path, artifact: &Path, words: &[&str])
 }
 
 fn untouched(device: &Device) -> Result<()> {
-    assert_eq!(device.environment()?, (2, 0), "the boot environment was changed");
-    assert!(device.slot(2)? == image(1, SLOT_BYTES), "the running slot was touched");
+    assert_eq!(
+        device.environment()?,
+        (2, 0),
+        "the boot environment was changed"
+    );
+    assert!(
+        device.slot(2)? == image(1, SLOT_BYTES),
+        "the running slot was touched"
+    );
     Ok(())
 }
 
 async fn install_good(device: &Device, folder: &Path) -> Result<()> {
     let key = folder.join("trusted.key");
-    let key = key.exists().then(|| SigningKey { private: key, public: folder.join("trusted.pub") });
-    let good = rootfs_artifact(folder, "release-9", &image(9, SLOT_BYTES), key.as_ref(), None).await?;
-    let output = device.agent(&["install", &good.display().to_string()]).await?;
+    let key = key.exists().then(|| SigningKey {
+        private: key,
+        public: folder.join("trusted.pub"),
+    });
+    let good = rootfs_artifact(
+        folder,
+        "release-9",
+        &image(9, SLOT_BYTES),
+        key.as_ref(),
+        None,
+    )
+    .await?;
+    let output = device
+        .agent(&["install", &good.display().to_string()])
+        .await?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "the next good artifact was refused:\n{said}");
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "the next good artifact was refused:\n{said}"
+    );
     assert_eq!(device.environment()?, (3, 1));
     let output = device.agent(&["rollback"]).await?;
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     untouched(device)
 }
 
@@ -60,16 +97,30 @@ async fn device(folder: &Path) -> Result<Device> {
 fn a_truncated_artifact() {
     flow("truncated", async |scratch| {
         let device = device(scratch.path()).await?;
-        let good = rootfs_artifact(scratch.path(), "release-2", &image(2, SLOT_BYTES), None, None).await?;
+        let good = rootfs_artifact(
+            scratch.path(),
+            "release-2",
+            &image(2, SLOT_BYTES),
+            None,
+            None,
+        )
+        .await?;
         let content = fs::read(&good)?;
         let cut = scratch.join("cut.mender");
         for length in [0, 100, 1024, 3000, content.len() / 2, content.len() - 9000] {
             fs::write(&cut, &content[..length])?;
-            let output = device.agent(&["install", &cut.display().to_string()]).await?;
+            let output = device
+                .agent(&["install", &cut.display().to_string()])
+                .await?;
             let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
             assert_eq!(output.status.code(), Some(1), "cut at {length}: {said}");
-            assert!(said.contains("cut.mender"), "cut at {length}: the file is not named in {said}");
-            let told = ["truncated", "ends", "not a single byte"].iter().any(|word| said.contains(word));
+            assert!(
+                said.contains("cut.mender"),
+                "cut at {length}: the file is not named in {said}"
+            );
+            let told = ["truncated", "ends", "not a single byte"]
+                .iter()
+                .any(|word| said.contains(word));
             assert!(told, "cut at {length}: the cause is not named in {said}");
             untouched(&device)?;
         }
@@ -81,7 +132,14 @@ fn a_truncated_artifact() {
 fn a_corrupted_artifact() {
     flow("corrupted", async |scratch| {
         let device = device(scratch.path()).await?;
-        let good = rootfs_artifact(scratch.path(), "release-2", &image(2, SLOT_BYTES), None, None).await?;
+        let good = rootfs_artifact(
+            scratch.path(),
+            "release-2",
+            &image(2, SLOT_BYTES),
+            None,
+            None,
+        )
+        .await?;
         let mut content = fs::read(&good)?;
         let middle = content.len() / 2;
         content[middle] ^= 1;
@@ -105,7 +163,13 @@ fn something_that_is_no_artifact() {
 fn a_missing_file() {
     flow("missing", async |scratch| {
         let device = device(scratch.path()).await?;
-        refuse(&device, scratch.path(), &scratch.join("none.mender"), &["none.mender"]).await
+        refuse(
+            &device,
+            scratch.path(),
+            &scratch.join("none.mender"),
+            &["none.mender"],
+        )
+        .await
     });
 }
 
@@ -114,10 +178,19 @@ fn an_artifact_signed_by_another_key() {
     flow("other-key", async |scratch| {
         let trusted = SigningKey::generate(scratch.path(), "trusted").await?;
         let other = SigningKey::generate(scratch.path(), "other").await?;
-        let options = Options { verify_keys: vec![trusted.public.clone()], ..Options::default() };
+        let options = Options {
+            verify_keys: vec![trusted.public.clone()],
+            ..Options::default()
+        };
         let device = Device::prepare(scratch.path(), nowhere(), options).await?;
-        let bad =
-            rootfs_artifact(scratch.path(), "release-2", &image(2, SLOT_BYTES), Some(&other), None).await?;
+        let bad = rootfs_artifact(
+            scratch.path(),
+            "release-2",
+            &image(2, SLOT_BYTES),
+            Some(&other),
+            None,
+        )
+        .await?;
         refuse(&device, scratch.path(), &bad, &["signature"]).await
     });
 }
@@ -126,8 +199,14 @@ fn an_artifact_signed_by_another_key() {
 fn an_artifact_for_another_device_type() {
     flow("other-device", async |scratch| {
         let device = device(scratch.path()).await?;
-        let bad =
-            rootfs_artifact(scratch.path(), "release-2", &image(2, SLOT_BYTES), None, Some("toaster")).await?;
+        let bad = rootfs_artifact(
+            scratch.path(),
+            "release-2",
+            &image(2, SLOT_BYTES),
+            None,
+            Some("toaster"),
+        )
+        .await?;
         refuse(&device, scratch.path(), &bad, &["toaster", "scenario"]).await
     });
 }
@@ -137,8 +216,15 @@ fn an_image_larger_than_the_slot() {
     flow("larger", async |scratch| {
         let device = device(scratch.path()).await?;
         let bytes = SLOT_BYTES + 4096;
-        let bad = rootfs_artifact(scratch.path(), "release-2", &image(2, bytes), None, None).await?;
-        refuse(&device, scratch.path(), &bad, &["slot3", &bytes.to_string(), &SLOT_BYTES.to_string()]).await
+        let bad =
+            rootfs_artifact(scratch.path(), "release-2", &image(2, bytes), None, None).await?;
+        refuse(
+            &device,
+            scratch.path(),
+            &bad,
+            &["slot3", &bytes.to_string(), &SLOT_BYTES.to_string()],
+        )
+        .await
     });
 }
 
@@ -173,7 +259,10 @@ fn a_full_disk() {
             return Ok(());
         };
         let state = disk.0.join("state");
-        let options = Options { state_dir: Some(state.clone()), ..Options::default() };
+        let options = Options {
+            state_dir: Some(state.clone()),
+            ..Options::default()
+        };
         let device = Device::prepare(scratch.path(), nowhere(), options).await?;
         let shown = device.agent(&["show-artifact"]).await?;
         assert_eq!(String::from_utf8_lossy(&shown.stdout).trim(), "release-1");
@@ -188,11 +277,23 @@ fn a_full_disk() {
                 left /= 2;
             }
         }
-        let good = rootfs_artifact(scratch.path(), "release-2", &image(2, SLOT_BYTES), None, None).await?;
-        let output = device.agent(&["install", &good.display().to_string()]).await?;
+        let good = rootfs_artifact(
+            scratch.path(),
+            "release-2",
+            &image(2, SLOT_BYTES),
+            None,
+            None,
+        )
+        .await?;
+        let output = device
+            .agent(&["install", &good.display().to_string()])
+            .await?;
         let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains("space") && said.contains("small"), "the full disk is not named:\n{said}");
+        assert!(
+            said.contains("space") && said.contains("small"),
+            "the full disk is not named:\n{said}"
+        );
         untouched(&device)?;
         // Nothing is lost: once there is room again, all is as before.
         fs::remove_file(&filler)?;
@@ -210,24 +311,46 @@ fn an_unwritable_data_directory() {
             return Ok(());
         };
         let device_state = disk.0.join("state");
-        let options = Options { state_dir: Some(device_state.clone()), ..Options::default() };
+        let options = Options {
+            state_dir: Some(device_state.clone()),
+            ..Options::default()
+        };
         let mut device = Device::prepare(scratch.path(), nowhere(), options).await?;
-        let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&disk.0).status()?;
+        let remounted = Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(&disk.0)
+            .status()?;
         assert!(remounted.success(), "remounting failed");
-        let good = rootfs_artifact(scratch.path(), "release-2", &image(2, SLOT_BYTES), None, None).await?;
-        let output = device.agent(&["install", good.to_str().context("path")?]).await?;
+        let good = rootfs_artifact(
+            scratch.path(),
+            "release-2",
+            &image(2, SLOT_BYTES),
+            None,
+            None,
+        )
+        .await?;
+        let output = device
+            .agent(&["install", good.to_str().context("path")?])
+            .await?;
         let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
         assert_eq!(output.status.code(), Some(1), "{said}");
         let state = device_state.display().to_string().to_lowercase();
-        assert!(said.contains("read-only") && said.contains(&state), "the directory is not named:\n{said}");
+        assert!(
+            said.contains("read-only") && said.contains(&state),
+            "the directory is not named:\n{said}"
+        );
         untouched(&device)?;
 
         // The daemon stays up, so that it works again as soon as the directory does.
         device.start()?;
-        ambidex_harness::wait_for("a complaint", std::time::Duration::from_secs(30), async || {
-            let log = device.log().to_lowercase();
-            Ok((log.contains("read-only") && log.contains(&state)).then_some(()))
-        })
+        ambidex_harness::wait_for(
+            "a complaint",
+            std::time::Duration::from_secs(30),
+            async || {
+                let log = device.log().to_lowercase();
+                Ok((log.contains("read-only") && log.contains(&state)).then_some(()))
+            },
+        )
         .await?;
         untouched(&device)?;
         device.stop().await
@@ -239,12 +362,19 @@ fn a_dead_server() {
     flow("dead-server", async |scratch| {
         let mut device = device(scratch.path()).await?;
         device.start()?;
-        let log = ambidex_harness::wait_for("a complaint", std::time::Duration::from_secs(30), async || {
-            let log = device.log().to_lowercase();
-            Ok(log.contains("refused").then_some(log))
-        })
+        let log = ambidex_harness::wait_for(
+            "a complaint",
+            std::time::Duration::from_secs(30),
+            async || {
+                let log = device.log().to_lowercase();
+                Ok(log.contains("refused").then_some(log))
+            },
+        )
         .await?;
-        assert!(log.contains("127.0.0.1:9"), "the server is not named:\n{log}");
+        assert!(
+            log.contains("127.0.0.1:9"),
+            "the server is not named:\n{log}"
+        );
         untouched(&device)?;
         device.stop().await
     });
@@ -280,7 +410,11 @@ fn a_wrong_clock_is_told_from_a_wrong_certificate() {
                  -startdate 20990101000000Z -enddate 20991231000000Z",
             )
             .output()?;
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
         let options = [
             "--tls-cert".to_owned(),
             certificate.display().to_string(),
@@ -305,18 +439,28 @@ fn a_wrong_clock_is_told_from_a_wrong_certificate() {
             scratch.path(),
             address,
             Options {
-                settings: format!("server_certificate = {:?}", certificate.display().to_string()),
+                settings: format!(
+                    "server_certificate = {:?}",
+                    certificate.display().to_string()
+                ),
                 ..Options::default()
             },
         )
         .await?;
         let toml = fs::read_to_string(device.path("conf/agent.toml"))?;
-        fs::write(device.path("conf/agent.toml"), toml.replace("http://", "https://"))?;
+        fs::write(
+            device.path("conf/agent.toml"),
+            toml.replace("http://", "https://"),
+        )?;
         device.start()?;
-        let log = ambidex_harness::wait_for("a complaint", std::time::Duration::from_secs(30), async || {
-            let log = device.log().to_lowercase();
-            Ok(log.contains("clock").then_some(log))
-        })
+        let log = ambidex_harness::wait_for(
+            "a complaint",
+            std::time::Duration::from_secs(30),
+            async || {
+                let log = device.log().to_lowercase();
+                Ok(log.contains("clock").then_some(log))
+            },
+        )
         .await?;
         assert!(log.contains("certificate"), "{log}");
         device.stop().await

@@ -59,7 +59,11 @@ impl<R: Read> Decoded<R> {
                 Decoder::Xz(Box::new(reader))
             }
         };
-        let window_bytes = if compression == Compression::None { 0 } else { CHUNK_BYTES };
+        let window_bytes = if compression == Compression::None {
+            0
+        } else {
+            CHUNK_BYTES
+        };
         Ok(Self {
             decoder,
             window: Window::new(window_bytes),
@@ -84,7 +88,10 @@ impl<R: Read> Decoded<R> {
             Decoder::Xz(decoder) => decoder.into_inner(),
         };
         if member.remaining() > 0 {
-            return Err(Error::malformed(self.name, "there is data after the end of the compressed stream"));
+            return Err(Error::malformed(
+                self.name,
+                "there is data after the end of the compressed stream",
+            ));
         }
         Ok(member.into_source())
     }
@@ -172,12 +179,20 @@ impl<R: Read> Bytes for Decoded<R> {
 
 impl<R: Read> Zstd<R> {
     fn new(member: Member<R>, limits: &Limits, name: &str) -> Result<Self, Error> {
-        let unusable = |error: io::Error| Error::malformed(name, format!("no zstd decoder ({error})"));
+        let unusable =
+            |error: io::Error| Error::malformed(name, format!("no zstd decoder ({error})"));
         let mut decoder = ZstdDecoder::new().map_err(unusable)?;
         decoder
-            .set_parameter(DParameter::WindowLogMax(limits.zstd_window_log_max.clamp(10, 31)))
+            .set_parameter(DParameter::WindowLogMax(
+                limits.zstd_window_log_max.clamp(10, 31),
+            ))
             .map_err(unusable)?;
-        Ok(Self { member, decoder, in_frame: false, begun: false })
+        Ok(Self {
+            member,
+            decoder,
+            in_frame: false,
+            begun: false,
+        })
     }
 
     /// Decodes into `room`, over frame borders; 0 at the end of the last frame.
@@ -186,7 +201,11 @@ impl<R: Read> Zstd<R> {
             let input = self.member.fill_buf()?;
             let at_end = input.is_empty();
             if at_end && !self.in_frame {
-                return if self.begun { Ok(0) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+                return if self.begun {
+                    Ok(0)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                };
             }
             let status = self.decoder.run_on_buffers(input, room)?;
             self.member.drop_front(status.bytes_read);
@@ -238,7 +257,11 @@ mod tests {
         (0..700_000_u32)
             .map(|at| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                if at % 3 == 0 { (state >> 24) as u8 } else { (at / 1000) as u8 }
+                if at % 3 == 0 {
+                    (state >> 24) as u8
+                } else {
+                    (at / 1000) as u8
+                }
             })
             .collect()
     }
@@ -247,7 +270,10 @@ mod tests {
     fn several_members_frames_and_streams_are_one_content() {
         let content = sample();
         for compression in [Compression::Gzip, Compression::Xz, Compression::Zstd] {
-            let choice = CompressionChoice { compression, level: Some(1) };
+            let choice = CompressionChoice {
+                compression,
+                level: Some(1),
+            };
             let (front, back) = content.split_at(300_000);
             let stored = [compress(choice, front), compress(choice, back)].concat();
             let read = expand(&stored, compression, &Limits::default()).unwrap();
@@ -259,13 +285,26 @@ mod tests {
     fn cut_and_extended_streams_are_refused() {
         let content = sample();
         for compression in [Compression::Gzip, Compression::Xz, Compression::Zstd] {
-            let stored = compress(CompressionChoice { compression, level: Some(1) }, &content);
+            let stored = compress(
+                CompressionChoice {
+                    compression,
+                    level: Some(1),
+                },
+                &content,
+            );
             for cut in [1, 4, 8, stored.len() / 2, stored.len() - 1, stored.len()] {
-                let error = expand(&stored[..stored.len() - cut], compression, &Limits::default());
+                let error = expand(
+                    &stored[..stored.len() - cut],
+                    compression,
+                    &Limits::default(),
+                );
                 assert!(error.is_err(), "{compression} without its last {cut} bytes");
             }
             let longer = [&stored[..], b"trailing"].concat();
-            assert!(expand(&longer, compression, &Limits::default()).is_err(), "{compression} with a tail");
+            assert!(
+                expand(&longer, compression, &Limits::default()).is_err(),
+                "{compression} with a tail"
+            );
         }
     }
 
@@ -275,22 +314,40 @@ mod tests {
         // Without a pledged size the frame asks for the whole window: level 19 takes 2^23 bytes.
         let mut encoder = Encoder::new(
             Vec::new(),
-            CompressionChoice { compression: Compression::Zstd, level: Some(19) },
+            CompressionChoice {
+                compression: Compression::Zstd,
+                level: Some(19),
+            },
             None,
         )
         .unwrap();
         encoder.write_all(&content).unwrap();
         let stored = encoder.finish().unwrap();
-        let limits = |log| Limits { zstd_window_log_max: log, ..Limits::default() };
+        let limits = |log| Limits {
+            zstd_window_log_max: log,
+            ..Limits::default()
+        };
         assert!(expand(&stored, Compression::Zstd, &limits(23)).is_ok());
         let error = expand(&stored, Compression::Zstd, &limits(22)).unwrap_err();
-        assert!(matches!(&error, Error::Unsupported(text) if text.contains("2^22")), "{error}");
+        assert!(
+            matches!(&error, Error::Unsupported(text) if text.contains("2^22")),
+            "{error}"
+        );
 
-        let choice = CompressionChoice { compression: Compression::Xz, level: Some(6) };
+        let choice = CompressionChoice {
+            compression: Compression::Xz,
+            level: Some(6),
+        };
         let stored = compress(choice, &content[..1000]);
-        let limits = |kib| Limits { xz_memory_kib_max: kib, ..Limits::default() };
+        let limits = |kib| Limits {
+            xz_memory_kib_max: kib,
+            ..Limits::default()
+        };
         assert!(expand(&stored, Compression::Xz, &limits(9 * 1024)).is_ok());
         let error = expand(&stored, Compression::Xz, &limits(8 * 1024)).unwrap_err();
-        assert!(matches!(&error, Error::Unsupported(text) if text.contains("8192 KiB")), "{error}");
+        assert!(
+            matches!(&error, Error::Unsupported(text) if text.contains("8192 KiB")),
+            "{error}"
+        );
     }
 }

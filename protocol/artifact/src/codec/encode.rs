@@ -18,8 +18,14 @@ pub(crate) enum Encoder<W: Write> {
 impl<W: Write> Encoder<W> {
     /// `content_bytes` is the exact number of bytes that will be written, where it is known: zstd
     /// records it and small contents then need small windows on the device.
-    pub(crate) fn new(out: W, choice: CompressionChoice, content_bytes: Option<u64>) -> io::Result<Self> {
-        let level = choice.level.map(|level| level.min(CompressionChoice::level_max(choice.compression)));
+    pub(crate) fn new(
+        out: W,
+        choice: CompressionChoice,
+        content_bytes: Option<u64>,
+    ) -> io::Result<Self> {
+        let level = choice
+            .level
+            .map(|level| level.min(CompressionChoice::level_max(choice.compression)));
         Ok(match choice.compression {
             Compression::None => Self::Plain(out),
             Compression::Gzip => {
@@ -31,7 +37,8 @@ impl<W: Write> Encoder<W> {
                 Self::Xz(Box::new(XzWriter::new(out, options)?))
             }
             Compression::Zstd => {
-                let mut encoder = zstd::stream::write::Encoder::new(out, level.unwrap_or(3).into())?;
+                let mut encoder =
+                    zstd::stream::write::Encoder::new(out, level.unwrap_or(3).into())?;
                 encoder.include_checksum(true)?;
                 if content_bytes.is_some() {
                     encoder.set_pledged_src_size(content_bytes)?;

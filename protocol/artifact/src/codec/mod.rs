@@ -81,7 +81,10 @@ impl CompressionChoice {
     /// The codec's default level.
     #[must_use]
     pub fn of(compression: Compression) -> Self {
-        Self { compression, level: None }
+        Self {
+            compression,
+            level: None,
+        }
     }
 
     /// Highest level there is.

@@ -15,12 +15,20 @@ pub(super) fn merge_type_info(base: &mut TypeInfo, augment: TypeInfo) {
 }
 
 /// Keys of the augment extend and override; a list stays a list and anything else stays no list.
-pub(super) fn merge_meta_data(base: Option<Value>, augment: Option<Value>) -> Result<Option<Value>, Error> {
-    let (Some(base), Some(augment)) = (&base, &augment) else { return Ok(augment.or(base)) };
+pub(super) fn merge_meta_data(
+    base: Option<Value>,
+    augment: Option<Value>,
+) -> Result<Option<Value>, Error> {
+    let (Some(base), Some(augment)) = (&base, &augment) else {
+        return Ok(augment.or(base));
+    };
     let object = |value: &Value| value.as_object().cloned().unwrap_or_default();
     let mut merged: Map<String, Value> = object(base);
     for (key, value) in object(augment) {
-        if merged.get(&key).is_some_and(|old| old.is_array() != value.is_array()) {
+        if merged
+            .get(&key)
+            .is_some_and(|old| old.is_array() != value.is_array())
+        {
             return Err(Error::malformed(
                 "meta-data in header-augment.tar",
                 format!("{key:?} is a list in one of the two meta-data and none in the other"),

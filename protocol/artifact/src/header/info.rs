@@ -107,7 +107,9 @@ pub(super) fn parse_info(bytes: &[u8], version: u8, place: &str) -> Result<Heade
         let info: InfoV2 = json(bytes, place)?;
         let payload = single_payload(&info.updates, place)?;
         if payload != Payload::RootfsImage {
-            return Err(bad("version 2 has payloads of type rootfs-image only".into()));
+            return Err(bad(
+                "version 2 has payloads of type rootfs-image only".into()
+            ));
         }
         HeaderInfo {
             payload,
@@ -118,14 +120,20 @@ pub(super) fn parse_info(bytes: &[u8], version: u8, place: &str) -> Result<Heade
             depends_groups: Vec::new(),
         }
     };
-    check_artifact_name(&info.name).map_err(|problem| bad(format!("the artifact name {problem}")))?;
+    check_artifact_name(&info.name)
+        .map_err(|problem| bad(format!("the artifact name {problem}")))?;
     if let Some(group) = &info.group {
-        check_artifact_name(group).map_err(|problem| bad(format!("the artifact group {problem}")))?;
+        check_artifact_name(group)
+            .map_err(|problem| bad(format!("the artifact group {problem}")))?;
     }
     if info.device_types.is_empty() {
         return Err(bad("the list of device types is empty".into()));
     }
-    check_limit("the number of device types", info.device_types.len() as u64, DEVICE_TYPES_MAX as u64)?;
+    check_limit(
+        "the number of device types",
+        info.device_types.len() as u64,
+        DEVICE_TYPES_MAX as u64,
+    )?;
     for device_type in &info.device_types {
         if device_type.is_empty() {
             return Err(bad("a device type is empty".into()));
@@ -162,17 +170,27 @@ pub(super) fn parse_type_info(
     if !agrees {
         return Err(Error::malformed(
             place,
-            format!("the type is {:?}, header-info says {:?}", info.name, payload.type_name()),
+            format!(
+                "the type is {:?}, header-info says {:?}",
+                info.name,
+                payload.type_name()
+            ),
         ));
     }
     if version == 2 {
-        return Ok(TypeInfo { type_name: info.name, ..TypeInfo::default() });
+        return Ok(TypeInfo {
+            type_name: info.name,
+            ..TypeInfo::default()
+        });
     }
     let depends = info.artifact_depends.unwrap_or_default().0;
     Ok(TypeInfo {
         type_name: info.name,
         provides: info.artifact_provides.unwrap_or_default().0,
-        depends: depends.into_iter().map(|(key, values)| (key, values.0)).collect(),
+        depends: depends
+            .into_iter()
+            .map(|(key, values)| (key, values.0))
+            .collect(),
         clears: info.clears_artifact_provides,
     })
 }
@@ -184,7 +202,10 @@ pub(super) fn parse_files(bytes: &[u8], place: &str) -> Result<Vec<String>, Erro
 
 fn single_payload(payloads: &[PayloadType], place: &str) -> Result<Payload, Error> {
     let [payload] = payloads else {
-        return Err(Error::malformed(place, format!("there are {} payloads, one is expected", payloads.len())));
+        return Err(Error::malformed(
+            place,
+            format!("there are {} payloads, one is expected", payloads.len()),
+        ));
     };
     if let Some(name) = &payload.name {
         check_payload_type(name).map_err(|problem| Error::malformed(place, problem))?;

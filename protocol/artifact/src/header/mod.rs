@@ -153,7 +153,10 @@ impl Header {
     pub fn depends(&self) -> BTreeMap<String, Vec<String>> {
         let mut depends = self.type_depends.clone();
         depends.insert("device_type".into(), self.device_types.clone());
-        for (key, values) in [("artifact_name", &self.depends_names), ("artifact_group", &self.depends_groups)] {
+        for (key, values) in [
+            ("artifact_name", &self.depends_names),
+            ("artifact_group", &self.depends_groups),
+        ] {
             if !values.is_empty() {
                 depends.insert(key.into(), values.clone());
             }
@@ -168,7 +171,9 @@ impl Header {
         self.type_provides
             .keys()
             .map(String::as_str)
-            .filter(|key| *key == "artifact_name" || *key == "artifact_group" && self.group.is_some())
+            .filter(|key| {
+                *key == "artifact_name" || *key == "artifact_group" && self.group.is_some()
+            })
             .collect()
     }
 }

@@ -46,12 +46,23 @@ pub(crate) fn unpack(
 ) -> Result<Header, Error> {
     let entries = read_entries(stored, context.version, context.limits)?;
     let place = |entry: &str| inside(entry, stored.name);
-    let HeaderInfo { payload, name, group, device_types, depends_names, depends_groups } =
-        info::parse_info(&entries.header_info, context.version, &place("header-info"))?;
-    let mut type_info =
-        info::parse_type_info(&entries.type_info, context.version, &payload, &place("type-info"))?;
+    let HeaderInfo {
+        payload,
+        name,
+        group,
+        device_types,
+        depends_names,
+        depends_groups,
+    } = info::parse_info(&entries.header_info, context.version, &place("header-info"))?;
+    let mut type_info = info::parse_type_info(
+        &entries.type_info,
+        context.version,
+        &payload,
+        &place("type-info"),
+    )?;
     let type_info_type = type_info.type_name.clone();
-    let mut meta_data = parse_meta_data(&payload, entries.meta_data.as_deref(), &place("meta-data"))?;
+    let mut meta_data =
+        parse_meta_data(&payload, entries.meta_data.as_deref(), &place("meta-data"))?;
 
     let mut files: Vec<ExpectedFile> = expected_files(context.manifest);
     if let Some(listed) = &entries.files {
@@ -64,7 +75,10 @@ pub(crate) fn unpack(
             meta_data = augment::merge_meta_data(meta_data, data)?;
             for file in expected_files(manifest) {
                 if files.iter().any(|known| known.name == file.name) {
-                    return Err(Error::malformed("manifest-augment", format!("{:?} is in manifest too", file.name)));
+                    return Err(Error::malformed(
+                        "manifest-augment",
+                        format!("{:?} is in manifest too", file.name),
+                    ));
                 }
                 files.push(file);
             }
@@ -108,7 +122,10 @@ fn unpack_augment(
     let entries = read_entries(stored, 3, limits)?;
     let place = |entry: &str| inside(entry, stored.name);
     if !entries.scripts.is_empty() {
-        return Err(Error::malformed(stored.name, "scripts are permitted in the first header only"));
+        return Err(Error::malformed(
+            stored.name,
+            "scripts are permitted in the first header only",
+        ));
     }
     let payload = info::parse_augment_info(&entries.header_info, &place("header-info"))?;
     let type_info = info::parse_type_info(&entries.type_info, 3, &payload, &place("type-info"))?;
@@ -127,21 +144,44 @@ fn unpack_augment(
 /// fixed order; nothing else and nothing twice.
 fn read_entries(stored: &StoredHeader<'_>, version: u8, limits: &Limits) -> Result<Entries, Error> {
     let source = Source::new(stored.bytes);
-    let mut archive = Decoded::new(source, stored.bytes.len() as u64, stored.name, stored.compression, limits)?;
+    let mut archive = Decoded::new(
+        source,
+        stored.bytes.len() as u64,
+        stored.name,
+        stored.compression,
+        limits,
+    )?;
     let bad = |problem: String| Error::malformed(stored.name, problem);
-    let mut entries =
-        Entries { header_info: Vec::new(), scripts: Vec::new(), files: None, type_info: Vec::new(), meta_data: None };
+    let mut entries = Entries {
+        header_info: Vec::new(),
+        scripts: Vec::new(),
+        files: None,
+        type_info: Vec::new(),
+        meta_data: None,
+    };
     let mut unpacked_bytes = 0_u64;
     // What may come next: 0 header-info, 1 scripts or bucket, then the steps of the bucket.
     let mut step = Step::HeaderInfo;
     while let Some(entry) = tar::next_entry(&mut archive, stored.name)? {
         let (next, limit) = step.then(&entry.name, version, limits).ok_or_else(|| {
-            bad(format!("the entry {:?} is unknown, out of order or there twice; expected {}", entry.name, step.expects()))
+            bad(format!(
+                "the entry {:?} is unknown, out of order or there twice; expected {}",
+                entry.name,
+                step.expects()
+            ))
         })?;
         unpacked_bytes = unpacked_bytes.saturating_add(entry.size);
-        check_limit("the unpacked size in bytes of the header", unpacked_bytes, limits.header_unpacked_bytes_max)?;
+        check_limit(
+            "the unpacked size in bytes of the header",
+            unpacked_bytes,
+            limits.header_unpacked_bytes_max,
+        )?;
         if next == Step::Scripts {
-            check_limit("the number of state scripts", entries.scripts.len() as u64 + 1, limits.script_count_max as u64)?;
+            check_limit(
+                "the number of state scripts",
+                entries.scripts.len() as u64 + 1,
+                limits.script_count_max as u64,
+            )?;
         }
         let content = tar::read_file(&mut archive, &entry, limit, stored.name)?;
         step = next;
@@ -154,7 +194,10 @@ fn read_entries(stored: &StoredHeader<'_>, version: u8, limits: &Limits) -> Resu
                 if entries.scripts.iter().any(|known| known.name == name) {
                     return Err(bad(format!("the script {name:?} is there twice")));
                 }
-                entries.scripts.push(Script { name: name.to_owned(), content });
+                entries.scripts.push(Script {
+                    name: name.to_owned(),
+                    content,
+                });
             }
             Step::Files => entries.files = Some(content),
             Step::TypeInfo => entries.type_info = content,
@@ -162,7 +205,10 @@ fn read_entries(stored: &StoredHeader<'_>, version: u8, limits: &Limits) -> Resu
         }
     }
     if !matches!(step, Step::TypeInfo | Step::MetaData) {
-        return Err(bad(format!("the archive ends where {} is expected", step.expects())));
+        return Err(bad(format!(
+            "the archive ends where {} is expected",
+            step.expects()
+        )));
     }
     tar::expect_only_zeros(&mut archive, stored.name)?;
     archive.into_source()?;
@@ -186,13 +232,23 @@ impl Step {
     fn then(self, name: &str, version: u8, limits: &Limits) -> Option<(Self, u64)> {
         let before_bucket = matches!(self, Self::AfterHeaderInfo | Self::Scripts);
         match name {
-            "header-info" if self == Self::HeaderInfo => Some((Self::AfterHeaderInfo, INFO_BYTES_MAX)),
-            "headers/0000/files" if version == 2 && before_bucket => Some((Self::Files, limits.manifest_bytes_max)),
-            "headers/0000/type-info" if version == 2 && self == Self::Files || version == 3 && before_bucket => {
+            "header-info" if self == Self::HeaderInfo => {
+                Some((Self::AfterHeaderInfo, INFO_BYTES_MAX))
+            }
+            "headers/0000/files" if version == 2 && before_bucket => {
+                Some((Self::Files, limits.manifest_bytes_max))
+            }
+            "headers/0000/type-info"
+                if version == 2 && self == Self::Files || version == 3 && before_bucket =>
+            {
                 Some((Self::TypeInfo, INFO_BYTES_MAX))
             }
-            "headers/0000/meta-data" if self == Self::TypeInfo => Some((Self::MetaData, limits.meta_data_bytes_max)),
-            name if name.starts_with("scripts/") && before_bucket => Some((Self::Scripts, limits.script_bytes_max)),
+            "headers/0000/meta-data" if self == Self::TypeInfo => {
+                Some((Self::MetaData, limits.meta_data_bytes_max))
+            }
+            name if name.starts_with("scripts/") && before_bucket => {
+                Some((Self::Scripts, limits.script_bytes_max))
+            }
             _ => None,
         }
     }
@@ -208,7 +264,11 @@ impl Step {
     }
 }
 
-fn parse_meta_data(payload: &Payload, bytes: Option<&[u8]>, place: &str) -> Result<Option<Value>, Error> {
+fn parse_meta_data(
+    payload: &Payload,
+    bytes: Option<&[u8]>,
+    place: &str,
+) -> Result<Option<Value>, Error> {
     let Some(bytes) = bytes else { return Ok(None) };
     if *payload == Payload::Empty {
         return Err(Error::malformed(place, "an empty payload has no meta-data"));
@@ -225,7 +285,13 @@ fn parse_meta_data(payload: &Payload, bytes: Option<&[u8]>, place: &str) -> Resu
 }
 
 fn expected_files(manifest: &Manifest) -> Vec<ExpectedFile> {
-    manifest.payload_files().map(|(name, sha256)| ExpectedFile { name: name.to_owned(), sha256 }).collect()
+    manifest
+        .payload_files()
+        .map(|(name, sha256)| ExpectedFile {
+            name: name.to_owned(),
+            sha256,
+        })
+        .collect()
 }
 
 fn check_listed_files(listed: &[u8], files: &[ExpectedFile], place: &str) -> Result<(), Error> {
@@ -234,19 +300,24 @@ fn check_listed_files(listed: &[u8], files: &[ExpectedFile], place: &str) -> Res
     listed.sort_unstable();
     known.sort_unstable();
     if listed != known {
-        return Err(Error::malformed(place, "the list of files differs from the manifest"));
+        return Err(Error::malformed(
+            place,
+            "the list of files differs from the manifest",
+        ));
     }
     Ok(())
 }
 
 fn check_file_count(payload: &Payload, count: usize) -> Result<(), Error> {
     match payload {
-        Payload::Empty if count > 0 => {
-            Err(Error::malformed("manifest", "an empty payload has no files, and the manifest lists some"))
-        }
-        Payload::RootfsImage if count > 1 => {
-            Err(Error::malformed("manifest", format!("a rootfs-image has one file, and the manifest lists {count}")))
-        }
+        Payload::Empty if count > 0 => Err(Error::malformed(
+            "manifest",
+            "an empty payload has no files, and the manifest lists some",
+        )),
+        Payload::RootfsImage if count > 1 => Err(Error::malformed(
+            "manifest",
+            format!("a rootfs-image has one file, and the manifest lists {count}"),
+        )),
         _ => Ok(()),
     }
 }

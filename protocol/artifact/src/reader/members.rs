@@ -26,7 +26,10 @@ impl<R: Read> Members<R> {
         let have = self.source.ensure(tar::BLOCK)?;
         let start = self.source.available();
         if have == 0 {
-            return Err(Error::malformed("the artifact", "there is not a single byte"));
+            return Err(Error::malformed(
+                "the artifact",
+                "there is not a single byte",
+            ));
         }
         let known = b"version\0";
         let common = have.min(known.len());

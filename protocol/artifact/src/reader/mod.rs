@@ -39,13 +39,23 @@ impl ReadOptions {
     /// For a device: version 3 only, nothing augmented.
     #[must_use]
     pub fn device(verify: Verification) -> Self {
-        Self { verify, accept_v2: false, accept_augmented: false, limits: Limits::default() }
+        Self {
+            verify,
+            accept_v2: false,
+            accept_augmented: false,
+            limits: Limits::default(),
+        }
     }
 
     /// For a server or a tool, which store and show whatever is valid.
     #[must_use]
     pub fn inspect(verify: Verification) -> Self {
-        Self { verify, accept_v2: true, accept_augmented: true, limits: Limits::default() }
+        Self {
+            verify,
+            accept_v2: true,
+            accept_augmented: true,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -113,7 +123,10 @@ impl<R: Read> std::fmt::Debug for Stage<R> {
 
 impl<R: Read> std::fmt::Debug for Reader<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader").field("name", &self.header.name).field("stage", &self.stage).finish_non_exhaustive()
+        f.debug_struct("Reader")
+            .field("name", &self.header.name)
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
     }
 }
 
@@ -159,8 +172,9 @@ impl<R: Read> Reader<R> {
                     .into(),
             ));
         }
-        let manifest_augment =
-            augment_raw.map(|raw| Manifest::parse_augment(&raw, limits.payload_files_max)).transpose()?;
+        let manifest_augment = augment_raw
+            .map(|raw| Manifest::parse_augment(&raw, limits.payload_files_max))
+            .transpose()?;
 
         let (name, compression, bytes) = members.read_header(&manifest, &limits)?;
         let augment = match &manifest_augment {
@@ -177,10 +191,18 @@ impl<R: Read> Reader<R> {
         };
         let augment = augment
             .as_ref()
-            .map(|(name, compression, bytes)| StoredHeader { name, compression: *compression, bytes });
+            .map(|(name, compression, bytes)| StoredHeader {
+                name,
+                compression: *compression,
+                bytes,
+            });
         let header = header::unpack(
             context,
-            &StoredHeader { name: &name, compression, bytes: &bytes },
+            &StoredHeader {
+                name: &name,
+                compression,
+                bytes: &bytes,
+            },
             augment.as_ref(),
         )?;
         let seen = vec![false; header.files.len()];
@@ -224,18 +246,27 @@ impl<R: Read> Reader<R> {
     /// Any [`Error`]; among them data after the end.
     pub fn finish(mut self) -> Result<Summary, Error> {
         while self.next_file()?.is_some() {}
-        let Stage::AfterData(mut source) = self.stage else { return Err(Error::Failed) };
+        let Stage::AfterData(mut source) = self.stage else {
+            return Err(Error::Failed);
+        };
         match tar::next_entry(&mut source, "the artifact")? {
             None => {}
             Some(entry) => {
                 return Err(Error::malformed(
                     "the artifact",
-                    format!("the member {:?} comes after the data, where nothing is expected", entry.name),
+                    format!(
+                        "the member {:?} comes after the data, where nothing is expected",
+                        entry.name
+                    ),
                 ));
             }
         }
         tar::expect_only_zeros(&mut source, "the artifact")?;
-        Ok(Summary { bytes_read: source.position(), files: self.files, compression: self.compression })
+        Ok(Summary {
+            bytes_read: source.position(),
+            files: self.files,
+            compression: self.compression,
+        })
     }
 
     fn find_file(&mut self) -> Result<bool, Error> {
@@ -260,7 +291,12 @@ impl<R: Read> Reader<R> {
             .files
             .iter()
             .position(|file| file.name == entry.name)
-            .ok_or_else(|| bad(format!("the file {:?} is not listed in the manifest", entry.name)))?;
+            .ok_or_else(|| {
+                bad(format!(
+                    "the file {:?} is not listed in the manifest",
+                    entry.name
+                ))
+            })?;
         if std::mem::replace(&mut self.seen[index], true) {
             return Err(bad(format!("the file {:?} is there twice", entry.name)));
         }
@@ -270,7 +306,14 @@ impl<R: Read> Reader<R> {
             self.limits.payload_file_bytes_max,
         )?;
         let rest = entry.size;
-        self.current = Some(Current { entry, index, hasher: Some(Sha256::new()), rest, lent: 0, taken: 0 });
+        self.current = Some(Current {
+            entry,
+            index,
+            hasher: Some(Sha256::new()),
+            rest,
+            lent: 0,
+            taken: 0,
+        });
         Ok(true)
     }
 
@@ -279,14 +322,28 @@ impl<R: Read> Reader<R> {
             return Err(Error::Failed);
         };
         let mut members = Members::new(source);
-        let entry = members
-            .take()?
-            .ok_or_else(|| members.source.truncated("data/0000.tar, which every artifact has"))?;
+        let entry = members.take()?.ok_or_else(|| {
+            members
+                .source
+                .truncated("data/0000.tar, which every artifact has")
+        })?;
         let compression = Compression::of_member(&entry.name, "data/0000").ok_or_else(|| {
-            Error::malformed("the artifact", format!("the member {:?} is where data/0000.tar is expected", entry.name))
+            Error::malformed(
+                "the artifact",
+                format!(
+                    "the member {:?} is where data/0000.tar is expected",
+                    entry.name
+                ),
+            )
         })?;
         self.compression = compression;
-        let archive = Decoded::new(members.source, entry.size, &entry.name, compression, &self.limits)?;
+        let archive = Decoded::new(
+            members.source,
+            entry.size,
+            &entry.name,
+            compression,
+            &self.limits,
+        )?;
         self.stage = Stage::Data(Box::new(archive));
         Ok(())
     }
@@ -303,7 +360,10 @@ impl<R: Read> Reader<R> {
         if let Some(missing) = self.seen.iter().position(|seen| !seen) {
             return Err(Error::malformed(
                 "data/0000.tar",
-                format!("the file {:?} is in the manifest and not in the archive", self.header.files[missing].name),
+                format!(
+                    "the file {:?} is in the manifest and not in the archive",
+                    self.header.files[missing].name
+                ),
             ));
         }
         self.stage = Stage::AfterData(source);
@@ -316,7 +376,9 @@ impl<R: Read> Reader<R> {
         let (Some(current), Stage::Data(archive)) = (&mut self.current, &mut self.stage) else {
             return Err(Error::Failed);
         };
-        let Some(hasher) = &mut current.hasher else { return Ok(0) };
+        let Some(hasher) = &mut current.hasher else {
+            return Ok(0);
+        };
         archive.consume(current.lent);
         current.lent = 0;
         current.taken = 0;
@@ -331,10 +393,18 @@ impl<R: Read> Reader<R> {
             current.lent = want;
             return Ok(want);
         }
-        let actual = current.hasher.take().map(Sha256Digest::finish).ok_or(Error::Failed)?;
+        let actual = current
+            .hasher
+            .take()
+            .map(Sha256Digest::finish)
+            .ok_or(Error::Failed)?;
         let expected = self.header.files[current.index].sha256;
         if actual != expected {
-            return Err(Error::Checksum { place: format!("data/0000/{}", current.entry.name), expected, actual });
+            return Err(Error::Checksum {
+                place: format!("data/0000/{}", current.entry.name),
+                expected,
+                actual,
+            });
         }
         tar::skip_padding(&mut **archive, current.entry.size, "data/0000.tar")?;
         self.files.push(FileSummary {
@@ -360,7 +430,9 @@ impl<R: Read> Reader<R> {
     /// The bytes that `lend` spoke of.
     fn lent(&self) -> &[u8] {
         match (&self.current, &self.stage) {
-            (Some(current), Stage::Data(archive)) => &archive.available()[current.taken..current.lent],
+            (Some(current), Stage::Data(archive)) => {
+                &archive.available()[current.taken..current.lent]
+            }
             _ => &[],
         }
     }

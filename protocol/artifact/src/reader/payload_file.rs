@@ -15,13 +15,19 @@ pub struct PayloadFile<'a, R: Read> {
 
 impl<R: Read> std::fmt::Debug for PayloadFile<'_, R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PayloadFile").field("name", &self.name()).field("size", &self.size()).finish()
+        f.debug_struct("PayloadFile")
+            .field("name", &self.name())
+            .field("size", &self.size())
+            .finish()
     }
 }
 
 impl<R: Read> PayloadFile<'_, R> {
     fn current(&self) -> &Current {
-        self.reader.current.as_ref().expect("invariant: a payload file exists only while it is the current one")
+        self.reader
+            .current
+            .as_ref()
+            .expect("invariant: a payload file exists only while it is the current one")
     }
 
     /// Bare file name: letters, digits, `_`, `-`, `.`, `,`.
@@ -70,7 +76,9 @@ impl<R: Read> PayloadFile<'_, R> {
             current.taken = current.lent;
         }
         match (&self.reader.current, &self.reader.stage) {
-            (Some(current), Stage::Data(archive)) => Ok(Some(&archive.available()[from..current.lent])),
+            (Some(current), Stage::Data(archive)) => {
+                Ok(Some(&archive.available()[from..current.lent]))
+            }
             _ => Err(Error::Failed),
         }
     }

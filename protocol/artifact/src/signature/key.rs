@@ -3,8 +3,8 @@
 use p256::ecdsa::signature::hazmat::{PrehashSigner as _, PrehashVerifier as _};
 use p256::pkcs8::{AssociatedOid as _, DecodePrivateKey as _, DecodePublicKey as _};
 use rsa::pkcs1::DecodeRsaPrivateKey as _;
-use rsa::pkcs8::spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 use rsa::pkcs8::PrivateKeyInfo;
+use rsa::pkcs8::spki::{ObjectIdentifier, SubjectPublicKeyInfoRef};
 use rsa::traits::PublicKeyParts as _;
 use rsa::{Pkcs1v15Sign, RsaPrivateKey, RsaPublicKey};
 use sha2_signatures::Sha256;
@@ -21,7 +21,9 @@ pub struct KeyError {
 
 impl KeyError {
     pub(super) fn new(problem: impl Into<String>) -> Self {
-        Self { problem: problem.into() }
+        Self {
+            problem: problem.into(),
+        }
     }
 }
 
@@ -70,19 +72,29 @@ impl VerifyKey {
                     "this is a private key and a public key is needed; make it with openssl pkey -in KEY -pubout",
                 ));
             }
-            label => return Err(KeyError::new(format!("unsupported key type: PEM block {label:?}"))),
+            label => {
+                return Err(KeyError::new(format!(
+                    "unsupported key type: PEM block {label:?}"
+                )));
+            }
         }
         let info = SubjectPublicKeyInfoRef::try_from(der.as_slice())
             .map_err(|error| KeyError::new(format!("the public key is damaged ({error})")))?;
         match info.algorithm.oid {
             RSA => RsaPublicKey::from_public_key_der(&der)
-                .map_err(|error| KeyError::new(format!("the RSA public key is damaged or longer than 4096 bits ({error})")))
+                .map_err(|error| {
+                    KeyError::new(format!(
+                        "the RSA public key is damaged or longer than 4096 bits ({error})"
+                    ))
+                })
                 .and_then(|key| check_rsa_length(&key).map(|()| Self(Public::Rsa(key)))),
             EC => {
                 check_curve(info.algorithm.parameters_oid().ok())?;
                 p256::ecdsa::VerifyingKey::from_public_key_der(&der)
                     .map(|key| Self(Public::Ec(key)))
-                    .map_err(|error| KeyError::new(format!("the P-256 public key is damaged ({error})")))
+                    .map_err(|error| {
+                        KeyError::new(format!("the P-256 public key is damaged ({error})"))
+                    })
             }
             other => Err(unsupported_type(other)),
         }
@@ -93,9 +105,9 @@ impl VerifyKey {
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         let digest = Sha256Digest::of(message);
         match &self.0 {
-            Public::Rsa(key) => {
-                key.verify(Pkcs1v15Sign::new::<Sha256>(), digest.as_bytes(), signature).is_ok()
-            }
+            Public::Rsa(key) => key
+                .verify(Pkcs1v15Sign::new::<Sha256>(), digest.as_bytes(), signature)
+                .is_ok(),
             Public::Ec(key) => {
                 // Raw r||s is what the format writes; key stores and signing services give DER.
                 let raw = p256::ecdsa::Signature::from_slice(signature);
@@ -137,31 +149,41 @@ impl SigningKey {
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         let Block { label, der } = pem::first_block(text)?;
         match label.as_str() {
-            "RSA PRIVATE KEY" => Self::rsa(RsaPrivateKey::from_pkcs1_der(&der).map_err(|error| error.to_string())),
+            "RSA PRIVATE KEY" => {
+                Self::rsa(RsaPrivateKey::from_pkcs1_der(&der).map_err(|error| error.to_string()))
+            }
             "EC PRIVATE KEY" => Self::sec1(&der),
             "PRIVATE KEY" => {
-                let info = PrivateKeyInfo::try_from(der.as_slice())
-                    .map_err(|error| KeyError::new(format!("the private key is damaged ({error})")))?;
+                let info = PrivateKeyInfo::try_from(der.as_slice()).map_err(|error| {
+                    KeyError::new(format!("the private key is damaged ({error})"))
+                })?;
                 match info.algorithm.oid {
-                    RSA => Self::rsa(RsaPrivateKey::from_pkcs8_der(&der).map_err(|error| error.to_string())),
+                    RSA => Self::rsa(
+                        RsaPrivateKey::from_pkcs8_der(&der).map_err(|error| error.to_string()),
+                    ),
                     EC => {
                         check_curve(info.algorithm.parameters_oid().ok())?;
                         p256::ecdsa::SigningKey::from_pkcs8_der(&der)
                             .map(|key| Self(Private::Ec(key)))
-                            .map_err(|error| KeyError::new(format!("the P-256 private key is damaged ({error})")))
+                            .map_err(|error| {
+                                KeyError::new(format!("the P-256 private key is damaged ({error})"))
+                            })
                     }
                     other => Err(unsupported_type(other)),
                 }
             }
-            "PUBLIC KEY" | "RSA PUBLIC KEY" => {
-                Err(KeyError::new("this is a public key, and signing needs the private key"))
-            }
-            label => Err(KeyError::new(format!("unsupported key type: PEM block {label:?}"))),
+            "PUBLIC KEY" | "RSA PUBLIC KEY" => Err(KeyError::new(
+                "this is a public key, and signing needs the private key",
+            )),
+            label => Err(KeyError::new(format!(
+                "unsupported key type: PEM block {label:?}"
+            ))),
         }
     }
 
     fn rsa(key: Result<RsaPrivateKey, String>) -> Result<Self, KeyError> {
-        let key = key.map_err(|error| KeyError::new(format!("the RSA private key is damaged ({error})")))?;
+        let key = key
+            .map_err(|error| KeyError::new(format!("the RSA private key is damaged ({error})")))?;
         check_rsa_length(&key.to_public_key())?;
         Ok(Self(Private::Rsa(Box::new(key))))
     }
@@ -171,12 +193,15 @@ impl SigningKey {
             Ok(key) if named_curve(der).is_none_or(|curve| curve == p256::NistP256::OID) => {
                 Ok(Self(Private::Ec(key.into())))
             }
-            Ok(_) => check_curve(named_curve(der)).and(Err(KeyError::new("the EC private key is damaged"))),
+            Ok(_) => check_curve(named_curve(der))
+                .and(Err(KeyError::new("the EC private key is damaged"))),
             Err(_) => {
                 if let Some(curve) = named_curve(der) {
                     check_curve(Some(curve))?;
                 }
-                Err(KeyError::new("the EC private key is damaged or of an unsupported curve; artifact signatures use P-256"))
+                Err(KeyError::new(
+                    "the EC private key is damaged or of an unsupported curve; artifact signatures use P-256",
+                ))
             }
         }
     }
@@ -198,12 +223,17 @@ impl SigningKey {
         let digest = Sha256Digest::of(message);
         let signature = match &self.0 {
             Private::Rsa(key) => key
-                .sign_with_rng(&mut rand::rngs::OsRng, Pkcs1v15Sign::new::<Sha256>(), digest.as_bytes())
+                .sign_with_rng(
+                    &mut rand::rngs::OsRng,
+                    Pkcs1v15Sign::new::<Sha256>(),
+                    digest.as_bytes(),
+                )
                 .map_err(|error| KeyError::new(format!("the RSA key cannot sign ({error})")))?,
             Private::Ec(key) => {
-                let signature: p256::ecdsa::Signature = key
-                    .sign_prehash(digest.as_bytes())
-                    .map_err(|error| KeyError::new(format!("the P-256 key cannot sign ({error})")))?;
+                let signature: p256::ecdsa::Signature =
+                    key.sign_prehash(digest.as_bytes()).map_err(|error| {
+                        KeyError::new(format!("the P-256 key cannot sign ({error})"))
+                    })?;
                 signature.to_bytes().to_vec()
             }
         };
@@ -211,7 +241,9 @@ impl SigningKey {
         if self.verify_key().verify(message, &signature) {
             Ok(signature)
         } else {
-            Err(KeyError::new("the key made a signature that does not verify; it is inconsistent"))
+            Err(KeyError::new(
+                "the key made a signature that does not verify; it is inconsistent",
+            ))
         }
     }
 }
@@ -219,7 +251,9 @@ impl SigningKey {
 fn check_rsa_length(key: &RsaPublicKey) -> Result<(), KeyError> {
     let bits = key.n().bits();
     if bits < RSA_BITS_MIN {
-        return Err(KeyError::new(format!("the RSA key has {bits} bits; {RSA_BITS_MIN} are the least that is safe")));
+        return Err(KeyError::new(format!(
+            "the RSA key has {bits} bits; {RSA_BITS_MIN} are the least that is safe"
+        )));
     }
     Ok(())
 }
@@ -236,7 +270,10 @@ fn named_curve(der: &[u8]) -> Option<ObjectIdentifier> {
     };
     let body = body.strip_prefix(&[0x02, 0x01, 0x01, 0x04])?;
     let rest = body.get(1 + usize::from(*body.first()?)..)?;
-    let rest = rest.strip_prefix(&[0xa0])?.get(1..)?.strip_prefix(&[0x06])?;
+    let rest = rest
+        .strip_prefix(&[0xa0])?
+        .get(1..)?
+        .strip_prefix(&[0x06])?;
     let oid = rest.get(1..1 + usize::from(*rest.first()?))?;
     ObjectIdentifier::from_bytes(oid).ok()
 }
@@ -256,7 +293,9 @@ fn check_curve(curve: Option<ObjectIdentifier>) -> Result<(), KeyError> {
                  (openssl ecparam -genkey -name prime256v1) or RSA"
             )))
         }
-        None => Err(KeyError::new("unsupported key type: the elliptic curve is not named")),
+        None => Err(KeyError::new(
+            "unsupported key type: the elliptic curve is not named",
+        )),
     }
 }
 
@@ -267,5 +306,7 @@ fn unsupported_type(oid: ObjectIdentifier) -> KeyError {
         "1.2.840.113549.1.1.10" => "RSA restricted to PSS".to_owned(),
         other => other.to_owned(),
     };
-    KeyError::new(format!("unsupported key type: {name}; artifact signatures use RSA or ECDSA P-256"))
+    KeyError::new(format!(
+        "unsupported key type: {name}; artifact signatures use RSA or ECDSA P-256"
+    ))
 }

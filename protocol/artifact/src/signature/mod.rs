@@ -53,13 +53,21 @@ pub(crate) fn check(
 ) -> Result<SignatureState, Error> {
     let (keys, required) = match verification {
         Verification::Ignore => {
-            return Ok(if signature.is_some() { SignatureState::Unchecked } else { SignatureState::Unsigned });
+            return Ok(if signature.is_some() {
+                SignatureState::Unchecked
+            } else {
+                SignatureState::Unsigned
+            });
         }
         Verification::Require(keys) => (keys, true),
         Verification::Report(keys) => (keys, false),
     };
     let Some(signature) = signature else {
-        return if required { Err(Error::SignatureMissing) } else { Ok(SignatureState::Unsigned) };
+        return if required {
+            Err(Error::SignatureMissing)
+        } else {
+            Ok(SignatureState::Unsigned)
+        };
     };
     match find_key(keys, manifest, signature) {
         Ok(key) => Ok(SignatureState::Verified { key }),
@@ -78,13 +86,19 @@ fn find_key(keys: &[VerifyKey], manifest: &[u8], signature: &[u8]) -> Result<usi
     let known: Vec<String> = keys.iter().map(VerifyKey::describe).collect();
     Err(format!(
         "the manifest was not signed with the private key of any configured verification key ({})",
-        if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") }
+        if known.is_empty() {
+            "none is configured".to_owned()
+        } else {
+            known.join(", ")
+        }
     ))
 }
 
 /// The content of `manifest.sig`: base64 on one line, no newline.
 pub(crate) fn sign(key: &SigningKey, manifest: &[u8]) -> Result<String, Error> {
-    let signature = key.sign(manifest).map_err(|error| Error::Signing(error.to_string()))?;
+    let signature = key
+        .sign(manifest)
+        .map_err(|error| Error::Signing(error.to_string()))?;
     Ok(STANDARD.encode(signature))
 }
 

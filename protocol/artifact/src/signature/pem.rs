@@ -20,7 +20,9 @@ const PEM_BYTES_MAX: usize = 64 * 1024;
 /// `openssl ecparam -genkey` writes, are passed over.
 pub(super) fn first_block(text: &str) -> Result<Block, KeyError> {
     if text.len() > PEM_BYTES_MAX {
-        return Err(KeyError::new(format!("the key file has more than {PEM_BYTES_MAX} bytes")));
+        return Err(KeyError::new(format!(
+            "the key file has more than {PEM_BYTES_MAX} bytes"
+        )));
     }
     let mut rest = text;
     loop {
@@ -51,6 +53,9 @@ pub(super) fn first_block(text: &str) -> Result<Block, KeyError> {
         let der = STANDARD
             .decode(packed.as_bytes())
             .map_err(|_| KeyError::new(format!("the PEM block {label} is not base64")))?;
-        return Ok(Block { label: label.to_owned(), der: Zeroizing::new(der) });
+        return Ok(Block {
+            label: label.to_owned(),
+            der: Zeroizing::new(der),
+        });
     }
 }

@@ -43,14 +43,23 @@ pub(crate) fn write_entry_header<W: Write>(out: &mut W, entry: &Entry<'_>) -> io
             // Twenty digits hold every 64-bit size, so the length never depends on it.
             record(&mut records, "size", &format!("{:020}", entry.size));
         }
-        let name = format!("PaxHeaders.0/{}", short(entry.name.rsplit('/').next().unwrap_or(entry.name), 80));
+        let name = format!(
+            "PaxHeaders.0/{}",
+            short(entry.name.rsplit('/').next().unwrap_or(entry.name), 80)
+        );
         out.write_all(&block(&name, records.len() as u64, 0o600, 0, b'x'))?;
         out.write_all(&records)?;
         out.write_all(&[0; BLOCK][..pad_bytes(records.len() as u64)])?;
     }
     let size = if large { 0 } else { entry.size };
     let mtime_s = if late { 0 } else { entry.mtime_s };
-    out.write_all(&block(short(entry.name, 100), size, entry.mode, mtime_s, b'0'))
+    out.write_all(&block(
+        short(entry.name, 100),
+        size,
+        entry.mode,
+        mtime_s,
+        b'0',
+    ))
 }
 
 /// Writes the two zero blocks that end an archive.
@@ -79,7 +88,8 @@ fn record(out: &mut Vec<u8>, key: &str, value: &str) {
 
 fn block(name: &str, size: u64, mode: u32, mtime_s: u64, kind: u8) -> [u8; BLOCK] {
     let mut block = [0_u8; BLOCK];
-    let mut put = |at: usize, text: &str| block[at..at + text.len()].copy_from_slice(text.as_bytes());
+    let mut put =
+        |at: usize, text: &str| block[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, name);
     put(100, &format!("{:07o}", mode & 0o7777));
     put(108, "0000000");

@@ -31,18 +31,29 @@ pub(crate) struct Entry {
 /// Reads the header of the next file; `None` at the end of the archive (an end block, which is
 /// consumed, or the end of the stream where a header could start).
 pub(crate) fn next_entry<B: Bytes>(bytes: &mut B, place: &str) -> Result<Option<Entry>, Error> {
-    let Some(block) = next_block(bytes, place)? else { return Ok(None) };
+    let Some(block) = next_block(bytes, place)? else {
+        return Ok(None);
+    };
     let header = RawHeader::parse(&block, place)?;
     if header.kind != b'x' {
         return header.into_entry(pax::Records::default(), place).map(Some);
     }
-    check_limit(&format!("the size in bytes of the extended header in {place}"), header.size, PAX_BYTES_MAX)?;
+    check_limit(
+        &format!("the size in bytes of the extended header in {place}"),
+        header.size,
+        PAX_BYTES_MAX,
+    )?;
     let text = read_content(bytes, header.size, place)?;
     let records = pax::parse(&text, place)?;
     let Some(block) = next_block(bytes, place)? else {
-        return Err(Error::malformed(place, "the archive ends after an extended header"));
+        return Err(Error::malformed(
+            place,
+            "the archive ends after an extended header",
+        ));
     };
-    RawHeader::parse(&block, place)?.into_entry(records, place).map(Some)
+    RawHeader::parse(&block, place)?
+        .into_entry(records, place)
+        .map(Some)
 }
 
 /// Reads the content of a small file, padding included.
@@ -52,7 +63,11 @@ pub(crate) fn read_file<B: Bytes>(
     limit: u64,
     place: &str,
 ) -> Result<Vec<u8>, Error> {
-    check_limit(&format!("the size in bytes of {}", entry.name), entry.size, limit)?;
+    check_limit(
+        &format!("the size in bytes of {}", entry.name),
+        entry.size,
+        limit,
+    )?;
     read_content(bytes, entry.size, &inside(place, &entry.name))
 }
 
@@ -81,7 +96,10 @@ pub(crate) fn skip_padding<B: Bytes>(bytes: &mut B, size: u64, place: &str) -> R
         return Err(bytes.truncated(place));
     }
     if bytes.available()[..padding].iter().any(|byte| *byte != 0) {
-        return Err(Error::malformed(place, "the padding of the archive is not zero"));
+        return Err(Error::malformed(
+            place,
+            "the padding of the archive is not zero",
+        ));
     }
     bytes.consume(padding);
     Ok(())
@@ -96,11 +114,18 @@ pub(crate) fn expect_only_zeros<B: Bytes>(bytes: &mut B, place: &str) -> Result<
         }
         let piece = bytes.available();
         if piece.iter().any(|byte| *byte != 0) {
-            return Err(Error::malformed(place, "there is data after the end of the archive"));
+            return Err(Error::malformed(
+                place,
+                "there is data after the end of the archive",
+            ));
         }
         let count = piece.len();
         total += count as u64;
-        check_limit(&format!("the padding in bytes at the end of {place}"), total, PADDING_BYTES_MAX)?;
+        check_limit(
+            &format!("the padding in bytes at the end of {place}"),
+            total,
+            PADDING_BYTES_MAX,
+        )?;
         bytes.consume(count);
     }
 }
@@ -145,10 +170,18 @@ impl RawHeader {
         let summed: u64 = block
             .iter()
             .enumerate()
-            .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u64::from(*byte) })
+            .map(|(at, byte)| {
+                if (148..156).contains(&at) {
+                    32
+                } else {
+                    u64::from(*byte)
+                }
+            })
             .sum();
         if stored != summed {
-            return Err(bad("the checksum of a tar header is wrong; the artifact is damaged"));
+            return Err(bad(
+                "the checksum of a tar header is wrong; the artifact is damaged",
+            ));
         }
         let mut name = until_nul(&block[..100]).to_vec();
         let prefix = until_nul(&block[345..500]);
@@ -202,15 +235,27 @@ impl RawHeader {
             // The plain field must agree where it can hold the number; writers put zero or all
             // ones there when it cannot.
             Some(size) if size <= OCTAL_SIZE_MAX && size == self.size => size,
-            Some(size) if size > OCTAL_SIZE_MAX && [0, OCTAL_SIZE_MAX, size].contains(&self.size) => size,
+            Some(size)
+                if size > OCTAL_SIZE_MAX && [0, OCTAL_SIZE_MAX, size].contains(&self.size) =>
+            {
+                size
+            }
             Some(size) => {
                 return Err(Error::malformed(
                     inside(place, &name),
-                    format!("the extended header gives the size {size}, the header {}", self.size),
+                    format!(
+                        "the extended header gives the size {size}, the header {}",
+                        self.size
+                    ),
                 ));
             }
         };
-        Ok(Entry { name, size, mode: self.mode, mtime_s: records.mtime_s.unwrap_or(self.mtime_s) })
+        Ok(Entry {
+            name,
+            size,
+            mode: self.mode,
+            mtime_s: records.mtime_s.unwrap_or(self.mtime_s),
+        })
     }
 }
 
@@ -222,7 +267,10 @@ fn until_nul(field: &[u8]) -> &[u8] {
 /// field is zero.
 fn octal(field: &[u8]) -> Option<u64> {
     let digits = field.trim_ascii_start();
-    let end = digits.iter().position(|byte| *byte == 0 || *byte == b' ').unwrap_or(digits.len());
+    let end = digits
+        .iter()
+        .position(|byte| *byte == 0 || *byte == b' ')
+        .unwrap_or(digits.len());
     let (digits, rest) = digits.split_at(end);
     if rest.iter().any(|byte| *byte != 0 && *byte != b' ') {
         return None;

@@ -11,11 +11,16 @@ pub(super) struct Records {
 }
 
 pub(super) fn parse(text: &[u8], place: &str) -> Result<Records, Error> {
-    let bad = |problem: &str| Error::malformed(place, format!("an extended header is damaged: {problem}"));
+    let bad = |problem: &str| {
+        Error::malformed(place, format!("an extended header is damaged: {problem}"))
+    };
     let mut records = Records::default();
     let mut rest = text;
     while !rest.is_empty() {
-        let space = rest.iter().position(|byte| *byte == b' ').ok_or_else(|| bad("no length"))?;
+        let space = rest
+            .iter()
+            .position(|byte| *byte == b' ')
+            .ok_or_else(|| bad("no length"))?;
         let length: usize = std::str::from_utf8(&rest[..space])
             .ok()
             .filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
@@ -26,7 +31,10 @@ pub(super) fn parse(text: &[u8], place: &str) -> Result<Records, Error> {
         }
         let record = &rest[space + 1..length - 1];
         rest = &rest[length..];
-        let equals = record.iter().position(|byte| *byte == b'=').ok_or_else(|| bad("no key"))?;
+        let equals = record
+            .iter()
+            .position(|byte| *byte == b'=')
+            .ok_or_else(|| bad("no key"))?;
         let (key, value) = (&record[..equals], &record[equals + 1..]);
         match key {
             b"path" => {
@@ -52,7 +60,9 @@ pub(super) fn parse(text: &[u8], place: &str) -> Result<Records, Error> {
             }
             b"linkpath" => return Err(bad("links are not permitted")),
             b"hdrcharset" => return Err(bad("character sets are not supported")),
-            _ if key.starts_with(b"GNU.sparse.") => return Err(bad("sparse files are not permitted")),
+            _ if key.starts_with(b"GNU.sparse.") => {
+                return Err(bad("sparse files are not permitted"));
+            }
             _ => {}
         }
     }
@@ -77,7 +87,8 @@ mod tests {
 
     #[test]
     fn known_records_are_taken_and_others_passed_over() {
-        let text = b"18 path=some/name\n30 mtime=1700000000.123456789\n13 size=0042\n14 uname=root\n";
+        let text =
+            b"18 path=some/name\n30 mtime=1700000000.123456789\n13 size=0042\n14 uname=root\n";
         let good = parse(text, "x").unwrap();
         assert_eq!(good.path.as_deref(), Some("some/name"));
         assert_eq!((good.size, good.mtime_s), (Some(42), Some(1_700_000_000)));
@@ -110,7 +121,11 @@ mod tests {
             (b"21 hdrcharset=BINARY\n", "character sets"),
         ] {
             let message = parse(bad, "x").unwrap_err().to_string();
-            assert!(message.contains(why), "{}: {message}", String::from_utf8_lossy(bad));
+            assert!(
+                message.contains(why),
+                "{}: {message}",
+                String::from_utf8_lossy(bad)
+            );
         }
     }
 }

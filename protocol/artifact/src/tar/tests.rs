@@ -15,7 +15,13 @@ fn archive(entries: &[(NewEntry<'_>, &[u8])]) -> Vec<u8> {
 }
 
 fn new_entry(name: &str, size: u64) -> NewEntry<'_> {
-    NewEntry { name, size, mode: 0o644, mtime_s: 1_700_000_000, size_in_pax: false }
+    NewEntry {
+        name,
+        size,
+        mode: 0o644,
+        mtime_s: 1_700_000_000,
+        size_in_pax: false,
+    }
 }
 
 fn refusal(bytes: &[u8]) -> String {
@@ -35,7 +41,10 @@ fn what_is_written_is_read_again() {
     let long = "n".repeat(300);
     for name in ["a", &long, &"b".repeat(100), &"c".repeat(101), "ä/ö"] {
         for size_in_pax in [false, true] {
-            let entry = NewEntry { size_in_pax, ..new_entry(name, 3) };
+            let entry = NewEntry {
+                size_in_pax,
+                ..new_entry(name, 3)
+            };
             let bytes = archive(&[(entry, b"abc"), (new_entry("last", 0), b"")]);
             let mut source = Source::new(&bytes[..]);
             let read = next_entry(&mut source, "t").unwrap().unwrap();
@@ -65,13 +74,23 @@ fn binary_sizes_are_read() {
     block[124..136].copy_from_slice(&[0x80, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1]);
     let block = with_checksum(block);
     let mut source = Source::new(&block[..]);
-    assert_eq!(next_entry(&mut source, "t").unwrap().unwrap().size, 0x2_0000_0001);
+    assert_eq!(
+        next_entry(&mut source, "t").unwrap().unwrap().size,
+        0x2_0000_0001
+    );
 }
 
 #[test]
 fn disagreeing_sizes_are_refused() {
     let mut bytes = Vec::new();
-    write_entry_header(&mut bytes, &NewEntry { size_in_pax: true, ..new_entry("a", 5) }).unwrap();
+    write_entry_header(
+        &mut bytes,
+        &NewEntry {
+            size_in_pax: true,
+            ..new_entry("a", 5)
+        },
+    )
+    .unwrap();
     let mut last = bytes.split_off(2 * BLOCK);
     last[124..135].copy_from_slice(b"00000000006");
     bytes.extend_from_slice(&with_checksum(last));
@@ -84,7 +103,10 @@ fn everything_but_regular_files_is_refused() {
         let mut block = archive(&[(new_entry("a", 0), b"")]);
         block[156] = kind;
         let message = refusal(&with_checksum(block));
-        assert!(message.contains("only regular files") || message.contains("ends after"), "{message}");
+        assert!(
+            message.contains("only regular files") || message.contains("ends after"),
+            "{message}"
+        );
     }
 }
 
@@ -100,17 +122,32 @@ fn damage_is_named() {
 
     let mut source = Source::new(&good[..BLOCK + 599]);
     let entry = next_entry(&mut source, "t").unwrap().unwrap();
-    assert!(matches!(read_file(&mut source, &entry, 600, "t"), Err(Error::Truncated { offset: 1111, .. })));
+    assert!(matches!(
+        read_file(&mut source, &entry, 600, "t"),
+        Err(Error::Truncated { offset: 1111, .. })
+    ));
 
     let mut source = Source::new(&good[..]);
     let entry = next_entry(&mut source, "t").unwrap().unwrap();
-    assert!(matches!(read_file(&mut source, &entry, 599, "t"), Err(Error::Limit { actual: 600, limit: 599, .. })));
+    assert!(matches!(
+        read_file(&mut source, &entry, 599, "t"),
+        Err(Error::Limit {
+            actual: 600,
+            limit: 599,
+            ..
+        })
+    ));
 
     let mut dirty = good;
     dirty[BLOCK + 601] = 1;
     let mut source = Source::new(&dirty[..]);
     let entry = next_entry(&mut source, "t").unwrap().unwrap();
-    assert!(read_file(&mut source, &entry, 600, "t").unwrap_err().to_string().contains("padding"));
+    assert!(
+        read_file(&mut source, &entry, 600, "t")
+            .unwrap_err()
+            .to_string()
+            .contains("padding")
+    );
 }
 
 #[test]

@@ -8,7 +8,11 @@ use crate::header::{Payload, ROOTFS_IMAGE};
 /// The provides key of the image's digest; `legacy` is the spelling of clients before version 3.
 #[must_use]
 pub fn rootfs_checksum_key(legacy: bool) -> &'static str {
-    if legacy { "rootfs_image_checksum" } else { "rootfs-image.checksum" }
+    if legacy {
+        "rootfs_image_checksum"
+    } else {
+        "rootfs-image.checksum"
+    }
 }
 
 /// How the version of the software in the artifact is recorded on the device.
@@ -36,7 +40,9 @@ impl SoftwareVersion {
         provides: &mut BTreeMap<String, String>,
         clears: &mut Option<Vec<String>>,
     ) {
-        let Some(type_name) = payload.type_name() else { return };
+        let Some(type_name) = payload.type_name() else {
+            return;
+        };
         let filesystem = self.filesystem.as_deref().unwrap_or(ROOTFS_IMAGE);
         let name = match (&self.name, payload) {
             (Some(name), _) => Some(name.as_str()),
@@ -51,7 +57,12 @@ impl SoftwareVersion {
         let explicit = self.version.is_some() || self.name.is_some() || self.filesystem.is_some();
         let wanted = !self.no_default || self.version.is_some();
         if wanted && (explicit || !provides.contains_key(&key)) {
-            provides.insert(key, self.version.clone().unwrap_or_else(|| artifact_name.to_owned()));
+            provides.insert(
+                key,
+                self.version
+                    .clone()
+                    .unwrap_or_else(|| artifact_name.to_owned()),
+            );
         }
         if self.no_default || self.no_default_clears {
             return;
@@ -70,14 +81,27 @@ impl SoftwareVersion {
 mod tests {
     use super::*;
 
-    fn check(payload: &Payload, version: &SoftwareVersion, provides: &[(&str, &str)], clears: Option<&[&str]>) {
+    fn check(
+        payload: &Payload,
+        version: &SoftwareVersion,
+        provides: &[(&str, &str)],
+        clears: Option<&[&str]>,
+    ) {
         let mut got_provides = BTreeMap::new();
         let mut got_clears = None;
         version.apply(payload, "release-1", &mut got_provides, &mut got_clears);
-        let expected: BTreeMap<String, String> =
-            provides.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let expected: BTreeMap<String, String> = provides
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         assert_eq!(got_provides, expected);
-        assert_eq!(got_clears, clears.map(|list| list.iter().map(|glob| (*glob).to_owned()).collect::<Vec<_>>()));
+        assert_eq!(
+            got_clears,
+            clears.map(|list| list
+                .iter()
+                .map(|glob| (*glob).to_owned())
+                .collect::<Vec<_>>())
+        );
     }
 
     #[test]
@@ -85,24 +109,65 @@ mod tests {
         let rootfs = Payload::RootfsImage;
         let module = Payload::Module("app".into());
         let plain = SoftwareVersion::default();
-        let named = SoftwareVersion { name: Some("os".into()), version: Some("2".into()), ..plain.clone() };
-        let placed = SoftwareVersion { filesystem: Some("data".into()), ..plain.clone() };
-        let none = SoftwareVersion { no_default: true, ..plain.clone() };
-        let only_given = SoftwareVersion { version: Some("7".into()), ..none.clone() };
-        let no_clears = SoftwareVersion { no_default_clears: true, ..plain.clone() };
+        let named = SoftwareVersion {
+            name: Some("os".into()),
+            version: Some("2".into()),
+            ..plain.clone()
+        };
+        let placed = SoftwareVersion {
+            filesystem: Some("data".into()),
+            ..plain.clone()
+        };
+        let none = SoftwareVersion {
+            no_default: true,
+            ..plain.clone()
+        };
+        let only_given = SoftwareVersion {
+            version: Some("7".into()),
+            ..none.clone()
+        };
+        let no_clears = SoftwareVersion {
+            no_default_clears: true,
+            ..plain.clone()
+        };
         check(
             &rootfs,
             &plain,
             &[("rootfs-image.version", "release-1")],
             Some(&["artifact_group", "rootfs_image_checksum", "rootfs-image.*"]),
         );
-        check(&rootfs, &named, &[("rootfs-image.os.version", "2")], Some(&["rootfs-image.os.*"]));
-        check(&rootfs, &placed, &[("data.version", "release-1")], Some(&["data.*"]));
+        check(
+            &rootfs,
+            &named,
+            &[("rootfs-image.os.version", "2")],
+            Some(&["rootfs-image.os.*"]),
+        );
+        check(
+            &rootfs,
+            &placed,
+            &[("data.version", "release-1")],
+            Some(&["data.*"]),
+        );
         check(&rootfs, &none, &[], None);
         check(&rootfs, &only_given, &[("rootfs-image.version", "7")], None);
-        check(&rootfs, &no_clears, &[("rootfs-image.version", "release-1")], None);
-        check(&module, &plain, &[("rootfs-image.app.version", "release-1")], Some(&["rootfs-image.app.*"]));
-        check(&module, &placed, &[("data.app.version", "release-1")], Some(&["data.app.*"]));
+        check(
+            &rootfs,
+            &no_clears,
+            &[("rootfs-image.version", "release-1")],
+            None,
+        );
+        check(
+            &module,
+            &plain,
+            &[("rootfs-image.app.version", "release-1")],
+            Some(&["rootfs-image.app.*"]),
+        );
+        check(
+            &module,
+            &placed,
+            &[("data.app.version", "release-1")],
+            Some(&["data.app.*"]),
+        );
         check(&Payload::Empty, &named, &[], None);
     }
 
@@ -112,8 +177,17 @@ mod tests {
         let mut clears = Some(vec!["first.*".to_owned()]);
         SoftwareVersion::default().apply(&Payload::RootfsImage, "n", &mut provides, &mut clears);
         assert_eq!(provides["rootfs-image.version"], "mine");
-        assert_eq!(clears.as_deref().and_then(<[String]>::first).map(String::as_str), Some("first.*"));
-        let given = SoftwareVersion { version: Some("2".into()), ..SoftwareVersion::default() };
+        assert_eq!(
+            clears
+                .as_deref()
+                .and_then(<[String]>::first)
+                .map(String::as_str),
+            Some("first.*")
+        );
+        let given = SoftwareVersion {
+            version: Some("2".into()),
+            ..SoftwareVersion::default()
+        };
         given.apply(&Payload::RootfsImage, "n", &mut provides, &mut clears);
         assert_eq!(provides["rootfs-image.version"], "2");
     }

@@ -32,7 +32,10 @@ pub(super) fn header_info(spec: &ArtifactSpec) -> Vec<u8> {
     }
     encode(&Info {
         payloads: [json!({ "type": spec.payload.type_name() })],
-        artifact_provides: Provides { artifact_name: &spec.name, artifact_group: spec.group.as_deref() },
+        artifact_provides: Provides {
+            artifact_name: &spec.name,
+            artifact_group: spec.group.as_deref(),
+        },
         artifact_depends: Depends {
             artifact_name: &spec.depends_names,
             device_type: &spec.device_types,
@@ -80,7 +83,9 @@ pub(super) fn meta_data(spec: &ArtifactSpec) -> Option<Vec<u8>> {
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let mut out = Vec::new();
     value
-        .serialize(&mut serde_json::Serializer::with_formatter(&mut out, Escaping))
+        .serialize(&mut serde_json::Serializer::with_formatter(
+            &mut out, Escaping,
+        ))
         .expect("invariant: strings, lists and string-keyed maps always serialise into memory");
     out
 }
@@ -89,7 +94,11 @@ fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 struct Escaping;
 
 impl serde_json::ser::Formatter for Escaping {
-    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         let mut rest = fragment;
         while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
             let (plain, special) = rest.split_at(at);

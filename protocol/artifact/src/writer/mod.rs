@@ -60,27 +60,52 @@ pub fn write<W: Write + Seek>(
     let mut measured = Vec::with_capacity(payload.len());
     for source in payload {
         let (size, sha256) = copy(source, &mut io::sink(), progress)?;
-        measured.push(Measured { source, size, sha256 });
+        measured.push(Measured {
+            source,
+            size,
+            sha256,
+        });
     }
     let header = header_member(spec, &measured)?;
     let header_name = format!("header.tar{}", spec.compression.compression.suffix());
 
     let mut manifest: Vec<ManifestEntry> = measured
         .iter()
-        .map(|file| ManifestEntry { name: format!("{DATA_PREFIX}{}", file.source.name), sha256: file.sha256 })
+        .map(|file| ManifestEntry {
+            name: format!("{DATA_PREFIX}{}", file.source.name),
+            sha256: file.sha256,
+        })
         .collect();
-    manifest.push(ManifestEntry { name: header_name.clone(), sha256: Sha256Digest::of(&header) });
-    manifest.push(ManifestEntry { name: "version".into(), sha256: Sha256Digest::of(VERSION_3) });
-    let manifest_text: String =
-        manifest.iter().map(|entry| format!("{}  {}\n", entry.sha256, entry.name)).collect();
+    manifest.push(ManifestEntry {
+        name: header_name.clone(),
+        sha256: Sha256Digest::of(&header),
+    });
+    manifest.push(ManifestEntry {
+        name: "version".into(),
+        sha256: Sha256Digest::of(VERSION_3),
+    });
+    let manifest_text: String = manifest
+        .iter()
+        .map(|entry| format!("{}  {}\n", entry.sha256, entry.name))
+        .collect();
 
     let start = out.stream_position().map_err(Error::Output)?;
     let output = |result: io::Result<()>| result.map_err(Error::Output);
     output(write_small(&mut out, "version", VERSION_3, 0))?;
-    output(write_small(&mut out, "manifest", manifest_text.as_bytes(), 0))?;
+    output(write_small(
+        &mut out,
+        "manifest",
+        manifest_text.as_bytes(),
+        0,
+    ))?;
     if let Some(key) = key {
         let signature = signature::sign(key, manifest_text.as_bytes())?;
-        output(write_small(&mut out, "manifest.sig", signature.as_bytes(), 0))?;
+        output(write_small(
+            &mut out,
+            "manifest.sig",
+            signature.as_bytes(),
+            0,
+        ))?;
     }
     output(write_small(&mut out, &header_name, &header, spec.mtime_s))?;
     write_data(spec, &measured, &mut out, progress)?;
@@ -104,33 +129,41 @@ fn write_data<W: Write + Seek>(
         mode: 0o600,
         mtime_s: spec.mtime_s,
         // The codecs grow incompressible content by less than a thousandth.
-        size_in_pax: content_bytes.saturating_add(content_bytes / 1000) > OCTAL_SIZE_MAX - 1024 * 1024,
+        size_in_pax: content_bytes.saturating_add(content_bytes / 1000)
+            > OCTAL_SIZE_MAX - 1024 * 1024,
     };
     let header_at = out.stream_position().map_err(Error::Output)?;
     write_entry_header(out, &entry).map_err(Error::Output)?;
     let content_at = out.stream_position().map_err(Error::Output)?;
 
-    let mut encoder = Encoder::new(&mut *out, spec.compression, Some(content_bytes)).map_err(Error::Output)?;
+    let mut encoder =
+        Encoder::new(&mut *out, spec.compression, Some(content_bytes)).map_err(Error::Output)?;
     for file in files {
         write_entry_header(&mut encoder, &file.entry()).map_err(Error::Output)?;
         let (size, sha256) = copy(file.source, &mut encoder, progress)?;
         if (size, sha256) != (file.size, file.sha256) {
             return Err(Error::Payload {
                 name: file.source.name.clone(),
-                source: io::Error::other("the file changed while the artifact was being written; try again when it is complete"),
+                source: io::Error::other(
+                    "the file changed while the artifact was being written; try again when it is complete",
+                ),
             });
         }
-        encoder.write_all(&[0; BLOCK][..pad_bytes(size)]).map_err(Error::Output)?;
+        encoder
+            .write_all(&[0; BLOCK][..pad_bytes(size)])
+            .map_err(Error::Output)?;
     }
     write_end(&mut encoder).map_err(Error::Output)?;
     encoder.finish().map_err(Error::Output)?;
 
     let end = out.stream_position().map_err(Error::Output)?;
     entry.size = end - content_at;
-    out.seek(SeekFrom::Start(header_at)).map_err(Error::Output)?;
+    out.seek(SeekFrom::Start(header_at))
+        .map_err(Error::Output)?;
     write_entry_header(out, &entry).map_err(Error::Output)?;
     out.seek(SeekFrom::Start(end)).map_err(Error::Output)?;
-    out.write_all(&[0; BLOCK][..pad_bytes(entry.size)]).map_err(Error::Output)
+    out.write_all(&[0; BLOCK][..pad_bytes(entry.size)])
+        .map_err(Error::Output)
 }
 
 /// Exact size of the data archive before compression.
@@ -164,7 +197,10 @@ fn copy(
     out: &mut dyn Write,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(u64, Sha256Digest), Error> {
-    let failed = |error| Error::Payload { name: source.name.clone(), source: error };
+    let failed = |error| Error::Payload {
+        name: source.name.clone(),
+        source: error,
+    };
     let mut input = (source.open)().map_err(failed)?;
     let mut buffer = vec![0_u8; CHUNK_BYTES];
     let mut hasher = Sha256::new();
@@ -185,13 +221,33 @@ fn copy(
 }
 
 /// A member that is in memory.
-pub(crate) fn write_small<W: Write>(out: &mut W, name: &str, content: &[u8], mtime_s: u64) -> io::Result<()> {
+pub(crate) fn write_small<W: Write>(
+    out: &mut W,
+    name: &str,
+    content: &[u8],
+    mtime_s: u64,
+) -> io::Result<()> {
     write_member(out, name, content, 0o600, mtime_s)
 }
 
-fn write_member<W: Write>(out: &mut W, name: &str, content: &[u8], mode: u32, mtime_s: u64) -> io::Result<()> {
+fn write_member<W: Write>(
+    out: &mut W,
+    name: &str,
+    content: &[u8],
+    mode: u32,
+    mtime_s: u64,
+) -> io::Result<()> {
     let size = content.len() as u64;
-    write_entry_header(out, &NewEntry { name, size, mode, mtime_s, size_in_pax: false })?;
+    write_entry_header(
+        out,
+        &NewEntry {
+            name,
+            size,
+            mode,
+            mtime_s,
+            size_in_pax: false,
+        },
+    )?;
     out.write_all(content)?;
     out.write_all(&[0; BLOCK][..pad_bytes(size)])
 }
@@ -202,9 +258,20 @@ fn header_member(spec: &ArtifactSpec, files: &[Measured<'_, '_>]) -> Result<Vec<
     let write = |out: &mut Vec<u8>| -> io::Result<()> {
         write_small(out, "header-info", &json::header_info(spec), 0)?;
         for script in &spec.scripts {
-            write_member(out, &format!("scripts/{}", script.name), &script.content, 0o755, spec.mtime_s)?;
+            write_member(
+                out,
+                &format!("scripts/{}", script.name),
+                &script.content,
+                0o755,
+                spec.mtime_s,
+            )?;
         }
-        write_small(out, "headers/0000/type-info", &json::type_info(&type_info), 0)?;
+        write_small(
+            out,
+            "headers/0000/type-info",
+            &json::type_info(&type_info),
+            0,
+        )?;
         if let Some(meta_data) = json::meta_data(spec) {
             write_small(out, "headers/0000/meta-data", &meta_data, 0)?;
         }

@@ -13,8 +13,8 @@ use crate::digest::Sha256Digest;
 use crate::error::Error;
 use crate::header::{Payload, Script};
 use crate::limits::{
-    ARTIFACT_NAME_BYTES_MAX, DEVICE_TYPES_MAX, INFO_BYTES_MAX, META_DATA_BYTES_MAX, PAYLOAD_FILES_MAX,
-    SCRIPT_BYTES_MAX, SCRIPT_COUNT_MAX,
+    ARTIFACT_NAME_BYTES_MAX, DEVICE_TYPES_MAX, INFO_BYTES_MAX, META_DATA_BYTES_MAX,
+    PAYLOAD_FILES_MAX, SCRIPT_BYTES_MAX, SCRIPT_COUNT_MAX,
 };
 use crate::names;
 
@@ -35,7 +35,9 @@ pub struct PayloadSource<'a> {
 
 impl fmt::Debug for PayloadSource<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PayloadSource").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("PayloadSource")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -143,51 +145,93 @@ impl ArtifactSpec {
     }
 
     fn check_values(&self, payload: &[PayloadSource<'_>]) -> Result<(), String> {
-        names::check_artifact_name(&self.name).map_err(|problem| format!("the artifact name {problem}"))?;
+        names::check_artifact_name(&self.name)
+            .map_err(|problem| format!("the artifact name {problem}"))?;
         if let Some(group) = &self.group {
-            names::check_artifact_name(group).map_err(|problem| format!("the artifact group {problem}"))?;
+            names::check_artifact_name(group)
+                .map_err(|problem| format!("the artifact group {problem}"))?;
         }
         if self.device_types.is_empty() {
             return Err("there is no device type; name at least one".into());
         }
         if self.device_types.len() > DEVICE_TYPES_MAX {
-            return Err(format!("there are {} device types, {DEVICE_TYPES_MAX} are the most", self.device_types.len()));
+            return Err(format!(
+                "there are {} device types, {DEVICE_TYPES_MAX} are the most",
+                self.device_types.len()
+            ));
         }
-        if let Some(bad) = self.device_types.iter().find(|it| it.is_empty() || it.len() > ARTIFACT_NAME_BYTES_MAX) {
-            return Err(format!("the device type {bad:?} is empty or longer than {ARTIFACT_NAME_BYTES_MAX} bytes"));
+        if let Some(bad) = self
+            .device_types
+            .iter()
+            .find(|it| it.is_empty() || it.len() > ARTIFACT_NAME_BYTES_MAX)
+        {
+            return Err(format!(
+                "the device type {bad:?} is empty or longer than {ARTIFACT_NAME_BYTES_MAX} bytes"
+            ));
         }
         if let Some(module) = self.payload.type_name() {
             names::check_payload_type(module)?;
         }
         self.check_scripts()?;
-        if self.payload == Payload::Empty && (self.meta_data.is_some() || !self.scripts.is_empty()) {
+        if self.payload == Payload::Empty && (self.meta_data.is_some() || !self.scripts.is_empty())
+        {
             return Err("an empty payload has neither meta-data nor scripts".into());
         }
         let reserved = ["artifact_name", "artifact_group"];
-        if let Some(key) = self.type_provides.keys().find(|key| reserved.contains(&key.as_str())) {
-            return Err(format!("{key} is provided by the artifact itself and cannot be given again"));
+        if let Some(key) = self
+            .type_provides
+            .keys()
+            .find(|key| reserved.contains(&key.as_str()))
+        {
+            return Err(format!(
+                "{key} is provided by the artifact itself and cannot be given again"
+            ));
         }
-        if let Some(key) = self.type_depends.keys().find(|key| reserved.contains(&key.as_str()) || *key == "device_type") {
-            return Err(format!("{key} has its own place among the dependencies of the artifact"));
+        if let Some(key) = self
+            .type_depends
+            .keys()
+            .find(|key| reserved.contains(&key.as_str()) || *key == "device_type")
+        {
+            return Err(format!(
+                "{key} has its own place among the dependencies of the artifact"
+            ));
         }
         let long = |what: &str, length: usize, limit: u64| {
-            if length as u64 > limit { Err(format!("{what} has {length} bytes, {limit} are the most")) } else { Ok(()) }
+            if length as u64 > limit {
+                Err(format!("{what} has {length} bytes, {limit} are the most"))
+            } else {
+                Ok(())
+            }
         };
         long("header-info", json::header_info(self).len(), INFO_BYTES_MAX)?;
-        long("type-info", json::type_info(&self.type_info(Some(Sha256Digest::from([0; 32])))).len(), INFO_BYTES_MAX)?;
-        long("meta-data", json::meta_data(self).map_or(0, |text| text.len()), META_DATA_BYTES_MAX)?;
+        long(
+            "type-info",
+            json::type_info(&self.type_info(Some(Sha256Digest::from([0; 32])))).len(),
+            INFO_BYTES_MAX,
+        )?;
+        long(
+            "meta-data",
+            json::meta_data(self).map_or(0, |text| text.len()),
+            META_DATA_BYTES_MAX,
+        )?;
         self.check_files(payload)
     }
 
     fn check_scripts(&self) -> Result<(), String> {
         if self.scripts.len() > SCRIPT_COUNT_MAX {
-            return Err(format!("there are {} scripts, {SCRIPT_COUNT_MAX} are the most", self.scripts.len()));
+            return Err(format!(
+                "there are {} scripts, {SCRIPT_COUNT_MAX} are the most",
+                self.scripts.len()
+            ));
         }
         let mut seen = BTreeSet::new();
         for script in &self.scripts {
             names::check_script_name(&script.name)?;
             if script.content.len() as u64 > SCRIPT_BYTES_MAX {
-                return Err(format!("the script {:?} has more than {SCRIPT_BYTES_MAX} bytes", script.name));
+                return Err(format!(
+                    "the script {:?} has more than {SCRIPT_BYTES_MAX} bytes",
+                    script.name
+                ));
             }
             if !seen.insert(&script.name) {
                 return Err(format!("the script {:?} is there twice", script.name));
@@ -200,10 +244,14 @@ impl ArtifactSpec {
         match (&self.payload, payload.len()) {
             (Payload::Empty, 1..) => return Err("an empty payload has no files".into()),
             (Payload::RootfsImage, count) if count != 1 => {
-                return Err(format!("a rootfs-image has one file, and there are {count}"));
+                return Err(format!(
+                    "a rootfs-image has one file, and there are {count}"
+                ));
             }
             (_, count) if count > PAYLOAD_FILES_MAX => {
-                return Err(format!("there are {count} payload files, {PAYLOAD_FILES_MAX} are the most"));
+                return Err(format!(
+                    "there are {count} payload files, {PAYLOAD_FILES_MAX} are the most"
+                ));
             }
             _ => {}
         }
@@ -211,7 +259,10 @@ impl ArtifactSpec {
         for file in payload {
             names::check_payload_name(&file.name)?;
             if !seen.insert(&file.name) {
-                return Err(format!("two payload files are called {:?}; rename one of them", file.name));
+                return Err(format!(
+                    "two payload files are called {:?}; rename one of them",
+                    file.name
+                ));
             }
         }
         Ok(())

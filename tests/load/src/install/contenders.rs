@@ -21,9 +21,17 @@ pub struct Contender {
 /// Every contender, floors first.
 pub fn all(stage: &Stage) -> Vec<Contender> {
     let b = &stage.slot_b;
-    let floor = |name, script: String| Contender { name, script, after: None, writes_v2: true };
+    let floor = |name, script: String| Contender {
+        name,
+        script,
+        after: None,
+        writes_v2: true,
+    };
     let mut list = vec![
-        floor(COPY, format!("dd if=/mnt/images/v2.ext4 of={b} bs=1M conv=fsync 2>/dev/null")),
+        floor(
+            COPY,
+            format!("dd if=/mnt/images/v2.ext4 of={b} bs=1M conv=fsync 2>/dev/null"),
+        ),
         floor(
             PIPE,
             // openssl, because Debian's sha256sum does without the CPU's SHA instructions and would

@@ -36,7 +36,10 @@ impl Images {
     pub fn prepare(work_dir: &Path, cli: &Path) -> anyhow::Result<Self> {
         let directory = work_dir.join("images");
         fs::create_dir_all(&directory)?;
-        let mut images = Self { directory, differing_mib: 0 };
+        let mut images = Self {
+            directory,
+            differing_mib: 0,
+        };
         let tree = images.path("tree");
         if !images.path("v1.ext4").exists() {
             bootstrap(&tree)?;
@@ -52,7 +55,15 @@ impl Images {
             let target = images.path(&format!("v2-{compression}.mender"));
             if !target.exists() {
                 run(Command::new(cli)
-                    .args(["artifact", "write", "rootfs-image", "-n", "release-2", "-c", "testdev"])
+                    .args([
+                        "artifact",
+                        "write",
+                        "rootfs-image",
+                        "-n",
+                        "release-2",
+                        "-c",
+                        "testdev",
+                    ])
                     .args(["--compression", compression, "-f"])
                     .arg(images.path("v2.ext4"))
                     .arg("-o")
@@ -74,8 +85,15 @@ impl Images {
         let (key, certificate) = (self.path("key.pem"), self.path("cert.pem"));
         if !certificate.exists() {
             run(Command::new("openssl")
-                .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650"])
-                .args(["-subj", "/CN=benchmark", "-addext", "extendedKeyUsage=emailProtection"])
+                .args([
+                    "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650",
+                ])
+                .args([
+                    "-subj",
+                    "/CN=benchmark",
+                    "-addext",
+                    "extendedKeyUsage=emailProtection",
+                ])
                 .arg("-keyout")
                 .arg(&key)
                 .arg("-out")
@@ -131,7 +149,14 @@ impl Images {
         fs::write(folder.join("sw-description"), description)?;
         run(Command::new("openssl")
             .current_dir(&folder)
-            .args(["cms", "-sign", "-in", "sw-description", "-out", "sw-description.sig"])
+            .args([
+                "cms",
+                "-sign",
+                "-in",
+                "sw-description",
+                "-out",
+                "sw-description.sig",
+            ])
             .args(["-outform", "DER", "-nosmimecap", "-binary", "-signer"])
             .arg(&certificate)
             .arg("-inkey")
@@ -213,13 +238,20 @@ fn make_image(tree: &Path, image: &Path) -> anyhow::Result<()> {
     let partial = image.with_extension("partial");
     run(Command::new("mke2fs")
         .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-L", "rootfs"])
-        .args(["-U", "6f0d7b1e-52b5-4b0e-9d6a-0d1c5a8f1c11", "-E", "hash_seed=6f0d7b1e-52b5-4b0e-9d6a-0d1c5a8f1c11,lazy_itable_init=0,root_owner=0:0"])
+        .args([
+            "-U",
+            "6f0d7b1e-52b5-4b0e-9d6a-0d1c5a8f1c11",
+            "-E",
+            "hash_seed=6f0d7b1e-52b5-4b0e-9d6a-0d1c5a8f1c11,lazy_itable_init=0,root_owner=0:0",
+        ])
         .arg("-d")
         .arg(tree)
         .arg(&partial)
         .arg(format!("{IMAGE_MIB}M")))?;
     // A slot has no holes: allocate them.
-    run(Command::new("fallocate").args(["-l", &format!("{IMAGE_MIB}M")]).arg(&partial))?;
+    run(Command::new("fallocate")
+        .args(["-l", &format!("{IMAGE_MIB}M")])
+        .arg(&partial))?;
     fs::rename(partial, image)?;
     Ok(())
 }
@@ -231,14 +263,20 @@ fn differing_mib(one: &Path, other: &Path) -> anyhow::Result<u64> {
     for _ in 0..IMAGE_MIB {
         one.read_exact(&mut a)?;
         other.read_exact(&mut b)?;
-        blocks += a.chunks(4096).zip(b.chunks(4096)).filter(|(x, y)| x != y).count() as u64;
+        blocks += a
+            .chunks(4096)
+            .zip(b.chunks(4096))
+            .filter(|(x, y)| x != y)
+            .count() as u64;
     }
     Ok(blocks * 4096 >> 20)
 }
 
 /// Runs a command that must succeed.
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
-    let status = command.status().with_context(|| format!("start {command:?}"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("start {command:?}"))?;
     if !status.success() {
         bail!("{command:?} ended with {status}");
     }
@@ -247,9 +285,15 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
 
 /// Runs a command that must succeed and returns its standard output.
 pub fn output(command: &mut Command) -> anyhow::Result<String> {
-    let output = command.output().with_context(|| format!("start {command:?}"))?;
+    let output = command
+        .output()
+        .with_context(|| format!("start {command:?}"))?;
     if !output.status.success() {
-        bail!("{command:?} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "{command:?} ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -55,7 +55,9 @@ pub fn run(options: &Options) -> anyhow::Result<serde_json::Value> {
                 stage.verify_slot_b(&images)?;
             }
             if let Some(after) = &contender.after {
-                stage.run(after).with_context(|| format!("after '{}'", contender.name))?;
+                stage
+                    .run(after)
+                    .with_context(|| format!("after '{}'", contender.name))?;
             }
             eprintln!("round {round}: {:<24} {sample}", contender.name);
             samples.entry(contender.name).or_default().push(sample);
@@ -69,7 +71,9 @@ fn report(
     samples: &BTreeMap<&str, Vec<Sample>>,
     images: &Images,
 ) -> anyhow::Result<serde_json::Value> {
-    let pipe = samples.get(contenders::PIPE).context("the pipe did not run")?;
+    let pipe = samples
+        .get(contenders::PIPE)
+        .context("the pipe did not run")?;
     let copy = samples.get(contenders::COPY);
     let mut rows = Vec::new();
     for contender in contenders {

@@ -72,8 +72,9 @@ pub fn measure(stage: &Stage, contender: &Contender) -> anyhow::Result<Sample> {
     let wall_s = started.elapsed().as_secs_f64();
     done.store(true, Ordering::Relaxed);
     let usage_after = cpu_of_children()?;
-    let (peak_pss_kib, processes) =
-        sampler.join().map_err(|_| anyhow::anyhow!("the memory sampler ended abnormally"))?;
+    let (peak_pss_kib, processes) = sampler
+        .join()
+        .map_err(|_| anyhow::anyhow!("the memory sampler ended abnormally"))?;
     if !status.success() {
         bail!("ended with {status}");
     }
@@ -91,16 +92,19 @@ pub fn measure(stage: &Stage, contender: &Contender) -> anyhow::Result<Sample> {
 
 fn cpu_of_children() -> anyhow::Result<(f64, f64)> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let seconds = |time: nix::sys::time::TimeVal| {
-        time.tv_sec() as f64 + time.tv_usec() as f64 / 1_000_000.0
-    };
+    let seconds =
+        |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1_000_000.0;
     Ok((seconds(usage.user_time()), seconds(usage.system_time())))
 }
 
 fn sectors_written(device: &str) -> anyhow::Result<u64> {
     let name = device.trim_start_matches("/dev/");
     let text = fs::read_to_string(format!("/sys/block/{name}/stat"))?;
-    text.split_whitespace().nth(6).context("stat of the slot")?.parse().context("stat of the slot")
+    text.split_whitespace()
+        .nth(6)
+        .context("stat of the slot")?
+        .parse()
+        .context("stat of the slot")
 }
 
 /// Peak of the tree's PSS in KiB and the number of distinct processes seen, the shell left out.
@@ -135,13 +139,24 @@ fn pss_kib(process: u32) -> Option<u64> {
 
 fn descendants(root: u32) -> Vec<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     for entry in entries.flatten() {
-        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(process) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
-        let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else { continue };
-        let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
+        let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else {
+            continue;
+        };
+        let parent = stat
+            .rsplit(')')
+            .next()
+            .and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
         if let Some(parent) = parent {
             children.entry(parent).or_default().push(process);
         }

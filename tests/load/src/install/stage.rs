@@ -39,7 +39,11 @@ impl Stage {
         };
         stage.slot_b = attach(&work.join("b.img"))?;
         fs::create_dir_all(&stage.root)?;
-        stage.mount(&["-o", "noatime"], Path::new(&stage.slot_a.clone()), &stage.root.clone())?;
+        stage.mount(
+            &["-o", "noatime"],
+            Path::new(&stage.slot_a.clone()),
+            &stage.root.clone(),
+        )?;
         for (source, target) in [("/dev", "dev"), ("/proc", "proc"), ("/sys", "sys")] {
             let target = stage.root.join(target);
             stage.mount(&["--bind"], Path::new(source), &target)?;
@@ -71,7 +75,14 @@ impl Stage {
     fn configure(&self) -> anyhow::Result<()> {
         let (a, b) = (&self.slot_a, &self.slot_b);
         std::os::unix::fs::symlink(b, self.root.join("mnt/slot-b"))?;
-        for folder in ["data/mender", "mnt/ambidex", "mnt/tmp", "run/swupdate", "run/dbus", "var/lib/rauc"] {
+        for folder in [
+            "data/mender",
+            "mnt/ambidex",
+            "mnt/tmp",
+            "run/swupdate",
+            "run/dbus",
+            "var/lib/rauc",
+        ] {
             fs::create_dir_all(self.root.join(folder))?;
         }
         self.write("mnt/device_type", "device_type=testdev\n")?;
@@ -132,7 +143,9 @@ impl Stage {
              <allow eavesdrop=\"true\"/><allow own=\"*\"/></policy></busconfig>\n",
         )?;
         for script in ["rauc-boot", "rauc-install"] {
-            run(Command::new("chmod").arg("755").arg(self.root.join("mnt").join(script)))?;
+            run(Command::new("chmod")
+                .arg("755")
+                .arg(self.root.join("mnt").join(script)))?;
         }
         Ok(())
     }
@@ -191,7 +204,10 @@ impl Stage {
     /// `chroot` into slot A, ready for a shell script.
     pub fn command(&self, script: &str) -> Command {
         let mut command = Command::new("chroot");
-        command.arg(&self.root).args(["/bin/sh", "-c", script]).env("TMPDIR", "/mnt/tmp");
+        command
+            .arg(&self.root)
+            .args(["/bin/sh", "-c", script])
+            .env("TMPDIR", "/mnt/tmp");
         command
     }
 
