@@ -1,0 +1,222 @@
+//! User administration over its routers, with the real database, keys and extractors.
+#![expect(clippy::unwrap_used, reason = "tests fail loudly")]
+
+mod session;
+mod settings;
+mod user;
+
+use std::sync::{Arc, Mutex};
+
+use ambidex_access::{
+    Access, Addon, Claims, Denied, DeviceClaims, DeviceIdentity, Keys, TenantId, TokenCheck,
+    UserIdentity,
+};
+use ambidex_db::Db;
+use ambidex_kit::{BoxFuture, Clock, front};
+use ambidex_useradm::ports::{PortError, TenantFacts, Tenants};
+use ambidex_useradm::{NewUser, Settings, Useradm};
+use axum::body::Body;
+use axum::{Extension, Router};
+use base64::Engine as _;
+use http::request::Parts;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+const NOW: i64 = 1_612_173_600_000;
+const BASE: &str = "/api/management/v1/useradm";
+const INTERNAL: &str = "/api/internal/v1/useradm";
+const PASSWORD: &str = "correct horse";
+
+/// Two tenants besides the default one; keeps what it is told.
+#[derive(Default)]
+struct Neighbour {
+    suspended: Mutex<Vec<String>>,
+    told: Mutex<Vec<String>>,
+}
+
+impl Tenants for Neighbour {
+    fn facts<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+    ) -> BoxFuture<'a, Result<Option<TenantFacts>, PortError>> {
+        let known = ["", "t1", "t2"].contains(&tenant.as_str());
+        let barred = self.suspended.lock().unwrap().contains(&tenant.to_string());
+        Box::pin(async move {
+            Ok(known.then(|| TenantFacts {
+                plan: if tenant.as_str() == "t2" {
+                    "os"
+                } else {
+                    "enterprise"
+                }
+                .to_owned(),
+                trial: None,
+                addons: Addon::all_enabled(),
+                barred: barred.then_some("tenant account suspended"),
+            }))
+        })
+    }
+    fn user_saved<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        _: &'a str,
+        email: &'a str,
+    ) -> BoxFuture<'a, Result<(), PortError>> {
+        self.told.lock().unwrap().push(format!("{tenant}:{email}"));
+        Box::pin(async { Ok(()) })
+    }
+    fn user_deleted<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        user: &'a str,
+    ) -> BoxFuture<'a, Result<(), PortError>> {
+        self.told.lock().unwrap().push(format!("{tenant}:-{user}"));
+        Box::pin(async { Ok(()) })
+    }
+}
+
+struct Check(Useradm);
+
+impl TokenCheck for Check {
+    fn device<'a>(
+        &'a self,
+        _: &'a DeviceIdentity,
+        _: &'a Parts,
+    ) -> BoxFuture<'a, Result<(), Denied>> {
+        Box::pin(async { Ok(()) })
+    }
+    fn user<'a>(
+        &'a self,
+        user: &'a UserIdentity,
+        _: &'a Parts,
+    ) -> BoxFuture<'a, Result<(), Denied>> {
+        Box::pin(async move {
+            match self.0.token_counts(user).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Denied::Unauthorized("unauthorized".to_owned())),
+                Err(e) => Err(Denied::Internal(Box::new(e))),
+            }
+        })
+    }
+}
+
+struct World {
+    _dir: tempfile::TempDir,
+    useradm: Useradm,
+    neighbour: Arc<Neighbour>,
+    keys: Arc<Keys>,
+    clock: Clock,
+    public: Router,
+    internal: Router,
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+    fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap().to_owned()
+    }
+}
+
+impl World {
+    fn new() -> World {
+        World::with(Settings::default())
+    }
+
+    fn with(settings: Settings) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open_sqlite(&dir.path().join("db")).unwrap();
+        let keys = Arc::new(Keys::open(dir.path()).unwrap());
+        let clock = Clock::manual(NOW);
+        let neighbour = Arc::new(Neighbour::default());
+        let tenants = Arc::clone(&neighbour) as Arc<dyn Tenants>;
+        let useradm =
+            Useradm::new(db, clock.clone(), Arc::clone(&keys), tenants, settings).unwrap();
+        let access = Access::new(
+            Arc::clone(&keys),
+            clock.clone(),
+            Arc::new(Check(useradm.clone())),
+        );
+        World {
+            _dir: dir,
+            public: front(useradm.routes().layer(Extension(access))),
+            internal: front(useradm.internal_routes()),
+            useradm,
+            neighbour,
+            keys,
+            clock,
+        }
+    }
+
+    async fn user(&self, tenant: &str, email: &str) -> String {
+        let new = NewUser::with_password(email, PASSWORD);
+        self.useradm
+            .create_user(&TenantId::new(tenant), new)
+            .await
+            .unwrap()
+    }
+
+    async fn send(&self, router: &Router, request: Request<Body>) -> Answer {
+        let (parts, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    async fn call(&self, method: &str, path: &str, token: &str, body: impl ToString) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{BASE}{path}"))
+            .header("authorization", format!("Bearer {token}"))
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        self.send(&self.public, request).await
+    }
+
+    async fn inner(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl ToString,
+    ) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{INTERNAL}{path}"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(
+            &self.internal,
+            request.body(Body::from(body.to_string())).unwrap(),
+        )
+        .await
+    }
+
+    async fn try_login(&self, email: &str, password: &str, body: &str) -> Answer {
+        let basic = base64::engine::general_purpose::STANDARD.encode(format!("{email}:{password}"));
+        let request = Request::post(format!("{BASE}/auth/login"))
+            .header("authorization", format!("Basic {basic}"))
+            .body(Body::from(body.to_owned()))
+            .unwrap();
+        self.send(&self.public, request).await
+    }
+
+    async fn login(&self, email: &str) -> String {
+        let answer = self.try_login(email, PASSWORD, "").await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.text
+    }
+}
