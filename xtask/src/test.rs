@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::packages::{self, For};
-use crate::test_output::{Count, summary};
+use crate::test_output::{Count, Runner, summary};
 use crate::workspace;
 
 pub fn run(arguments: Vec<String>) -> Result<()> {
@@ -34,23 +34,23 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
-    let mut steps: Vec<Vec<&str>> = if nextest {
+    let mut steps: Vec<(Runner, Vec<&str>)> = if nextest {
         // nextest does not run documentation tests
         vec![
-            vec!["nextest", "run", "--locked", "--workspace", "--no-fail-fast", "--no-tests", "pass"],
-            vec!["test", "--locked", "--workspace", "--doc", "--no-fail-fast"],
+            (Runner::Nextest, vec!["nextest", "run", "--locked", "--workspace", "--no-fail-fast", "--no-tests", "pass"]),
+            (Runner::Cargo, vec!["test", "--quiet", "--locked", "--workspace", "--doc", "--no-fail-fast"]),
         ]
     } else {
-        vec![vec!["test", "--locked", "--workspace", "--no-fail-fast"]]
+        vec![(Runner::Cargo, vec!["test", "--locked", "--workspace", "--no-fail-fast"])]
     };
     let mut total = Count::default();
     let mut broken = Vec::new();
-    for step in &mut steps {
+    for (runner, step) in &mut steps {
         step.extend(filter.as_deref());
         let mut command = workspace::cargo();
         command.args(step.iter()).env("AMBIDEX_SKIP_LOG", &skip_log);
         workspace::use_built(&mut command);
-        let (count, success) = counted(&mut command)?;
+        let (count, success) = counted(*runner, &mut command)?;
         total += count;
         if !success && count.failed == 0 {
             // it did not come to testing: a compile error, a crash of the runner
@@ -80,7 +80,7 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
 }
 
 /// Runs cargo, hands its output on while it comes, and counts the summaries in it.
-fn counted(command: &mut Command) -> Result<(Count, bool)> {
+fn counted(runner: Runner, command: &mut Command) -> Result<(Count, bool)> {
     // cargo test reports on standard output, nextest on standard error
     let mut child = command
         .stdout(Stdio::piped())
@@ -89,20 +89,20 @@ fn counted(command: &mut Command) -> Result<(Count, bool)> {
         .with_context(|| format!("starting {command:?}"))?;
     let stderr = child.stderr.take().context("invariant: standard error is piped")?;
     let stdout = child.stdout.take().context("invariant: standard output is piped")?;
-    let errors = std::thread::spawn(move || relay(BufReader::new(stderr), std::io::stderr()));
-    let mut count = relay(BufReader::new(stdout), std::io::stdout());
+    let errors = std::thread::spawn(move || relay(runner, BufReader::new(stderr), std::io::stderr()));
+    let mut count = relay(runner, BufReader::new(stdout), std::io::stdout());
     count += errors.join().map_err(|_| anyhow::anyhow!("reading cargo's messages failed"))?;
     let status = child.wait().context("waiting for cargo")?;
     Ok((count, status.success()))
 }
 
-fn relay(mut from: impl std::io::BufRead, mut to: impl std::io::Write) -> Count {
+fn relay(runner: Runner, mut from: impl std::io::BufRead, mut to: impl std::io::Write) -> Count {
     let mut count = Count::default();
     let mut line = Vec::new();
     while let Ok(1..) = from.read_until(b'\n', &mut line) {
         let _ = to.write_all(&line);
         let _ = to.flush();
-        if let Some(found) = summary(&String::from_utf8_lossy(&line)) {
+        if let Some(found) = summary(runner, &String::from_utf8_lossy(&line)) {
             count += found;
         }
         line.clear();

@@ -28,20 +28,28 @@ impl Count {
     }
 }
 
-/// One line of output, from either tool; `None` if it is no summary.
-pub fn summary(line: &str) -> Option<Count> {
-    let line = line.trim();
-    if let Some(rest) = line.strip_prefix("test result: ") {
-        // `ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`
-        let (_, counts) = rest.split_once(". ")?;
-        return Some(count(counts.split("; ")));
+/// Whose output it is. It matters: nextest repeats the output of failed tests, in which each says
+/// `test result: FAILED` about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runner {
+    Nextest,
+    Cargo,
+}
+
+/// One line of output; `None` if it is no summary.
+pub fn summary(runner: Runner, line: &str) -> Option<Count> {
+    match runner {
+        Runner::Nextest => {
+            // `Summary [  1.2s] 9 tests run: 7 passed (1 slow), 1 failed, 1 timed out, 2 skipped`
+            let (_, counts) = line.trim().strip_prefix("Summary [")?.split_once(": ")?;
+            Some(count(counts.split(", ")))
+        }
+        Runner::Cargo => {
+            // `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; ...`
+            let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+            Some(count(counts.split("; ")))
+        }
     }
-    if line.starts_with("Summary [") {
-        // `Summary [  1.2s] 9 tests run: 7 passed (1 slow), 1 failed, 1 timed out, 2 skipped`
-        let (_, counts) = line.split_once(": ")?;
-        return Some(count(counts.split(", ")));
-    }
-    None
 }
 
 fn count<'a>(parts: impl Iterator<Item = &'a str>) -> Count {
@@ -63,22 +71,30 @@ fn count<'a>(parts: impl Iterator<Item = &'a str>) -> Count {
 mod tests {
     use super::*;
 
-    fn counted(line: &str) -> Option<(u64, u64, u64)> {
-        summary(line).map(|count| (count.passed, count.failed, count.skipped))
+    fn counted(runner: Runner, line: &str) -> Option<(u64, u64, u64)> {
+        summary(runner, line).map(|count| (count.passed, count.failed, count.skipped))
     }
 
     #[test]
-    fn summaries_of_both_tools_are_counted() {
-        assert_eq!(
-            counted("test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 5 filtered out; finished in 0.1s"),
-            Some((3, 2, 1))
-        );
-        assert_eq!(counted("     Summary [   1.234s] 4 tests run: 4 passed, 0 skipped"), Some((4, 0, 0)));
-        assert_eq!(
-            counted("     Summary [   9.1s] 9/20 tests run: 6 passed (1 slow), 2 failed, 1 timed out, 3 skipped"),
-            Some((6, 3, 3))
-        );
-        assert_eq!(counted("        PASS [   0.0s] (1/2) a::b test result: nothing"), None);
+    fn summaries_of_both_runners_are_counted() {
+        let result = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 5 filtered out; finished in 0.1s";
+        assert_eq!(counted(Runner::Cargo, result), Some((3, 2, 1)));
+        for (line, expected) in [
+            ("     Summary [   1.234s] 4 tests run: 4 passed, 0 skipped", (4, 0, 0)),
+            (
+                "     Summary [   9.1s] 9/20 tests run: 6 passed (1 slow), 2 failed, 1 timed out, 3 skipped",
+                (6, 3, 3),
+            ),
+        ] {
+            assert_eq!(counted(Runner::Nextest, line), Some(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_repeated_output_of_a_failed_test_is_not_counted_again() {
+        let repeated = "test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
+        assert_eq!(counted(Runner::Nextest, repeated), None);
+        assert_eq!(counted(Runner::Nextest, &format!("    {repeated}")), None);
     }
 
     #[test]
