@@ -1,6 +1,12 @@
 //! Deployments without a fault.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use ambidex_artifact::Payload;
 
@@ -104,12 +110,16 @@ async fn s16_the_result_is_told_until_it_is_taken() {
 
 #[tokio::test]
 async fn s16_the_result_survives_restarts_and_the_deployment_is_not_repeated() {
-    // Three waits of the backoff, each at most 0.2 s: the server refuses for longer than the agent insists.
+    // The server refuses for longer than the agent insists, and still when the power goes.
+    let refusing = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&refusing);
     let mut trial = Trial::offering(
         &Offer::default(),
         "No",
         "retry_poll_count = 2",
-        |ordinal, status| (status == "success" && ordinal < 6).then(|| answer(503, "{}")),
+        move |_, status| {
+            (status == "success" && asked.load(Ordering::SeqCst)).then(|| answer(503, "{}"))
+        },
     )
     .await;
     trial
@@ -117,6 +127,7 @@ async fn s16_the_result_survives_restarts_and_the_deployment_is_not_repeated() {
         .await;
     trial.kill();
     assert_eq!(trial.store().reports().len(), 1, "kept on disk");
+    refusing.store(false, Ordering::SeqCst);
     trial.run().await;
     assert_eq!(trial.trace(), s(&[DOWN, INSTALL, COMMIT]), "installed once");
     assert_eq!(trial.name(), "new");
