@@ -144,8 +144,7 @@ async fn pump(
 ) {
     let mut fault = shared.fault.subscribe();
     let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        let Ok(count @ 1..) = from.read(&mut chunk).await else { break };
+    while let Ok(count @ 1..) = from.read(&mut chunk).await {
         if fault.wait_for(|fault| *fault != Fault::Stall).await.is_err() {
             break;
         }

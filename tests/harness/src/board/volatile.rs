@@ -81,7 +81,7 @@ impl VolatileDisk {
             .open(image)
             .with_context(|| format!("opening {}", image.display()))?;
         let bytes = file.metadata().with_context(|| format!("asking for {}", image.display()))?.len();
-        if bytes % SECTOR_BYTES as u64 != 0 {
+        if !bytes.is_multiple_of(SECTOR_BYTES as u64) {
             bail!("{} is no disk image: {bytes} bytes are no whole sectors", image.display());
         }
         let listener = UnixListener::bind(socket).with_context(|| format!("opening {}", socket.display()))?;
@@ -298,7 +298,7 @@ impl Connection<'_> {
         let (_flags, kind) = (self.number::<2>()?, self.number::<2>()?);
         let (cookie, offset) = (self.number::<8>()?, self.number::<8>()?);
         let length = self.number::<4>()? as usize;
-        let whole = |bytes: u64| bytes % SECTOR_BYTES as u64 == 0;
+        let whole = |bytes: u64| bytes.is_multiple_of(SECTOR_BYTES as u64);
         if magic != REQUEST_MAGIC || length > REQUEST_BYTES_MAX {
             return Ok(false);
         }
