@@ -6,6 +6,8 @@
 
 mod device;
 mod images;
+mod rig;
 
-pub use device::{Device, Options, SLOT_BYTES};
+pub use device::{Device, LIMIT, Options, SLOT_BYTES};
 pub use images::{image, module_artifact, rootfs_artifact};
+pub use rig::Rig;
