@@ -29,11 +29,18 @@ struct Options {
 }
 
 fn parse(arguments: Vec<String>) -> Result<Option<Options>> {
-    let mut options =
-        Options { names: Vec::new(), devices: "100000".into(), rounds: "4".into(), yes: false };
+    let mut options = Options {
+        names: Vec::new(),
+        devices: "100000".into(),
+        rounds: "4".into(),
+        yes: false,
+    };
     let mut rest = arguments.into_iter();
     while let Some(argument) = rest.next() {
-        let mut value = || rest.next().with_context(|| format!("{argument} needs a number\n{USAGE}"));
+        let mut value = || {
+            rest.next()
+                .with_context(|| format!("{argument} needs a number\n{USAGE}"))
+        };
         match argument.as_str() {
             "--devices" => options.devices = value()?,
             "--rounds" => options.rounds = value()?,
@@ -53,19 +60,30 @@ fn parse(arguments: Vec<String>) -> Result<Option<Options>> {
 }
 
 pub fn run(arguments: Vec<String>) -> Result<()> {
-    let Some(options) = parse(arguments)? else { return Ok(()) };
+    let Some(options) = parse(arguments)? else {
+        return Ok(());
+    };
     packages::ensure(For::Bench, options.yes)?;
-    workspace::check(workspace::cargo().args(["build", "--locked", "--release"]).args([
-        "-p",
-        "ambidex-server",
-        "-p",
-        "ambidex",
-        "-p",
-        "ambidex-load",
-    ]))?;
     workspace::check(
-        workspace::cargo().args(["build", "--locked", "--profile", "agent", "-p", "ambidex-agent"]),
+        workspace::cargo()
+            .args(["build", "--locked", "--release"])
+            .args([
+                "-p",
+                "ambidex-server",
+                "-p",
+                "ambidex",
+                "-p",
+                "ambidex-load",
+            ]),
     )?;
+    workspace::check(workspace::cargo().args([
+        "build",
+        "--locked",
+        "--profile",
+        "agent",
+        "-p",
+        "ambidex-agent",
+    ]))?;
     let release = |name: &str| workspace::target_dir().join("release").join(name);
     let agent = workspace::target_dir().join("agent/ambidex-agent");
     let load = release("ambidex-load");
@@ -81,8 +99,16 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
                 println!("\n{}", polls_table(&report));
             }
             "idle" => {
-                let report = measured(Command::new(&load).arg("idle-agent").arg("--agent-bin").arg(&agent))?;
-                println!("\n{}", table(&report, &["rss_mib", "pss_mib", "threads", "binary_mib"]));
+                let report = measured(
+                    Command::new(&load)
+                        .arg("idle-agent")
+                        .arg("--agent-bin")
+                        .arg(&agent),
+                )?;
+                println!(
+                    "\n{}",
+                    table(&report, &["rss_mib", "pss_mib", "threads", "binary_mib"])
+                );
             }
             _ => {
                 let work = work_dir()?;
@@ -120,7 +146,9 @@ fn measured(command: &mut Command) -> Result<Value> {
 }
 
 fn cell(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn table(report: &Value, columns: &[&str]) -> String {
@@ -133,7 +161,15 @@ fn table(report: &Value, columns: &[&str]) -> String {
 fn polls_table(report: &Value) -> String {
     table(
         report,
-        &["devices", "connections", "polls_per_second", "p50_ms", "p99_ms", "server_cpu_us_per_poll", "server_rss_mib"],
+        &[
+            "devices",
+            "connections",
+            "polls_per_second",
+            "p50_ms",
+            "p99_ms",
+            "server_cpu_us_per_poll",
+            "server_rss_mib",
+        ],
     )
 }
 
@@ -170,7 +206,10 @@ mod tests {
     #[test]
     fn a_report_becomes_a_table() {
         let report = serde_json::json!({ "rss_mib": 3.5, "threads": 1 });
-        assert_eq!(table(&report, &["rss_mib", "threads"]), "| rss_mib | threads |\n| --- | --- |\n| 3.5 | 1 |\n");
+        assert_eq!(
+            table(&report, &["rss_mib", "threads"]),
+            "| rss_mib | threads |\n| --- | --- |\n| 3.5 | 1 |\n"
+        );
     }
 
     #[test]

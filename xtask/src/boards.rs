@@ -15,7 +15,9 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
         match argument.as_str() {
             "--yes" => yes = true,
             "build" | "run" => stage = argument,
-            other => bail!("unknown argument {other}; usage: cargo xtask boards [build|run] [--yes]"),
+            other => {
+                bail!("unknown argument {other}; usage: cargo xtask boards [build|run] [--yes]")
+            }
         }
     }
     packages::ensure(For::Demo, yes)?;

@@ -9,6 +9,8 @@ use crate::workspace;
 
 pub fn run(arguments: Vec<String>) -> Result<()> {
     workspace::build(&["ambidex-hil"])?;
-    let error = Command::new(workspace::built("ambidex-hil")).args(arguments).exec();
+    let error = Command::new(workspace::built("ambidex-hil"))
+        .args(arguments)
+        .exec();
     Err(error).context("starting ambidex-hil")
 }

@@ -28,15 +28,14 @@ const BOARDS: &[Need] = &[
 ];
 
 /// Foreign tools and clients that tests run against ours.
-const COMPATIBILITY: &[Need] =
-    &[
-        ("mender-artifact", "mender-artifact"),
-        ("mender-cli", "mender-cli"),
-        ("mender", "mender-client"),
-        ("fw_printenv", "libubootenv-tool"),
-        ("grub-editenv", "grub-common"),
-        ("unshare", "util-linux"),
-    ];
+const COMPATIBILITY: &[Need] = &[
+    ("mender-artifact", "mender-artifact"),
+    ("mender-cli", "mender-cli"),
+    ("mender", "mender-client"),
+    ("fw_printenv", "libubootenv-tool"),
+    ("grub-editenv", "grub-common"),
+    ("unshare", "util-linux"),
+];
 
 /// The peers of the install benchmark and what makes their images.
 const BENCHMARKS: &[Need] = &[
@@ -74,10 +73,18 @@ pub fn ensure(purpose: For, yes: bool) -> Result<()> {
     let names = missing.join(" ");
     let install = format!("apt-get install -y --no-install-recommends {names}");
     if !has("apt-get") {
-        return give_up(purpose, &format!("this machine lacks what the Debian packages {names} bring, and has no apt-get"));
+        return give_up(
+            purpose,
+            &format!(
+                "this machine lacks what the Debian packages {names} bring, and has no apt-get"
+            ),
+        );
     }
     if !(yes || in_ci() || agreed(&names)?) {
-        return give_up(purpose, &format!("missing Debian packages: run `{install}` as root, or use --yes"));
+        return give_up(
+            purpose,
+            &format!("missing Debian packages: run `{install}` as root, or use --yes"),
+        );
     }
     eprintln!("installing {names}");
     // lists may be empty or old; a failing update (one repository down) does not mean the install fails
@@ -103,7 +110,11 @@ fn give_up(purpose: For, reason: &str) -> Result<()> {
 }
 
 fn missing(needs: &[Need]) -> Vec<&'static str> {
-    needs.iter().filter(|(tool, _)| !has(tool)).map(|&(_, package)| package).collect()
+    needs
+        .iter()
+        .filter(|(tool, _)| !has(tool))
+        .map(|&(_, package)| package)
+        .collect()
 }
 
 fn has(tool: &str) -> bool {
@@ -111,7 +122,9 @@ fn has(tool: &str) -> bool {
         return Path::new(tool).exists();
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|folder| folder.join(tool).is_file())
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|folder| folder.join(tool).is_file())
 }
 
 fn in_ci() -> bool {
@@ -123,14 +136,21 @@ fn agreed(names: &str) -> Result<bool> {
         return Ok(false);
     }
     eprint!("Install the Debian packages {names}? [y/N] ");
-    std::io::stderr().flush().context("writing to the terminal")?;
+    std::io::stderr()
+        .flush()
+        .context("writing to the terminal")?;
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).context("reading the answer")?;
+    std::io::stdin()
+        .read_line(&mut answer)
+        .context("reading the answer")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn as_root(arguments: &[&str]) -> Result<Command> {
-    let output = Command::new("id").arg("-u").output().context("asking for the user id")?;
+    let output = Command::new("id")
+        .arg("-u")
+        .output()
+        .context("asking for the user id")?;
     let root = output.stdout.trim_ascii() == b"0";
     let mut command = if root {
         Command::new("env")
@@ -139,9 +159,14 @@ fn as_root(arguments: &[&str]) -> Result<Command> {
         sudo.arg("env");
         sudo
     } else {
-        bail!("installing packages needs root: run `{}` as root", arguments.join(" "));
+        bail!(
+            "installing packages needs root: run `{}` as root",
+            arguments.join(" ")
+        );
     };
-    command.arg("DEBIAN_FRONTEND=noninteractive").args(arguments);
+    command
+        .arg("DEBIAN_FRONTEND=noninteractive")
+        .args(arguments);
     Ok(command)
 }
 
@@ -151,6 +176,13 @@ mod tests {
 
     #[test]
     fn only_missing_tools_are_named() {
-        assert_eq!(missing(&[("sh", "dash"), ("/etc", "base-files"), ("no-such-tool", "no-such-package")]), ["no-such-package"]);
+        assert_eq!(
+            missing(&[
+                ("sh", "dash"),
+                ("/etc", "base-files"),
+                ("no-such-tool", "no-such-package")
+            ]),
+            ["no-such-package"]
+        );
     }
 }

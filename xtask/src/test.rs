@@ -26,7 +26,8 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
 
     let skip_log = workspace::target_dir().join("skipped-tests");
     if skip_log.exists() {
-        std::fs::remove_file(&skip_log).context("removing the list of skipped tests of the last run")?;
+        std::fs::remove_file(&skip_log)
+            .context("removing the list of skipped tests of the last run")?;
     }
     let nextest = workspace::cargo()
         .args(["nextest", "--version"])
@@ -37,11 +38,35 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
     let mut steps: Vec<(Runner, Vec<&str>)> = if nextest {
         // nextest does not run documentation tests
         vec![
-            (Runner::Nextest, vec!["nextest", "run", "--locked", "--workspace", "--no-fail-fast", "--no-tests", "pass"]),
-            (Runner::Cargo, vec!["test", "--quiet", "--locked", "--workspace", "--doc", "--no-fail-fast"]),
+            (
+                Runner::Nextest,
+                vec![
+                    "nextest",
+                    "run",
+                    "--locked",
+                    "--workspace",
+                    "--no-fail-fast",
+                    "--no-tests",
+                    "pass",
+                ],
+            ),
+            (
+                Runner::Cargo,
+                vec![
+                    "test",
+                    "--quiet",
+                    "--locked",
+                    "--workspace",
+                    "--doc",
+                    "--no-fail-fast",
+                ],
+            ),
         ]
     } else {
-        vec![(Runner::Cargo, vec!["test", "--locked", "--workspace", "--no-fail-fast"])]
+        vec![(
+            Runner::Cargo,
+            vec!["test", "--locked", "--workspace", "--no-fail-fast"],
+        )]
     };
     let mut total = Count::default();
     let mut broken = Vec::new();
@@ -66,9 +91,15 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
         total.skipped = 0;
     }
     let total = total.with_loud_skips(skips.lines().count() as u64);
-    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    println!(
+        "{} passed, {} failed, {} skipped",
+        total.passed, total.failed, total.skipped
+    );
     if !broken.is_empty() {
-        bail!("`{}` ended without a result, see above", broken.join("` and `"));
+        bail!(
+            "`{}` ended without a result, see above",
+            broken.join("` and `")
+        );
     }
     if total.failed > 0 {
         bail!("tests failed");
@@ -87,11 +118,20 @@ fn counted(runner: Runner, command: &mut Command) -> Result<(Count, bool)> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("starting {command:?}"))?;
-    let stderr = child.stderr.take().context("invariant: standard error is piped")?;
-    let stdout = child.stdout.take().context("invariant: standard output is piped")?;
-    let errors = std::thread::spawn(move || relay(runner, BufReader::new(stderr), std::io::stderr()));
+    let stderr = child
+        .stderr
+        .take()
+        .context("invariant: standard error is piped")?;
+    let stdout = child
+        .stdout
+        .take()
+        .context("invariant: standard output is piped")?;
+    let errors =
+        std::thread::spawn(move || relay(runner, BufReader::new(stderr), std::io::stderr()));
     let mut count = relay(runner, BufReader::new(stdout), std::io::stdout());
-    count += errors.join().map_err(|_| anyhow::anyhow!("reading cargo's messages failed"))?;
+    count += errors
+        .join()
+        .map_err(|_| anyhow::anyhow!("reading cargo's messages failed"))?;
     let status = child.wait().context("waiting for cargo")?;
     Ok((count, status.success()))
 }

@@ -56,7 +56,9 @@ fn count<'a>(parts: impl Iterator<Item = &'a str>) -> Count {
     let mut count = Count::default();
     for part in parts {
         let mut words = part.split_whitespace();
-        let Some(number) = words.next().and_then(|word| word.parse::<u64>().ok()) else { continue };
+        let Some(number) = words.next().and_then(|word| word.parse::<u64>().ok()) else {
+            continue;
+        };
         match words.next() {
             Some("passed") => count.passed += number,
             Some("failed" | "timed" | "exec") => count.failed += number,
@@ -80,7 +82,10 @@ mod tests {
         let result = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 5 filtered out; finished in 0.1s";
         assert_eq!(counted(Runner::Cargo, result), Some((3, 2, 1)));
         for (line, expected) in [
-            ("     Summary [   1.234s] 4 tests run: 4 passed, 0 skipped", (4, 0, 0)),
+            (
+                "     Summary [   1.234s] 4 tests run: 4 passed, 0 skipped",
+                (4, 0, 0),
+            ),
             (
                 "     Summary [   9.1s] 9/20 tests run: 6 passed (1 slow), 2 failed, 1 timed out, 3 skipped",
                 (6, 3, 3),
@@ -92,14 +97,27 @@ mod tests {
 
     #[test]
     fn the_repeated_output_of_a_failed_test_is_not_counted_again() {
-        let repeated = "test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
+        let repeated =
+            "test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
         assert_eq!(counted(Runner::Nextest, repeated), None);
         assert_eq!(counted(Runner::Nextest, &format!("    {repeated}")), None);
     }
 
     #[test]
     fn loud_skips_do_not_count_as_passed() {
-        let count = Count { passed: 5, failed: 1, skipped: 0 }.with_loud_skips(2);
-        assert_eq!(count, Count { passed: 3, failed: 1, skipped: 2 });
+        let count = Count {
+            passed: 5,
+            failed: 1,
+            skipped: 0,
+        }
+        .with_loud_skips(2);
+        assert_eq!(
+            count,
+            Count {
+                passed: 3,
+                failed: 1,
+                skipped: 2
+            }
+        );
     }
 }

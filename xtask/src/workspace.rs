@@ -7,12 +7,15 @@ use anyhow::{Context, Result, bail};
 
 /// The root of the repository.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("invariant: xtask lies in the root")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("invariant: xtask lies in the root")
 }
 
 /// Where cargo puts what it builds.
 pub fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
 /// A program built with the `dev` profile.
@@ -40,7 +43,9 @@ pub fn build(binaries: &[&str]) -> Result<()> {
 
 /// Runs a command to its end with our own terminal.
 pub fn check(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("starting {command:?}"))?;
+    let status = command
+        .status()
+        .with_context(|| format!("starting {command:?}"))?;
     if !status.success() {
         bail!("{command:?} ended with {status}");
     }
@@ -49,9 +54,11 @@ pub fn check(command: &mut Command) -> Result<()> {
 
 /// The environment that makes the harness use what was just built instead of asking cargo per test.
 pub fn use_built(command: &mut Command) {
-    for (variable, binary) in
-        [("AMBIDEX_SERVER_BIN", "ambidex-server"), ("AMBIDEX_AGENT_BIN", "ambidex-agent"), ("AMBIDEX_CLI_BIN", "ambidex")]
-    {
+    for (variable, binary) in [
+        ("AMBIDEX_SERVER_BIN", "ambidex-server"),
+        ("AMBIDEX_AGENT_BIN", "ambidex-agent"),
+        ("AMBIDEX_CLI_BIN", "ambidex"),
+    ] {
         if std::env::var_os(variable).is_none() && built(binary).is_file() {
             command.env(variable, built(binary));
         }

@@ -48,22 +48,37 @@ async fn acts(scratch: &Scratch, keep: bool) -> Result<()> {
     let lab = Lab::open().await?;
     progress.phase("artifacts: release v2 (good) and release v3 (its kernel panics)");
     let (good, image) = lab.release(scratch.path(), "v2", Fault::None, None).await?;
-    let (bad, _) = lab.release(scratch.path(), "v3", Fault::KernelPanic, None).await?;
+    let (bad, _) = lab
+        .release(scratch.path(), "v3", Fault::KernelPanic, None)
+        .await?;
     for artifact in [&good, &bad] {
-        let bytes = std::fs::metadata(artifact).context("asking for the artifact's size")?.len();
-        progress.detail(&format!("{} ({:.1} MiB)", artifact.display(), bytes as f64 / 1_048_576.0));
+        let bytes = std::fs::metadata(artifact)
+            .context("asking for the artifact's size")?
+            .len();
+        progress.detail(&format!(
+            "{} ({:.1} MiB)",
+            artifact.display(),
+            bytes as f64 / 1_048_576.0
+        ));
     }
 
     let server = Server::start(scratch.path()).await?;
     progress.phase(&format!("server at {}, user {EMAIL}", server.url()));
     let api = server.login().await?;
-    let mut board = lab.board(scratch.path(), Settings::for_server(server.address())).await?;
+    let mut board = lab
+        .board(scratch.path(), Settings::for_server(server.address()))
+        .await?;
     board.power_on().await?;
     progress.phase("board powered on (emulated x86-64, UEFI, GRUB)");
     let booted = board.wait_boot().await?;
-    progress.phase(&format!("board runs release {} from {}", booted.version, booted.root));
+    progress.phase(&format!(
+        "board runs release {} from {}",
+        booted.version, booted.root
+    ));
     let device = api.accept_next(BOOT_LIMIT).await?;
-    progress.phase(&format!("board asked for admission and was accepted as device {device}"));
+    progress.phase(&format!(
+        "board asked for admission and was accepted as device {device}"
+    ));
     wait_for("the board's inventory", BOOT_LIMIT, async || {
         let inventory = api.inventory(&device).await.unwrap_or_default();
         Ok(inventory.contains_key("artifact_name").then_some(()))
@@ -71,7 +86,13 @@ async fn acts(scratch: &Scratch, keep: bool) -> Result<()> {
     .await?;
     progress.phase("board sent its inventory");
 
-    let mut stage = Stage { progress, api: &api, board: &mut board, device: &device, console_seen: 0 };
+    let mut stage = Stage {
+        progress,
+        api: &api,
+        board: &mut board,
+        device: &device,
+        console_seen: 0,
+    };
     stage.console_seen = stage.board.console_log().len();
     progress.heading("A good update: release v2");
     api.upload(&good, "demo: a good release").await?;
@@ -81,7 +102,8 @@ async fn acts(scratch: &Scratch, keep: bool) -> Result<()> {
     stage.both_sides().await?;
 
     progress.heading("A bad update: release v3, whose kernel panics");
-    api.upload(&bad, "demo: a release whose kernel panics").await?;
+    api.upload(&bad, "demo: a release whose kernel panics")
+        .await?;
     progress.phase("artifact release-v3 uploaded");
     let deployment = stage.deploy("release-v3", "failure", None).await?;
     let log = wait_for("the deployment log", UPDATE_LIMIT, async || {
@@ -91,7 +113,14 @@ async fn acts(scratch: &Scratch, keep: bool) -> Result<()> {
     .await?;
     progress.phase("the board reported the failure and sent its log; the last lines:");
     let lines: Vec<&str> = log.lines().collect();
-    progress.detail(&lines.iter().skip(lines.len().saturating_sub(6)).copied().collect::<Vec<_>>().join("\n"));
+    progress.detail(
+        &lines
+            .iter()
+            .skip(lines.len().saturating_sub(6))
+            .copied()
+            .collect::<Vec<_>>()
+            .join("\n"),
+    );
     stage.board.console_settles().await?;
     stage.both_sides().await?;
 
@@ -129,15 +158,28 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     /// Deploys and shows every change on both sides until the deployment ends as `expected`.
-    async fn deploy(&mut self, release: &str, expected: &str, image: Option<&std::path::Path>) -> Result<String> {
-        let deployment = self.api.deploy(&format!("demo {release}"), release, &[self.device]).await?;
-        self.progress.phase(&format!("deployment {deployment} created"));
+    async fn deploy(
+        &mut self,
+        release: &str,
+        expected: &str,
+        image: Option<&std::path::Path>,
+    ) -> Result<String> {
+        let deployment = self
+            .api
+            .deploy(&format!("demo {release}"), release, &[self.device])
+            .await?;
+        self.progress
+            .phase(&format!("deployment {deployment} created"));
         let started = std::time::Instant::now();
         let mut last = String::new();
         let mut rounds = 0;
         loop {
             self.show_console();
-            let status = self.api.device_status(&deployment, self.device).await?.unwrap_or_default();
+            let status = self
+                .api
+                .device_status(&deployment, self.device)
+                .await?
+                .unwrap_or_default();
             if status != last {
                 self.progress.phase(&format!("server: {status}"));
                 last.clone_from(&status);
@@ -146,17 +188,28 @@ impl Stage<'_> {
                 return Ok(deployment);
             }
             if status == "success" || status == "failure" {
-                let log = self.api.deployment_log(&deployment, self.device).await.unwrap_or_default();
-                bail!("the deployment of {release} ended as {status} instead of {expected}; log: {log}");
+                let log = self
+                    .api
+                    .deployment_log(&deployment, self.device)
+                    .await
+                    .unwrap_or_default();
+                bail!(
+                    "the deployment of {release} ended as {status} instead of {expected}; log: {log}"
+                );
             }
             if started.elapsed() > UPDATE_LIMIT {
-                bail!("the deployment of {release} is still {status} after {} s", UPDATE_LIMIT.as_secs());
+                bail!(
+                    "the deployment of {release} is still {status} after {} s",
+                    UPDATE_LIMIT.as_secs()
+                );
             }
             if let (Some(image), "downloading") = (image, status.as_str()) {
                 rounds += 1;
                 if rounds % WRITE_REPORT == 0 {
                     let same = self.board.disk().equal_mib(3, image)?;
-                    self.progress.phase(&format!("board: {same} of 64 MiB of slot B hold the new release"));
+                    self.progress.phase(&format!(
+                        "board: {same} of 64 MiB of slot B hold the new release"
+                    ));
                 }
             }
             tokio::time::sleep(PAUSE).await;
@@ -166,20 +219,26 @@ impl Stage<'_> {
     /// New lines of the console that tell the story: boot loader, panic, boot marker.
     fn show_console(&mut self) {
         let log = self.board.console_log();
-        let Some(new) = log.get(self.console_seen..) else { return };
+        let Some(new) = log.get(self.console_seen..) else {
+            return;
+        };
         // only whole lines; the rest comes next time
         let Some(end) = new.rfind('\n') else { return };
         let whole = new.get(..=end).unwrap_or_default();
         let mut shown = BTreeSet::new();
         for line in whole.lines().map(str::trim) {
-            let told = ["ambidex: ", "Kernel panic", "BOOTED "].iter().find_map(|start| {
-                let at = line.find(start)?;
-                line.get(at..)
-            });
+            let told = ["ambidex: ", "Kernel panic", "BOOTED "]
+                .iter()
+                .find_map(|start| {
+                    let at = line.find(start)?;
+                    line.get(at..)
+                });
             if let Some(text) = told
                 && shown.insert(text.to_owned())
             {
-                let text = text.strip_prefix("ambidex: ").map_or_else(|| text.to_owned(), |text| format!("boot loader: {text}"));
+                let text = text
+                    .strip_prefix("ambidex: ")
+                    .map_or_else(|| text.to_owned(), |text| format!("boot loader: {text}"));
                 self.progress.phase(&format!("board: {text}"));
             }
         }
@@ -188,16 +247,32 @@ impl Stage<'_> {
 
     /// The state of server and board, side by side.
     async fn both_sides(&mut self) -> Result<()> {
-        let installed = self.board.output("ambidex-agent show-artifact").await?.trim().to_owned();
-        let root = self.board.output("sed 's/.*root=\\([^ ]*\\).*/\\1/' /proc/cmdline").await?.trim().to_owned();
+        let installed = self
+            .board
+            .output("ambidex-agent show-artifact")
+            .await?
+            .trim()
+            .to_owned();
+        let root = self
+            .board
+            .output("sed 's/.*root=\\([^ ]*\\).*/\\1/' /proc/cmdline")
+            .await?
+            .trim()
+            .to_owned();
         let known = wait_for("the server to know the release", UPDATE_LIMIT, async || {
             let inventory = self.api.inventory(self.device).await?;
-            let name = inventory.get("artifact_name").and_then(|name| name.as_str()).map(str::to_owned);
+            let name = inventory
+                .get("artifact_name")
+                .and_then(|name| name.as_str())
+                .map(str::to_owned);
             Ok(name.filter(|name| *name == installed))
         })
         .await?;
         self.progress.phase("both sides agree:");
-        self.progress.detail(&format!("board   runs {installed} from {root}\nserver  shows {known} for device {}", self.device));
+        self.progress.detail(&format!(
+            "board   runs {installed} from {root}\nserver  shows {known} for device {}",
+            self.device
+        ));
         Ok(())
     }
 }

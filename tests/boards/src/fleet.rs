@@ -25,7 +25,9 @@ impl Fleet {
     /// Starts both, accepts the board, waits for its inventory. With `verify_key` the board takes signed
     /// artifacts only. `None` after a loud skip when boards cannot be had on this machine.
     pub async fn start(folder: &Path, verify_key: Option<&SigningKey>) -> Result<Option<Self>> {
-        let Some(lab) = Lab::open_or_skip().await? else { return Ok(None) };
+        let Some(lab) = Lab::open_or_skip().await? else {
+            return Ok(None);
+        };
         let server = Server::start(folder).await?;
         let api = server.login().await?;
         let mut settings = Settings::for_server(server.address());
@@ -34,20 +36,31 @@ impl Fleet {
         }
         let mut board = lab.board(folder, settings).await?;
         let booted = board.boot().await?;
-        ensure!((booted.version.as_str(), booted.root.as_str()) == ("v1", "/dev/vda2"), "{booted:?}");
+        ensure!(
+            (booted.version.as_str(), booted.root.as_str()) == ("v1", "/dev/vda2"),
+            "{booted:?}"
+        );
         let device = api.accept_next(BOOT_LIMIT).await?;
         wait_for("the board's inventory", BOOT_LIMIT, async || {
             let inventory = api.inventory(&device).await.unwrap_or_default();
             Ok(inventory.contains_key("artifact_name").then_some(()))
         })
         .await?;
-        Ok(Some(Self { lab, server, api, board, device }))
+        Ok(Some(Self {
+            lab,
+            server,
+            api,
+            board,
+            device,
+        }))
     }
 
     /// Uploads an artifact and deploys it to the board.
     pub async fn deploy(&self, artifact: &Path, name: &str) -> Result<String> {
         self.api.upload(artifact, "written by a test").await?;
-        self.api.deploy(&format!("to {name}"), name, &[&self.device]).await
+        self.api
+            .deploy(&format!("to {name}"), name, &[&self.device])
+            .await
     }
 
     /// Waits until slot B of the disk holds at least `mib` MiB of `image` more than at the start.

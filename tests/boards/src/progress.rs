@@ -10,12 +10,17 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn start() -> Self {
-        Self { started: Instant::now() }
+        Self {
+            started: Instant::now(),
+        }
     }
 
     /// A finished or beginning phase.
     pub(crate) fn phase(&self, text: &str) {
-        self.line(&format!("[{:7.1} s] {text}", self.started.elapsed().as_secs_f64()));
+        self.line(&format!(
+            "[{:7.1} s] {text}",
+            self.started.elapsed().as_secs_f64()
+        ));
     }
 
     /// Something that belongs to the phase above.

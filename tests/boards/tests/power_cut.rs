@@ -8,16 +8,38 @@ use anyhow::{Result, ensure};
 
 /// What the server says must be what runs, and the slot must hold exactly that release.
 async fn the_truth(fleet: &mut Fleet, deployment: &str) -> Result<String> {
-    let outcome = fleet.api.wait_status(deployment, &fleet.device, &["success", "failure"], UPDATE_LIMIT).await?;
+    let outcome = fleet
+        .api
+        .wait_status(
+            deployment,
+            &fleet.device,
+            &["success", "failure"],
+            UPDATE_LIMIT,
+        )
+        .await?;
     fleet.board.console_settles().await?;
-    let version = fleet.board.output("cat /etc/board/version").await?.trim().to_owned();
+    let version = fleet
+        .board
+        .output("cat /etc/board/version")
+        .await?
+        .trim()
+        .to_owned();
     let expected = if outcome == "success" { "v2" } else { "v1" };
-    ensure!(version == expected, "the server says {outcome}, the board runs {version}");
+    ensure!(
+        version == expected,
+        "the server says {outcome}, the board runs {version}"
+    );
     let part = if version == "v2" { 3 } else { 2 };
     let image = fleet.lab.rootfs(&version, Fault::None).await?;
-    ensure!(fleet.board.disk().holds(part, &image)?, "slot {part} holds exactly release {version}");
+    ensure!(
+        fleet.board.disk().holds(part, &image)?,
+        "slot {part} holds exactly release {version}"
+    );
     let shown = fleet.board.output("ambidex-agent show-artifact").await?;
-    ensure!(shown.trim() == format!("release-{version}"), "the agent says it runs {shown:?}");
+    ensure!(
+        shown.trim() == format!("release-{version}"),
+        "the agent says it runs {shown:?}"
+    );
     Ok(outcome)
 }
 
@@ -25,21 +47,35 @@ async fn the_truth(fleet: &mut Fleet, deployment: &str) -> Result<String> {
 async fn next_update_works(fleet: &mut Fleet, scratch: &std::path::Path) -> Result<()> {
     let (artifact, _) = fleet.lab.release(scratch, "v3", Fault::None, None).await?;
     let deployment = fleet.deploy(&artifact, "release-v3").await?;
-    fleet.api.wait_status(&deployment, &fleet.device, &["success"], UPDATE_LIMIT).await?;
+    fleet
+        .api
+        .wait_status(&deployment, &fleet.device, &["success"], UPDATE_LIMIT)
+        .await?;
     Ok(())
 }
 
 #[test]
 fn power_cut_in_the_middle_of_the_write() {
     flow("power-cut-write", async |scratch| {
-        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else { return Ok(()) };
-        let (artifact, image) = fleet.lab.release(scratch.path(), "v2", Fault::None, None).await?;
+        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else {
+            return Ok(());
+        };
+        let (artifact, image) = fleet
+            .lab
+            .release(scratch.path(), "v2", Fault::None, None)
+            .await?;
         let deployment = fleet.deploy(&artifact, "release-v2").await?;
         fleet.wait_written(&image, 8).await?;
         fleet.board.power_cut().await?;
-        ensure!(!fleet.board.disk().holds(3, &image)?, "the cut came in the middle of the write");
+        ensure!(
+            !fleet.board.disk().holds(3, &image)?,
+            "the cut came in the middle of the write"
+        );
         let booted = fleet.board.boot().await?;
-        ensure!((booted.version.as_str(), booted.root.as_str()) == ("v1", "/dev/vda2"), "{booted:?}");
+        ensure!(
+            (booted.version.as_str(), booted.root.as_str()) == ("v1", "/dev/vda2"),
+            "{booted:?}"
+        );
         // a release is either installed by a new attempt or reported as failed, never anything between
         the_truth(&mut fleet, &deployment).await?;
         next_update_works(&mut fleet, scratch.path()).await
@@ -49,12 +85,23 @@ fn power_cut_in_the_middle_of_the_write() {
 #[test]
 fn power_cut_at_the_reboot() {
     flow("power-cut-reboot", async |scratch| {
-        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else { return Ok(()) };
-        let (artifact, image) = fleet.lab.release(scratch.path(), "v2", Fault::None, None).await?;
+        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else {
+            return Ok(());
+        };
+        let (artifact, image) = fleet
+            .lab
+            .release(scratch.path(), "v2", Fault::None, None)
+            .await?;
         let deployment = fleet.deploy(&artifact, "release-v2").await?;
-        fleet.api.wait_status(&deployment, &fleet.device, &["rebooting"], UPDATE_LIMIT).await?;
+        fleet
+            .api
+            .wait_status(&deployment, &fleet.device, &["rebooting"], UPDATE_LIMIT)
+            .await?;
         fleet.board.power_cut().await?;
-        ensure!(fleet.board.disk().holds(3, &image)?, "the image was on the disk before the reboot was announced");
+        ensure!(
+            fleet.board.disk().holds(3, &image)?,
+            "the image was on the disk before the reboot was announced"
+        );
         fleet.board.boot().await?;
         the_truth(&mut fleet, &deployment).await?;
         next_update_works(&mut fleet, scratch.path()).await
@@ -64,13 +111,24 @@ fn power_cut_at_the_reboot() {
 #[test]
 fn power_cut_in_the_boot_loader_of_the_trial() {
     flow("power-cut-trial", async |scratch| {
-        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else { return Ok(()) };
-        let (artifact, _) = fleet.lab.release(scratch.path(), "v2", Fault::None, None).await?;
+        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else {
+            return Ok(());
+        };
+        let (artifact, _) = fleet
+            .lab
+            .release(scratch.path(), "v2", Fault::None, None)
+            .await?;
         let deployment = fleet.deploy(&artifact, "release-v2").await?;
-        fleet.board.wait_console("ambidex: booting slot 3", UPDATE_LIMIT).await?;
+        fleet
+            .board
+            .wait_console("ambidex: booting slot 3", UPDATE_LIMIT)
+            .await?;
         fleet.board.power_cut().await?;
         let booted = fleet.board.boot().await?;
-        ensure!(booted.version == "v1", "the one trial was used up by the cut: {booted:?}");
+        ensure!(
+            booted.version == "v1",
+            "the one trial was used up by the cut: {booted:?}"
+        );
         let outcome = the_truth(&mut fleet, &deployment).await?;
         ensure!(outcome == "failure", "{outcome}");
         next_update_works(&mut fleet, scratch.path()).await
@@ -80,20 +138,34 @@ fn power_cut_in_the_boot_loader_of_the_trial() {
 #[test]
 fn power_cut_before_the_commit() {
     flow("power-cut-commit", async |scratch| {
-        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else { return Ok(()) };
-        let (artifact, _) = fleet.lab.release(scratch.path(), "v2", Fault::None, None).await?;
+        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else {
+            return Ok(());
+        };
+        let (artifact, _) = fleet
+            .lab
+            .release(scratch.path(), "v2", Fault::None, None)
+            .await?;
         let deployment = fleet.deploy(&artifact, "release-v2").await?;
-        fleet.api.wait_status(&deployment, &fleet.device, &["rebooting"], UPDATE_LIMIT).await?;
+        fleet
+            .api
+            .wait_status(&deployment, &fleet.device, &["rebooting"], UPDATE_LIMIT)
+            .await?;
         // the new release runs, but has not committed: init prints this line before it starts the agent
         let booted = fleet.board.wait_boot_marker().await?;
         ensure!(booted.version == "v2", "{booted:?}");
         fleet.board.power_cut().await?;
         for number in [1, 2] {
             let environment = fleet.board.disk().environment(number).await?;
-            ensure!(environment.get("upgrade_available") == "1", "not committed yet: {environment:?}");
+            ensure!(
+                environment.get("upgrade_available") == "1",
+                "not committed yet: {environment:?}"
+            );
         }
         let booted = fleet.board.boot().await?;
-        ensure!(booted.version == "v1", "an uncommitted release is rolled back: {booted:?}");
+        ensure!(
+            booted.version == "v1",
+            "an uncommitted release is rolled back: {booted:?}"
+        );
         let outcome = the_truth(&mut fleet, &deployment).await?;
         ensure!(outcome == "failure", "{outcome}");
         next_update_works(&mut fleet, scratch.path()).await

@@ -13,12 +13,23 @@ use anyhow::{Result, ensure};
 async fn both_sides_say(fleet: &mut Fleet, release: &str, root: &str) -> Result<()> {
     let shown = fleet.board.output("ambidex-agent show-artifact").await?;
     ensure!(shown.trim() == release, "the agent says it runs {shown:?}");
-    let mounted = fleet.board.output("sed 's/.*root=\\([^ ]*\\).*/\\1/' /proc/cmdline").await?;
+    let mounted = fleet
+        .board
+        .output("sed 's/.*root=\\([^ ]*\\).*/\\1/' /proc/cmdline")
+        .await?;
     ensure!(mounted.trim() == root, "the root is {mounted:?}");
-    wait_for("the inventory to name the release", UPDATE_LIMIT, async || {
-        let inventory = fleet.api.inventory(&fleet.device).await?;
-        Ok((inventory.get("artifact_name").and_then(|name| name.as_str()) == Some(release)).then_some(()))
-    })
+    wait_for(
+        "the inventory to name the release",
+        UPDATE_LIMIT,
+        async || {
+            let inventory = fleet.api.inventory(&fleet.device).await?;
+            Ok((inventory
+                .get("artifact_name")
+                .and_then(|name| name.as_str())
+                == Some(release))
+            .then_some(()))
+        },
+    )
     .await
 }
 
@@ -28,9 +39,18 @@ async fn environment_at_rest(fleet: &mut Fleet, part: &str) -> Result<()> {
     fleet.board.power_cut().await?;
     for number in [1, 2] {
         let environment = fleet.board.disk().environment(number).await?;
-        let values = ["mender_boot_part", "mender_boot_part_hex", "upgrade_available", "bootcount", "editing"]
-            .map(|name| environment.get(name).to_owned());
-        ensure!(values == [part, part, "0", "0", "0"], "copy {number} of the environment: {environment:?}");
+        let values = [
+            "mender_boot_part",
+            "mender_boot_part_hex",
+            "upgrade_available",
+            "bootcount",
+            "editing",
+        ]
+        .map(|name| environment.get(name).to_owned());
+        ensure!(
+            values == [part, part, "0", "0", "0"],
+            "copy {number} of the environment: {environment:?}"
+        );
     }
     Ok(())
 }
@@ -38,30 +58,60 @@ async fn environment_at_rest(fleet: &mut Fleet, part: &str) -> Result<()> {
 #[test]
 fn an_update_is_installed_committed_and_survives_a_reboot() {
     flow("update-commit", async |scratch| {
-        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else { return Ok(()) };
+        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else {
+            return Ok(());
+        };
         let key = "cat /var/lib/ambidex/*.pem | sha256sum";
         let key_before = fleet.board.output(key).await?;
-        fleet.board.output("echo precious > /data/precious && sync").await?;
+        fleet
+            .board
+            .output("echo precious > /data/precious && sync")
+            .await?;
 
-        let (artifact, image) = fleet.lab.release(scratch.path(), "v2", Fault::None, None).await?;
+        let (artifact, image) = fleet
+            .lab
+            .release(scratch.path(), "v2", Fault::None, None)
+            .await?;
         let deployment = fleet.deploy(&artifact, "release-v2").await?;
-        fleet.api.wait_status(&deployment, &fleet.device, &["success"], UPDATE_LIMIT).await?;
+        fleet
+            .api
+            .wait_status(&deployment, &fleet.device, &["success"], UPDATE_LIMIT)
+            .await?;
         let booted = fleet.board.wait_boot().await?;
-        ensure!((booted.version.as_str(), booted.root.as_str()) == ("v2", "/dev/vda3"), "{booted:?}");
+        ensure!(
+            (booted.version.as_str(), booted.root.as_str()) == ("v2", "/dev/vda3"),
+            "{booted:?}"
+        );
         both_sides_say(&mut fleet, "release-v2", "/dev/vda3").await?;
-        ensure!(fleet.board.slots_started() == [2, 3], "slots: {:?}", fleet.board.slots_started());
-        ensure!(fleet.board.disk().holds(3, &image)?, "slot B holds exactly the image");
+        ensure!(
+            fleet.board.slots_started() == [2, 3],
+            "slots: {:?}",
+            fleet.board.slots_started()
+        );
+        ensure!(
+            fleet.board.disk().holds(3, &image)?,
+            "slot B holds exactly the image"
+        );
 
         // what must survive an update: the device's key and everything on the data partition
-        ensure!(fleet.board.output(key).await? == key_before, "the device key is the same");
-        ensure!(fleet.board.output("cat /data/precious").await?.trim() == "precious", "the data partition survives");
+        ensure!(
+            fleet.board.output(key).await? == key_before,
+            "the device key is the same"
+        );
+        ensure!(
+            fleet.board.output("cat /data/precious").await?.trim() == "precious",
+            "the data partition survives"
+        );
 
         // committed: it stays after a reset, and nothing is counted any more
         environment_at_rest(&mut fleet, "3").await?;
         let booted = fleet.board.boot().await?;
         ensure!(booted.version == "v2", "{booted:?}");
         both_sides_say(&mut fleet, "release-v2", "/dev/vda3").await?;
-        ensure!(fleet.api.devices("accepted").await?.len() == 1, "still one device");
+        ensure!(
+            fleet.api.devices("accepted").await?.len() == 1,
+            "still one device"
+        );
         environment_at_rest(&mut fleet, "3").await
     });
 }
@@ -69,14 +119,32 @@ fn an_update_is_installed_committed_and_survives_a_reboot() {
 #[test]
 fn a_kernel_panic_is_rolled_back_and_reported_with_a_log() {
     flow("update-kernel-panic", async |scratch| {
-        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else { return Ok(()) };
-        let (artifact, _) = fleet.lab.release(scratch.path(), "panicking", Fault::KernelPanic, None).await?;
+        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else {
+            return Ok(());
+        };
+        let (artifact, _) = fleet
+            .lab
+            .release(scratch.path(), "panicking", Fault::KernelPanic, None)
+            .await?;
         let deployment = fleet.deploy(&artifact, "release-panicking").await?;
-        fleet.api.wait_status(&deployment, &fleet.device, &["failure"], UPDATE_LIMIT).await?;
+        fleet
+            .api
+            .wait_status(&deployment, &fleet.device, &["failure"], UPDATE_LIMIT)
+            .await?;
         let booted = fleet.board.wait_boot().await?;
-        ensure!((booted.version.as_str(), booted.root.as_str()) == ("v1", "/dev/vda2"), "{booted:?}");
-        ensure!(fleet.board.slots_started() == [2, 3, 2], "slots: {:?}", fleet.board.slots_started());
-        ensure!(fleet.board.console_log().contains("Kernel panic"), "the kernel did panic");
+        ensure!(
+            (booted.version.as_str(), booted.root.as_str()) == ("v1", "/dev/vda2"),
+            "{booted:?}"
+        );
+        ensure!(
+            fleet.board.slots_started() == [2, 3, 2],
+            "slots: {:?}",
+            fleet.board.slots_started()
+        );
+        ensure!(
+            fleet.board.console_log().contains("Kernel panic"),
+            "the kernel did panic"
+        );
         let log = fleet.log_of(&deployment).await?;
         ensure!(log.lines().count() > 3, "the log tells a story: {log}");
         both_sides_say(&mut fleet, "release-v1", "/dev/vda2").await?;
@@ -87,12 +155,23 @@ fn a_kernel_panic_is_rolled_back_and_reported_with_a_log() {
 #[test]
 fn a_release_that_cannot_reach_the_server_is_rolled_back() {
     flow("update-no-network", async |scratch| {
-        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else { return Ok(()) };
-        let (artifact, _) = fleet.lab.release(scratch.path(), "unreachable", Fault::NoNetwork, None).await?;
+        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else {
+            return Ok(());
+        };
+        let (artifact, _) = fleet
+            .lab
+            .release(scratch.path(), "unreachable", Fault::NoNetwork, None)
+            .await?;
         let deployment = fleet.deploy(&artifact, "release-unreachable").await?;
         let booted = fleet.board.wait_boot_marker().await?;
-        ensure!((booted.version.as_str(), booted.root.as_str()) == ("unreachable", "/dev/vda3"), "{booted:?}");
-        fleet.api.wait_status(&deployment, &fleet.device, &["failure"], UPDATE_LIMIT).await?;
+        ensure!(
+            (booted.version.as_str(), booted.root.as_str()) == ("unreachable", "/dev/vda3"),
+            "{booted:?}"
+        );
+        fleet
+            .api
+            .wait_status(&deployment, &fleet.device, &["failure"], UPDATE_LIMIT)
+            .await?;
         let booted = fleet.board.wait_boot().await?;
         ensure!(booted.version == "v1", "{booted:?}");
         let log = fleet.log_of(&deployment).await?;
@@ -107,27 +186,57 @@ fn an_artifact_signed_by_the_wrong_key_is_refused_and_the_right_one_taken() {
     flow("update-wrong-key", async |scratch| {
         let right = SigningKey::generate(scratch.path(), "right").await?;
         let wrong = SigningKey::generate(scratch.path(), "wrong").await?;
-        let Some(mut fleet) = Fleet::start(scratch.path(), Some(&right)).await? else { return Ok(()) };
+        let Some(mut fleet) = Fleet::start(scratch.path(), Some(&right)).await? else {
+            return Ok(());
+        };
         let slot_b = fleet.board.disk().used_mib(3)?;
 
-        let (artifact, _) = fleet.lab.release(scratch.path(), "v2", Fault::None, Some(&wrong)).await?;
+        let (artifact, _) = fleet
+            .lab
+            .release(scratch.path(), "v2", Fault::None, Some(&wrong))
+            .await?;
         let deployment = fleet.deploy(&artifact, "release-v2").await?;
-        fleet.api.wait_status(&deployment, &fleet.device, &["failure"], UPDATE_LIMIT).await?;
+        fleet
+            .api
+            .wait_status(&deployment, &fleet.device, &["failure"], UPDATE_LIMIT)
+            .await?;
         let log = fleet.log_of(&deployment).await?;
-        ensure!(log.to_lowercase().contains("signature"), "the log names the cause: {log}");
-        let (unsigned, _) = fleet.lab.release(scratch.path(), "v3", Fault::None, None).await?;
+        ensure!(
+            log.to_lowercase().contains("signature"),
+            "the log names the cause: {log}"
+        );
+        let (unsigned, _) = fleet
+            .lab
+            .release(scratch.path(), "v3", Fault::None, None)
+            .await?;
         let deployment = fleet.deploy(&unsigned, "release-v3").await?;
-        fleet.api.wait_status(&deployment, &fleet.device, &["failure"], UPDATE_LIMIT).await?;
+        fleet
+            .api
+            .wait_status(&deployment, &fleet.device, &["failure"], UPDATE_LIMIT)
+            .await?;
         fleet.board.output("sync").await?;
-        ensure!(fleet.board.disk().used_mib(3)? == slot_b, "nothing was written to slot B");
-        ensure!(fleet.board.slots_started() == [2], "no reboot: {:?}", fleet.board.slots_started());
+        ensure!(
+            fleet.board.disk().used_mib(3)? == slot_b,
+            "nothing was written to slot B"
+        );
+        ensure!(
+            fleet.board.slots_started() == [2],
+            "no reboot: {:?}",
+            fleet.board.slots_started()
+        );
 
         // control: the same image signed by the right key is installed
         let good = scratch.join("good");
         std::fs::create_dir_all(&good).unwrap();
-        let (artifact, _) = fleet.lab.release(&good, "v4", Fault::None, Some(&right)).await?;
+        let (artifact, _) = fleet
+            .lab
+            .release(&good, "v4", Fault::None, Some(&right))
+            .await?;
         let deployment = fleet.deploy(&artifact, "release-v4").await?;
-        fleet.api.wait_status(&deployment, &fleet.device, &["success"], UPDATE_LIMIT).await?;
+        fleet
+            .api
+            .wait_status(&deployment, &fleet.device, &["success"], UPDATE_LIMIT)
+            .await?;
         fleet.board.wait_boot().await?;
         both_sides_say(&mut fleet, "release-v4", "/dev/vda3").await
     });
@@ -136,14 +245,22 @@ fn an_artifact_signed_by_the_wrong_key_is_refused_and_the_right_one_taken() {
 #[test]
 fn a_server_that_is_killed_during_the_download_does_not_lose_the_update() {
     flow("update-server-killed", async |scratch| {
-        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else { return Ok(()) };
-        let (artifact, image) = fleet.lab.release(scratch.path(), "v2", Fault::None, None).await?;
+        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else {
+            return Ok(());
+        };
+        let (artifact, image) = fleet
+            .lab
+            .release(scratch.path(), "v2", Fault::None, None)
+            .await?;
         let deployment = fleet.deploy(&artifact, "release-v2").await?;
         fleet.wait_written(&image, 8).await?;
         fleet.server.kill().await?;
         tokio::time::sleep(Duration::from_secs(3)).await;
         fleet.server.restart().await?;
-        fleet.api.wait_status(&deployment, &fleet.device, &["success"], UPDATE_LIMIT).await?;
+        fleet
+            .api
+            .wait_status(&deployment, &fleet.device, &["success"], UPDATE_LIMIT)
+            .await?;
         fleet.board.wait_boot().await?;
         both_sides_say(&mut fleet, "release-v2", "/dev/vda3").await
     });

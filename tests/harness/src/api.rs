@@ -13,7 +13,14 @@ use serde_json::{Value, json};
 const REQUEST_LIMIT: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(200);
 /// Statuses a device deployment does not leave any more.
-const FINAL: [&str; 6] = ["success", "failure", "noartifact", "already-installed", "aborted", "decommissioned"];
+const FINAL: [&str; 6] = [
+    "success",
+    "failure",
+    "noartifact",
+    "already-installed",
+    "aborted",
+    "decommissioned",
+];
 
 /// A logged-in user.
 #[derive(Debug, Clone)]
@@ -25,7 +32,9 @@ pub struct Api {
 
 /// An HTTP client without connection to the system's certificate store; `root` is a PEM file to trust.
 pub fn http_client(root: Option<&Path>) -> Result<reqwest::Client> {
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut roots = rustls::RootCertStore {
+        roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
+    };
     if let Some(path) = root {
         use rustls::pki_types::CertificateDer;
         use rustls::pki_types::pem::PemObject as _;
@@ -33,7 +42,9 @@ pub fn http_client(root: Option<&Path>) -> Result<reqwest::Client> {
             .with_context(|| format!("reading the certificates in {}", path.display()))?;
         for certificate in certificates {
             let certificate = certificate.with_context(|| format!("parsing {}", path.display()))?;
-            roots.add(certificate).with_context(|| format!("trusting {}", path.display()))?;
+            roots
+                .add(certificate)
+                .with_context(|| format!("trusting {}", path.display()))?;
         }
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -57,7 +68,12 @@ impl Api {
     }
 
     /// The same over TLS with a PEM file of certificates to trust besides the public ones.
-    pub async fn login_trusting(base: &str, email: &str, password: &str, root: Option<&Path>) -> Result<Self> {
+    pub async fn login_trusting(
+        base: &str,
+        email: &str,
+        password: &str,
+        root: Option<&Path>,
+    ) -> Result<Self> {
         let base = base.trim_end_matches('/');
         let http = http_client(root)?;
         let answer = http
@@ -71,7 +87,11 @@ impl Api {
         if status != StatusCode::OK {
             bail!("the login of {email} was answered with {status}: {token}");
         }
-        Ok(Self { base: base.to_owned(), token: token.trim().trim_matches('"').to_owned(), http })
+        Ok(Self {
+            base: base.to_owned(),
+            token: token.trim().trim_matches('"').to_owned(),
+            http,
+        })
     }
 
     /// The bearer token, for tools that want one.
@@ -86,28 +106,52 @@ impl Api {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(StatusCode, reqwest::header::HeaderMap, bytes::Bytes)> {
-        let mut request = self.http.request(method.clone(), format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let mut request = self
+            .http
+            .request(method.clone(), format!("{}{path}", self.base))
+            .bearer_auth(&self.token);
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer = request.send().await.with_context(|| format!("{method} {path}"))?;
+        let answer = request
+            .send()
+            .await
+            .with_context(|| format!("{method} {path}"))?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        Ok((status, headers, answer.bytes().await.with_context(|| format!("the answer to {method} {path}"))?))
+        Ok((
+            status,
+            headers,
+            answer
+                .bytes()
+                .await
+                .with_context(|| format!("the answer to {method} {path}"))?,
+        ))
     }
 
     /// GET, expecting 200 and JSON.
     pub async fn get(&self, path: &str) -> Result<Value> {
         let (status, _, body) = self.request(Method::GET, path, None).await?;
         if status != StatusCode::OK {
-            bail!("GET {path} was answered with {status}: {}", String::from_utf8_lossy(&body));
+            bail!(
+                "GET {path} was answered with {status}: {}",
+                String::from_utf8_lossy(&body)
+            );
         }
-        serde_json::from_slice(&body).with_context(|| format!("GET {path} answered with something else than JSON"))
+        serde_json::from_slice(&body)
+            .with_context(|| format!("GET {path} answered with something else than JSON"))
     }
 
     /// Devices of the authentication service, by status (`pending`, `accepted`, ...).
     pub async fn devices(&self, status: &str) -> Result<Vec<Value>> {
-        let found = self.get(&format!("/api/management/v2/devauth/devices?status={status}&per_page=100")).await?;
-        found.as_array().cloned().ok_or_else(|| anyhow!("the list of devices is not an array: {found}"))
+        let found = self
+            .get(&format!(
+                "/api/management/v2/devauth/devices?status={status}&per_page=100"
+            ))
+            .await?;
+        found
+            .as_array()
+            .cloned()
+            .ok_or_else(|| anyhow!("the list of devices is not an array: {found}"))
     }
 
     /// Waits for a pending device and accepts its newest pending authentication set. Returns the device id.
@@ -120,18 +164,30 @@ impl Api {
         let set = device["auth_sets"]
             .as_array()
             .and_then(|sets| sets.iter().find(|set| set["status"] == "pending"))
-            .with_context(|| format!("the pending device has no pending authentication set: {device}"))?;
-        let path = format!("/api/management/v2/devauth/devices/{id}/auth/{}/status", text(set, "id")?);
-        let (status, _, body) = self.request(Method::PUT, &path, Some(&json!({"status": "accepted"}))).await?;
+            .with_context(|| {
+                format!("the pending device has no pending authentication set: {device}")
+            })?;
+        let path = format!(
+            "/api/management/v2/devauth/devices/{id}/auth/{}/status",
+            text(set, "id")?
+        );
+        let (status, _, body) = self
+            .request(Method::PUT, &path, Some(&json!({"status": "accepted"})))
+            .await?;
         if status != StatusCode::NO_CONTENT {
-            bail!("accepting {id} was answered with {status}: {}", String::from_utf8_lossy(&body));
+            bail!(
+                "accepting {id} was answered with {status}: {}",
+                String::from_utf8_lossy(&body)
+            );
         }
         Ok(id)
     }
 
     /// The attributes of a device by name, all scopes together.
     pub async fn inventory(&self, device: &str) -> Result<BTreeMap<String, Value>> {
-        let found = self.get(&format!("/api/management/v1/inventory/devices/{device}")).await?;
+        let found = self
+            .get(&format!("/api/management/v1/inventory/devices/{device}"))
+            .await?;
         let attributes = found["attributes"].as_array().cloned().unwrap_or_default();
         attributes
             .into_iter()
@@ -142,9 +198,18 @@ impl Api {
     /// Uploads an artifact file without loading it into memory; returns its id.
     pub async fn upload(&self, file: &Path, description: &str) -> Result<String> {
         const BOUNDARY: &str = "ambidex-harness-7d1f0c2b9a";
-        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or("artifact");
-        let opened = tokio::fs::File::open(file).await.with_context(|| format!("opening {}", file.display()))?;
-        let size = opened.metadata().await.with_context(|| format!("asking for the size of {}", file.display()))?.len();
+        let name = file
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or("artifact");
+        let opened = tokio::fs::File::open(file)
+            .await
+            .with_context(|| format!("opening {}", file.display()))?;
+        let size = opened
+            .metadata()
+            .await
+            .with_context(|| format!("asking for the size of {}", file.display()))?
+            .len();
         let head = format!(
             "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"description\"\r\n\r\n{description}\r\n\
              --{BOUNDARY}\r\ncontent-disposition: form-data; name=\"size\"\r\n\r\n{size}\r\n\
@@ -153,15 +218,21 @@ impl Api {
         );
         let tail = format!("\r\n--{BOUNDARY}--\r\n");
         let length = head.len() as u64 + size + tail.len() as u64;
-        let body = futures_util::stream::unfold(
-            Upload::Head(head, opened, tail),
-            |state| async move { state.next().await },
-        );
+        let body =
+            futures_util::stream::unfold(Upload::Head(head, opened, tail), |state| async move {
+                state.next().await
+            });
         let answer = self
             .http
-            .post(format!("{}/api/management/v1/deployments/artifacts", self.base))
+            .post(format!(
+                "{}/api/management/v1/deployments/artifacts",
+                self.base
+            ))
             .bearer_auth(&self.token)
-            .header("content-type", format!("multipart/form-data; boundary={BOUNDARY}"))
+            .header(
+                "content-type",
+                format!("multipart/form-data; boundary={BOUNDARY}"),
+            )
             .header("content-length", length)
             .body(reqwest::Body::wrap_stream(body))
             .send()
@@ -170,42 +241,75 @@ impl Api {
         let status = answer.status();
         let id = last_segment(answer.headers());
         if status != StatusCode::CREATED {
-            bail!("the upload of {name} was answered with {status}: {}", answer.text().await.unwrap_or_default());
+            bail!(
+                "the upload of {name} was answered with {status}: {}",
+                answer.text().await.unwrap_or_default()
+            );
         }
         id.context("the answer to the upload names no artifact in its location header")
     }
 
     /// The name of the release an uploaded artifact belongs to.
     pub async fn artifact_name(&self, artifact: &str) -> Result<String> {
-        text(&self.get(&format!("/api/management/v1/deployments/artifacts/{artifact}")).await?, "name")
+        text(
+            &self
+                .get(&format!(
+                    "/api/management/v1/deployments/artifacts/{artifact}"
+                ))
+                .await?,
+            "name",
+        )
     }
 
     /// Creates a deployment to the given devices; returns its id.
-    pub async fn deploy(&self, name: &str, artifact_name: &str, devices: &[&str]) -> Result<String> {
+    pub async fn deploy(
+        &self,
+        name: &str,
+        artifact_name: &str,
+        devices: &[&str],
+    ) -> Result<String> {
         let path = "/api/management/v1/deployments/deployments";
         let body = json!({"name": name, "artifact_name": artifact_name, "devices": devices});
         let (status, headers, answer) = self.request(Method::POST, path, Some(&body)).await?;
         if status != StatusCode::CREATED {
-            bail!("the deployment {name} was answered with {status}: {}", String::from_utf8_lossy(&answer));
+            bail!(
+                "the deployment {name} was answered with {status}: {}",
+                String::from_utf8_lossy(&answer)
+            );
         }
         last_segment(&headers).context("the answer names no deployment in its location header")
     }
 
     /// The deployment as the server shows it.
     pub async fn deployment(&self, deployment: &str) -> Result<Value> {
-        self.get(&format!("/api/management/v1/deployments/deployments/{deployment}")).await
+        self.get(&format!(
+            "/api/management/v1/deployments/deployments/{deployment}"
+        ))
+        .await
     }
 
     /// The status of one device in a deployment, `None` if the device is not part of it yet.
     pub async fn device_status(&self, deployment: &str, device: &str) -> Result<Option<String>> {
         let path = format!("/api/management/v1/deployments/deployments/{deployment}/devices");
         let found = self.get(&path).await?;
-        let devices = found.as_array().with_context(|| format!("{path} is not an array: {found}"))?;
-        Ok(devices.iter().find(|entry| entry["id"] == device).and_then(|entry| entry["status"].as_str()).map(str::to_owned))
+        let devices = found
+            .as_array()
+            .with_context(|| format!("{path} is not an array: {found}"))?;
+        Ok(devices
+            .iter()
+            .find(|entry| entry["id"] == device)
+            .and_then(|entry| entry["status"].as_str())
+            .map(str::to_owned))
     }
 
     /// Waits until the device's status is one of `wanted`; another final status fails at once.
-    pub async fn wait_status(&self, deployment: &str, device: &str, wanted: &[&str], limit: Duration) -> Result<String> {
+    pub async fn wait_status(
+        &self,
+        deployment: &str,
+        device: &str,
+        wanted: &[&str],
+        limit: Duration,
+    ) -> Result<String> {
         let started = Instant::now();
         let mut seen: Vec<String> = Vec::new();
         loop {
@@ -217,12 +321,20 @@ impl Api {
                     return Ok(status);
                 }
                 if FINAL.contains(&status.as_str()) {
-                    let log = self.deployment_log(deployment, device).await.unwrap_or_default();
-                    bail!("the deployment ended as {status} instead of {wanted:?} (seen: {seen:?}), log: {log}");
+                    let log = self
+                        .deployment_log(deployment, device)
+                        .await
+                        .unwrap_or_default();
+                    bail!(
+                        "the deployment ended as {status} instead of {wanted:?} (seen: {seen:?}), log: {log}"
+                    );
                 }
             }
             if started.elapsed() > limit {
-                bail!("the deployment is not {wanted:?} after {} s, seen: {seen:?}", limit.as_secs());
+                bail!(
+                    "the deployment is not {wanted:?} after {} s, seen: {seen:?}",
+                    limit.as_secs()
+                );
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -230,12 +342,16 @@ impl Api {
 
     /// The deployment log a device has sent; empty if it has not.
     pub async fn deployment_log(&self, deployment: &str, device: &str) -> Result<String> {
-        let path = format!("/api/management/v1/deployments/deployments/{deployment}/devices/{device}/log");
+        let path =
+            format!("/api/management/v1/deployments/deployments/{deployment}/devices/{device}/log");
         let (status, _, body) = self.request(Method::GET, &path, None).await?;
         match status {
             StatusCode::OK => Ok(String::from_utf8_lossy(&body).into_owned()),
             StatusCode::NOT_FOUND => Ok(String::new()),
-            _ => bail!("GET {path} was answered with {status}: {}", String::from_utf8_lossy(&body)),
+            _ => bail!(
+                "GET {path} was answered with {status}: {}",
+                String::from_utf8_lossy(&body)
+            ),
         }
     }
 }
@@ -265,10 +381,17 @@ impl Upload {
 }
 
 fn text(value: &Value, key: &str) -> Result<String> {
-    value[key].as_str().map(str::to_owned).with_context(|| format!("there is no text `{key}` in {value}"))
+    value[key]
+        .as_str()
+        .map(str::to_owned)
+        .with_context(|| format!("there is no text `{key}` in {value}"))
 }
 
 fn last_segment(headers: &reqwest::header::HeaderMap) -> Option<String> {
     let location = headers.get("location")?.to_str().ok()?;
-    location.rsplit('/').next().filter(|id| !id.is_empty()).map(str::to_owned)
+    location
+        .rsplit('/')
+        .next()
+        .filter(|id| !id.is_empty())
+        .map(str::to_owned)
 }

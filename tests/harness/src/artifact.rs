@@ -20,14 +20,28 @@ impl SigningKey {
         let public = folder.join(format!("{name}.pub"));
         child::run(
             child::command("openssl")
-                .args(["genpkey", "-quiet", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"])
+                .args([
+                    "genpkey",
+                    "-quiet",
+                    "-algorithm",
+                    "EC",
+                    "-pkeyopt",
+                    "ec_paramgen_curve:P-256",
+                    "-out",
+                ])
                 .arg(&private),
         )
         .await
         .context("making a signing key with openssl (Debian package openssl)")?;
-        child::run(child::command("openssl").args(["pkey", "-pubout", "-in"]).arg(&private).arg("-out").arg(&public))
-            .await
-            .context("extracting the public key with openssl")?;
+        child::run(
+            child::command("openssl")
+                .args(["pkey", "-pubout", "-in"])
+                .arg(&private)
+                .arg("-out")
+                .arg(&public),
+        )
+        .await
+        .context("extracting the public key with openssl")?;
         Ok(Self { private, public })
     }
 }
@@ -42,7 +56,15 @@ pub async fn write_rootfs_image(
 ) -> Result<()> {
     let mut command = child::command(binaries::cli()?);
     command
-        .args(["artifact", "write", "rootfs-image", "--artifact-name", name, "--device-type", device_type])
+        .args([
+            "artifact",
+            "write",
+            "rootfs-image",
+            "--artifact-name",
+            name,
+            "--device-type",
+            device_type,
+        ])
         .args(["--compression", "zstd"])
         .arg("--file")
         .arg(image)
@@ -51,6 +73,8 @@ pub async fn write_rootfs_image(
     if let Some(key) = key {
         command.arg("--key").arg(&key.private);
     }
-    child::run(&mut command).await.with_context(|| format!("writing the artifact {name}"))?;
+    child::run(&mut command)
+        .await
+        .with_context(|| format!("writing the artifact {name}"))?;
     Ok(())
 }

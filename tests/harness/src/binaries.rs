@@ -9,13 +9,17 @@ use anyhow::{Context, Result, bail};
 /// The server, or `AMBIDEX_SERVER_BIN`.
 pub fn server() -> Result<PathBuf> {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    once(&PATH, || locate("AMBIDEX_SERVER_BIN", "ambidex-server", "ambidex-server"))
+    once(&PATH, || {
+        locate("AMBIDEX_SERVER_BIN", "ambidex-server", "ambidex-server")
+    })
 }
 
 /// The agent for this machine, or `AMBIDEX_AGENT_BIN`. (Boards get a static one: `qemu/agent`.)
 pub fn agent() -> Result<PathBuf> {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    once(&PATH, || locate("AMBIDEX_AGENT_BIN", "ambidex-agent", "ambidex-agent"))
+    once(&PATH, || {
+        locate("AMBIDEX_AGENT_BIN", "ambidex-agent", "ambidex-agent")
+    })
 }
 
 /// The operator CLI, or `AMBIDEX_CLI_BIN`.
@@ -27,7 +31,9 @@ pub fn cli() -> Result<PathBuf> {
 /// The root of the repository.
 pub fn repository() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().and_then(Path::parent).expect("invariant: tests/harness is two levels below the root")
+    here.parent()
+        .and_then(Path::parent)
+        .expect("invariant: tests/harness is two levels below the root")
 }
 
 /// A tool of the system: the first hit on the PATH, including the sbin folders.
@@ -59,9 +65,13 @@ fn locate(variable: &str, package: &str, binary: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("finding the path of this program")?;
     let mut profile_dir = own.parent().context("this program has no folder")?;
     if profile_dir.ends_with("deps") {
-        profile_dir = profile_dir.parent().context("the deps folder has no parent")?;
+        profile_dir = profile_dir
+            .parent()
+            .context("the deps folder has no parent")?;
     }
-    let target_dir = profile_dir.parent().context("the profile folder has no parent")?;
+    let target_dir = profile_dir
+        .parent()
+        .context("the profile folder has no parent")?;
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(name) => name,
@@ -70,12 +80,22 @@ fn locate(variable: &str, package: &str, binary: &str) -> Result<PathBuf> {
     // a binary left over from an older source tree would make the test lie: always ask cargo
     let status = Command::new(cargo)
         .current_dir(repository())
-        .args(["build", "--quiet", "--profile", profile, "--workspace", "--bin", binary])
+        .args([
+            "build",
+            "--quiet",
+            "--profile",
+            profile,
+            "--workspace",
+            "--bin",
+            binary,
+        ])
         .env("CARGO_TARGET_DIR", target_dir)
         .status()
         .with_context(|| format!("running cargo to build {binary}"))?;
     if !status.success() {
-        bail!("building {binary} failed: run `cargo build -p {package}` to see why, or set {variable}");
+        bail!(
+            "building {binary} failed: run `cargo build -p {package}` to see why, or set {variable}"
+        );
     }
     Ok(profile_dir.join(binary))
 }

@@ -21,7 +21,10 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
         Command::new(program)
     };
     // a process group of its own: Ctrl-C reaches us, and we decide what to stop in which order
-    command.kill_on_drop(true).process_group(0).stdin(Stdio::null());
+    command
+        .kill_on_drop(true)
+        .process_group(0)
+        .stdin(Stdio::null());
     command
 }
 
@@ -32,7 +35,9 @@ pub(crate) fn spawn_logged(command: &mut Command, log: &Path) -> Result<Child> {
         .append(true)
         .open(log)
         .with_context(|| format!("opening {}", log.display()))?;
-    let copy = file.try_clone().context("duplicating the log's file descriptor")?;
+    let copy = file
+        .try_clone()
+        .context("duplicating the log's file descriptor")?;
     command
         .stdout(file)
         .stderr(copy)

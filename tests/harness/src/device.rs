@@ -30,8 +30,17 @@ impl Device {
     /// Makes a device that identifies itself as `identity` and uses the server at `server_url`, with intervals
     /// fit for tests. `more_toml` holds further top-level keys (or tables) of its configuration.
     pub fn new(folder: &Path, identity: &str, server_url: &str, more_toml: &str) -> Result<Self> {
-        let device = Self { folder: folder.to_owned(), daemon: None };
-        for name in ["conf", "data/identity", "data/inventory", "data/modules/v3", "state"] {
+        let device = Self {
+            folder: folder.to_owned(),
+            daemon: None,
+        };
+        for name in [
+            "conf",
+            "data/identity",
+            "data/inventory",
+            "data/modules/v3",
+            "state",
+        ] {
             let path = folder.join(name);
             std::fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
         }
@@ -45,21 +54,43 @@ impl Device {
              retry_download_interval_seconds = 0.5\n\
              {more_toml}\n"
         );
-        write(&device.folder.join("conf/agent.toml"), &configuration, 0o600)?;
-        write(&device.folder.join("state/device_type"), &format!("device_type={DEVICE_TYPE}\n"), 0o444)?;
+        write(
+            &device.folder.join("conf/agent.toml"),
+            &configuration,
+            0o600,
+        )?;
+        write(
+            &device.folder.join("state/device_type"),
+            &format!("device_type={DEVICE_TYPE}\n"),
+            0o444,
+        )?;
         let script = format!("#!/bin/sh\necho 'mac={identity}'\n");
-        write(&device.folder.join("data/identity/mender-device-identity"), &script, 0o755)?;
+        write(
+            &device.folder.join("data/identity/mender-device-identity"),
+            &script,
+            0o755,
+        )?;
         Ok(device)
     }
 
     /// Installs an update module: an executable called like the payload type.
     pub fn add_module(&self, payload_type: &str, script: &str) -> Result<()> {
-        write(&self.folder.join("data/modules/v3").join(payload_type), script, 0o755)
+        write(
+            &self.folder.join("data/modules/v3").join(payload_type),
+            script,
+            0o755,
+        )
     }
 
     /// Installs an inventory script `mender-inventory-NAME`.
     pub fn add_inventory_script(&self, name: &str, script: &str) -> Result<()> {
-        write(&self.folder.join(format!("data/inventory/mender-inventory-{name}")), script, 0o755)
+        write(
+            &self
+                .folder
+                .join(format!("data/inventory/mender-inventory-{name}")),
+            script,
+            0o755,
+        )
     }
 
     pub fn conf_dir(&self) -> PathBuf {
@@ -80,14 +111,22 @@ impl Device {
         if self.is_running()? {
             bail!("the daemon runs already");
         }
-        self.daemon = Some(child::spawn_logged(self.command()?.arg("daemon"), &self.log_file())?);
+        self.daemon = Some(child::spawn_logged(
+            self.command()?.arg("daemon"),
+            &self.log_file(),
+        )?);
         Ok(())
     }
 
     /// Whether the daemon is alive.
     pub fn is_running(&mut self) -> Result<bool> {
-        let Some(daemon) = &mut self.daemon else { return Ok(false) };
-        Ok(daemon.try_wait().context("asking for the daemon's state")?.is_none())
+        let Some(daemon) = &mut self.daemon else {
+            return Ok(false);
+        };
+        Ok(daemon
+            .try_wait()
+            .context("asking for the daemon's state")?
+            .is_none())
     }
 
     /// The process id of the daemon.
@@ -105,7 +144,12 @@ impl Device {
 
     /// Runs a verb of the agent to its end.
     pub async fn verb(&self, arguments: &[&str]) -> Result<VerbOutput> {
-        let output = self.command()?.args(arguments).output().await.with_context(|| format!("running {arguments:?}"))?;
+        let output = self
+            .command()?
+            .args(arguments)
+            .output()
+            .await
+            .with_context(|| format!("running {arguments:?}"))?;
         Ok(VerbOutput {
             code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -51,8 +51,12 @@ pub struct Proxy {
 impl Proxy {
     /// Listens on a free loopback port and forwards to `upstream`.
     pub async fn start(upstream: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("opening the proxy's port")?;
-        let address = listener.local_addr().context("asking for the proxy's port")?;
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .context("opening the proxy's port")?;
+        let address = listener
+            .local_addr()
+            .context("asking for the proxy's port")?;
         let shared = Arc::new(Shared {
             fault: watch::Sender::new(Fault::None),
             cuts: watch::Sender::new(0),
@@ -62,7 +66,11 @@ impl Proxy {
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, upstream, Arc::clone(&shared)));
-        Ok(Self { address, shared, tasks })
+        Ok(Self {
+            address,
+            shared,
+            tasks,
+        })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -108,7 +116,9 @@ async fn accept(listener: TcpListener, upstream: SocketAddr, shared: Arc<Shared>
     // dropped together with this task, which ends every connection
     let mut connections = JoinSet::new();
     loop {
-        let Ok((client, _)) = listener.accept().await else { continue };
+        let Ok((client, _)) = listener.accept().await else {
+            continue;
+        };
         shared.connections.fetch_add(1, Ordering::SeqCst);
         while connections.try_join_next().is_some() {}
         if *shared.fault.borrow() == Fault::Refuse {
@@ -121,7 +131,9 @@ async fn accept(listener: TcpListener, upstream: SocketAddr, shared: Arc<Shared>
 
 async fn forward(client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>) {
     let mut cuts = shared.cuts.subscribe();
-    let Ok(server) = TcpStream::connect(upstream).await else { return };
+    let Ok(server) = TcpStream::connect(upstream).await else {
+        return;
+    };
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
     let both = async {
@@ -145,7 +157,11 @@ async fn pump(
     let mut fault = shared.fault.subscribe();
     let mut chunk = vec![0; CHUNK_BYTES];
     while let Ok(count @ 1..) = from.read(&mut chunk).await {
-        if fault.wait_for(|fault| *fault != Fault::Stall).await.is_err() {
+        if fault
+            .wait_for(|fault| *fault != Fault::Stall)
+            .await
+            .is_err()
+        {
             break;
         }
         let current = *fault.borrow();
@@ -153,7 +169,9 @@ async fn pump(
             let micros = count as u64 * 1_000_000 / bytes_per_second.max(1);
             tokio::time::sleep(Duration::from_micros(micros)).await;
         }
-        let Some(bytes) = chunk.get(..count) else { break };
+        let Some(bytes) = chunk.get(..count) else {
+            break;
+        };
         if to.write_all(bytes).await.is_err() {
             break;
         }
@@ -174,7 +192,9 @@ mod tests {
     use super::*;
 
     async fn echo_server() -> SocketAddr {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("a free port");
         let address = listener.local_addr().expect("an address");
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -189,7 +209,10 @@ mod tests {
 
     async fn echoed(stream: &mut TcpStream, limit: Duration) -> Option<u8> {
         stream.write_all(b"x").await.ok()?;
-        tokio::time::timeout(limit, stream.read_u8()).await.ok()?.ok()
+        tokio::time::timeout(limit, stream.read_u8())
+            .await
+            .ok()?
+            .ok()
     }
 
     #[tokio::test]
@@ -197,15 +220,25 @@ mod tests {
         const SHORT: Duration = Duration::from_millis(200);
         const LONG: Duration = Duration::from_secs(10);
         let proxy = Proxy::start(echo_server().await).await.expect("a proxy");
-        let mut stream = TcpStream::connect(proxy.address()).await.expect("a connection");
+        let mut stream = TcpStream::connect(proxy.address())
+            .await
+            .expect("a connection");
         assert_eq!(echoed(&mut stream, LONG).await, Some(b'x'));
         assert_eq!(proxy.bytes_down(), 1);
 
         proxy.set(Fault::Stall);
-        assert_eq!(echoed(&mut stream, SHORT).await, None, "a stalled connection forwards nothing");
+        assert_eq!(
+            echoed(&mut stream, SHORT).await,
+            None,
+            "a stalled connection forwards nothing"
+        );
         proxy.set(Fault::None);
         let late = tokio::time::timeout(LONG, stream.read_u8()).await;
-        assert_eq!(late.expect("in time").expect("a byte"), b'x', "what was stalled arrives later");
+        assert_eq!(
+            late.expect("in time").expect("a byte"),
+            b'x',
+            "what was stalled arrives later"
+        );
 
         proxy.cut_after(2);
         assert_eq!(echoed(&mut stream, LONG).await, Some(b'x'));
@@ -213,7 +246,9 @@ mod tests {
         assert_eq!(echoed(&mut stream, LONG).await, None, "cut after two bytes");
 
         proxy.set(Fault::Refuse);
-        let mut refused = TcpStream::connect(proxy.address()).await.expect("a connection");
+        let mut refused = TcpStream::connect(proxy.address())
+            .await
+            .expect("a connection");
         assert_eq!(echoed(&mut refused, LONG).await, None, "refused");
     }
 }

@@ -76,8 +76,9 @@ where
         .enable_all()
         .build()
         .unwrap_or_else(|error| panic!("no tokio runtime: {error}"));
-    let scratch =
-        Scratch::new(name).map(std::sync::Arc::new).unwrap_or_else(|error| panic!("{error:#}"));
+    let scratch = Scratch::new(name)
+        .map(std::sync::Arc::new)
+        .unwrap_or_else(|error| panic!("{error:#}"));
     let result = runtime.block_on(body(std::sync::Arc::clone(&scratch)));
     let seconds = started.elapsed().as_secs_f64();
     match result {

@@ -36,7 +36,8 @@ impl Server {
     /// The same with more options for `serve`, for instance `--tls-cert`.
     pub async fn start_with(folder: &Path, options: &[&str]) -> Result<Self> {
         let data_dir = folder.join("server");
-        std::fs::create_dir_all(&data_dir).with_context(|| format!("making {}", data_dir.display()))?;
+        std::fs::create_dir_all(&data_dir)
+            .with_context(|| format!("making {}", data_dir.display()))?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Self {
             log: folder.join("server.log"),
@@ -63,7 +64,15 @@ impl Server {
 
     /// The base URL for clients on this machine.
     pub fn url(&self) -> String {
-        let scheme = if self.options.iter().any(|option| option.starts_with("--tls-cert")) { "https" } else { "http" };
+        let scheme = if self
+            .options
+            .iter()
+            .any(|option| option.starts_with("--tls-cert"))
+        {
+            "https"
+        } else {
+            "http"
+        };
         format!("{scheme}://{}", self.public)
     }
 
@@ -96,7 +105,14 @@ impl Server {
         let password_file = self.data_dir.with_extension("password");
         std::fs::write(&password_file, password).context("writing the password file")?;
         let result = self
-            .administer(&["user", "create", "--email", email, "--password-file", &password_file.to_string_lossy()])
+            .administer(&[
+                "user",
+                "create",
+                "--email",
+                email,
+                "--password-file",
+                &password_file.to_string_lossy(),
+            ])
             .await;
         std::fs::remove_file(&password_file).context("removing the password file")?;
         Ok(result?.trim().to_owned())
@@ -104,7 +120,13 @@ impl Server {
 
     /// Runs an administration verb on this server's data and returns what it prints.
     pub async fn administer(&self, arguments: &[&str]) -> Result<String> {
-        child::run(child::command(binaries::server()?).args(arguments).arg("--data-dir").arg(&self.data_dir)).await
+        child::run(
+            child::command(binaries::server()?)
+                .args(arguments)
+                .arg("--data-dir")
+                .arg(&self.data_dir),
+        )
+        .await
     }
 
     /// SIGKILL: what was not on disk is lost.
@@ -137,8 +159,14 @@ impl Server {
         let mut process = child::spawn_logged(&mut command, &self.log)?;
         let started = Instant::now();
         loop {
-            if let Some(status) = process.try_wait().context("asking for the server's state")? {
-                bail!("the server ended at once with {status}: {}", child::tail(&self.log, 2000));
+            if let Some(status) = process
+                .try_wait()
+                .context("asking for the server's state")?
+            {
+                bail!(
+                    "the server ended at once with {status}: {}",
+                    child::tail(&self.log, 2000)
+                );
             }
             if let Some((public, internal)) = read_listen_file(&listen_file) {
                 let reachable = tokio::net::TcpStream::connect(public).await.is_ok();

@@ -14,7 +14,10 @@ pub async fn wait_for<T>(
 ) -> Result<T> {
     let started = Instant::now();
     loop {
-        if let Some(value) = probe().await.with_context(|| format!("while waiting for {what}"))? {
+        if let Some(value) = probe()
+            .await
+            .with_context(|| format!("while waiting for {what}"))?
+        {
             return Ok(value);
         }
         if started.elapsed() > limit {

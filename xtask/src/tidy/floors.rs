@@ -27,7 +27,17 @@ const SERVICES: [&str; 8] = [
 ];
 const ENGINES: [&str; 3] = ["server/db", "server/blob", "server/bus"];
 /// Runtime, network and system: nothing for the protocol crates.
-const EFFECTS: [&str; 9] = ["tokio", "reqwest", "hyper", "hyper-util", "axum", "nix", "rusqlite", "object_store", "rustls"];
+const EFFECTS: [&str; 9] = [
+    "tokio",
+    "reqwest",
+    "hyper",
+    "hyper-util",
+    "axum",
+    "nix",
+    "rusqlite",
+    "object_store",
+    "rustls",
+];
 /// HTTP: nothing for the engines.
 const HTTP: [&str; 4] = ["axum", "hyper", "tower", "http"];
 
@@ -37,20 +47,36 @@ pub fn check() -> Result<Vec<String>> {
 
 fn members() -> Result<BTreeMap<String, Member>> {
     let output = workspace::cargo()
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--offline",
+        ])
         .output()
         .context("starting cargo metadata")?;
     if !output.status.success() {
-        bail!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "cargo metadata: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
-    let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
+    let metadata: Value =
+        serde_json::from_slice(&output.stdout).context("reading cargo metadata")?;
+    let packages = metadata["packages"]
+        .as_array()
+        .context("cargo metadata names no packages")?;
     packages.iter().map(member).collect()
 }
 
 fn member(package: &Value) -> Result<(String, Member)> {
     let name = package["name"].as_str().context("a package has no name")?;
-    let manifest = Path::new(package["manifest_path"].as_str().context("a package has no manifest")?);
+    let manifest = Path::new(
+        package["manifest_path"]
+            .as_str()
+            .context("a package has no manifest")?,
+    );
     let folder = manifest
         .parent()
         .and_then(|folder| folder.strip_prefix(workspace::root()).ok())
@@ -62,7 +88,13 @@ fn member(package: &Value) -> Result<(String, Member)> {
         .filter(|dependency| dependency["kind"] != "dev")
         .filter_map(|dependency| dependency["name"].as_str().map(str::to_owned))
         .collect();
-    Ok((name.to_owned(), Member { folder: folder.to_string_lossy().into_owned(), dependencies }))
+    Ok((
+        name.to_owned(),
+        Member {
+            folder: folder.to_string_lossy().into_owned(),
+            dependencies,
+        },
+    ))
 }
 
 fn violations(members: &BTreeMap<String, Member>) -> Vec<String> {
@@ -71,7 +103,10 @@ fn violations(members: &BTreeMap<String, Member>) -> Vec<String> {
         for dependency in &member.dependencies {
             let target = members.get(dependency).map(|target| target.folder.as_str());
             if let Some(reason) = forbidden(&member.folder, dependency, target) {
-                found.push(format!("{}/Cargo.toml: {name} depends on {dependency}, but {reason}", member.folder));
+                found.push(format!(
+                    "{}/Cargo.toml: {name} depends on {dependency}, but {reason}",
+                    member.folder
+                ));
             }
         }
     }
@@ -108,7 +143,9 @@ fn forbidden(folder: &str, dependency: &str, target: Option<&str>) -> Option<&'s
             return Some("kit, access and jobs know no service");
         }
         if SERVICES.contains(&folder) && (SERVICES.contains(&target) || target == "server/main") {
-            return Some("a service never names another: declare a port, server/main implements it");
+            return Some(
+                "a service never names another: declare a port, server/main implements it",
+            );
         }
         if target.starts_with("tests/") && !folder.starts_with("tests/") {
             return Some("nothing depends on tests");
@@ -134,10 +171,17 @@ mod tests {
             ("cli", "ambidex-platform", Some("agent/platform")),
             ("server/db", "axum", None),
             ("server/kit", "ambidex-devauth", Some("server/devauth")),
-            ("server/devauth", "ambidex-inventory", Some("server/inventory")),
+            (
+                "server/devauth",
+                "ambidex-inventory",
+                Some("server/inventory"),
+            ),
             ("server/main", "ambidex-harness", Some("tests/harness")),
         ] {
-            assert!(forbidden(folder, dependency, target).is_some(), "{folder} -> {dependency}");
+            assert!(
+                forbidden(folder, dependency, target).is_some(),
+                "{folder} -> {dependency}"
+            );
         }
         for (folder, dependency, target) in [
             ("agent", "ambidex-wire", Some("protocol/wire")),
@@ -147,7 +191,11 @@ mod tests {
             ("server/main", "ambidex-devauth", Some("server/devauth")),
             ("tests/boards", "ambidex-harness", Some("tests/harness")),
         ] {
-            assert_eq!(forbidden(folder, dependency, target), None, "{folder} -> {dependency}");
+            assert_eq!(
+                forbidden(folder, dependency, target),
+                None,
+                "{folder} -> {dependency}"
+            );
         }
     }
 }

@@ -13,7 +13,15 @@ use crate::workspace;
 const LINES_MAX: usize = 800;
 /// Names that say nothing.
 const EMPTY_NAMES: [&str; 6] = ["utils", "util", "common", "helpers", "misc", "manager"];
-const FOLDERS: [&str; 7] = ["agent", "cli", "protocol", "server", "tests", "update-modules", "xtask"];
+const FOLDERS: [&str; 7] = [
+    "agent",
+    "cli",
+    "protocol",
+    "server",
+    "tests",
+    "update-modules",
+    "xtask",
+];
 
 /// A word that only some places may use.
 struct Rule {
@@ -36,7 +44,15 @@ const RULES: &[Rule] = &[
         scope: "server/",
         words: &["axum::"],
         // access has the extractors, a service's lib.rs hands out its routes
-        allowed: &["/api/", "/api.rs", "/src/lib.rs", "server/kit/", "server/access/", "server/main/", "/tests/"],
+        allowed: &[
+            "/api/",
+            "/api.rs",
+            "/src/lib.rs",
+            "server/kit/",
+            "server/access/",
+            "server/main/",
+            "/tests/",
+        ],
         reason: "only api modules name axum",
     },
     Rule {
@@ -55,18 +71,30 @@ pub fn check() -> Result<Vec<String>> {
     files.sort();
     let mut findings = Vec::new();
     for path in files {
-        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let relative = path.strip_prefix(workspace::root()).unwrap_or(&path).to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("reading {}", path.display()))?;
+        let relative = path
+            .strip_prefix(workspace::root())
+            .unwrap_or(&path)
+            .to_string_lossy()
+            .into_owned();
         findings.extend(findings_in(&relative, &text));
     }
     Ok(findings)
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Ok(());
+    };
     for entry in entries {
-        let path = entry.with_context(|| format!("reading {}", folder.display()))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let path = entry
+            .with_context(|| format!("reading {}", folder.display()))?
+            .path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         if path.is_dir() {
             if !matches!(name, "target" | "node_modules" | "dist") {
                 collect(&path, files)?;
@@ -82,14 +110,24 @@ fn findings_in(path: &str, text: &str) -> Vec<String> {
     let mut findings = Vec::new();
     let lines = text.lines().count();
     if lines > LINES_MAX {
-        findings.push(format!("{path}: {lines} lines, more than {LINES_MAX}: split it by noun"));
+        findings.push(format!(
+            "{path}: {lines} lines, more than {LINES_MAX}: split it by noun"
+        ));
     }
-    let stem = Path::new(path).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let stem = Path::new(path)
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default();
     if EMPTY_NAMES.contains(&stem) || path.split('/').any(|part| EMPTY_NAMES.contains(&part)) {
-        findings.push(format!("{path}: the name says nothing about the content: use a noun of the domain"));
+        findings.push(format!(
+            "{path}: the name says nothing about the content: use a noun of the domain"
+        ));
     }
     let shipped = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
-    let shipped = shipped.split("#[cfg(test)]\n#[expect").next().unwrap_or(shipped);
+    let shipped = shipped
+        .split("#[cfg(test)]\n#[expect")
+        .next()
+        .unwrap_or(shipped);
     for rule in RULES {
         if !path.starts_with(rule.scope) || rule.allowed.iter().any(|place| path.contains(place)) {
             continue;
@@ -123,12 +161,20 @@ mod tests {
         let unix = "use std::os::unix::fs::PermissionsExt;\nuse nix::unistd::Pid;\n";
         assert_eq!(findings_in("agent/src/identity/key.rs", unix).len(), 1);
         let sql = "const S: &str = \"SELECT id FROM devices\";\n";
-        assert_eq!(findings_in("server/devauth/src/domain/device.rs", sql).len(), 1);
-        assert_eq!(findings_in("server/devauth/src/store/device.rs", sql).len(), 0);
+        assert_eq!(
+            findings_in("server/devauth/src/domain/device.rs", sql).len(),
+            1
+        );
+        assert_eq!(
+            findings_in("server/devauth/src/store/device.rs", sql).len(),
+            0
+        );
         let clock = "// SystemTime is not for us\nlet now = SystemTime::now();\n";
         assert_eq!(
             findings_in("agent/src/daemon/mod.rs", clock),
-            ["agent/src/daemon/mod.rs:2: only agent/src/platform talks to the operating system (SystemTime)"]
+            [
+                "agent/src/daemon/mod.rs:2: only agent/src/platform talks to the operating system (SystemTime)"
+            ]
         );
         assert_eq!(findings_in("agent/src/platform/clock.rs", clock).len(), 0);
         let in_test = "#[cfg(test)]\nmod tests { use std::time::SystemTime; }\n";

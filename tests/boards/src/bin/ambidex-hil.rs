@@ -38,13 +38,16 @@ async fn main() -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Plan>, String> {
-    let (mut server, mut email, mut password_file, mut device, mut good) = (None, None, None, None, None);
+    let (mut server, mut email, mut password_file, mut device, mut good) =
+        (None, None, None, None, None);
     let (mut bad, mut root_certificate, mut limit) = (None, None, 1800);
     while let Some(option) = arguments.next() {
         if option == "--help" || option == "-h" {
             return Ok(None);
         }
-        let value = arguments.next().ok_or_else(|| format!("{option} needs a value"))?;
+        let value = arguments
+            .next()
+            .ok_or_else(|| format!("{option} needs a value"))?;
         match option.as_str() {
             "--server" => server = Some(value),
             "--email" => email = Some(value),
@@ -53,7 +56,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Plan>, St
             "--good" => good = Some(value.into()),
             "--bad" => bad = Some(value.into()),
             "--root-certificate" => root_certificate = Some(value.into()),
-            "--limit" => limit = value.parse().map_err(|_| format!("--limit takes seconds, not {value}"))?,
+            "--limit" => {
+                limit = value
+                    .parse()
+                    .map_err(|_| format!("--limit takes seconds, not {value}"))?
+            }
             _ => return Err(format!("unknown option {option}")),
         }
     }

@@ -51,7 +51,9 @@ impl Console {
             match UnixStream::connect(socket).await {
                 Ok(stream) => break stream,
                 Err(error) if started.elapsed() > CONNECT_LIMIT => {
-                    return Err(error).with_context(|| format!("connecting to the console {}", socket.display()));
+                    return Err(error).with_context(|| {
+                        format!("connecting to the console {}", socket.display())
+                    });
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
@@ -69,7 +71,9 @@ impl Console {
             let mut chunk = [0; 4096];
             // ends when QEMU ends; dropping the sender tells the owner
             while let Ok(count @ 1..) = read.read(&mut chunk).await {
-                let Some(bytes) = chunk.get(..count) else { break };
+                let Some(bytes) = chunk.get(..count) else {
+                    break;
+                };
                 let _ = log.write_all(bytes);
                 let length = {
                     let mut received = shared.lock().unwrap_or_else(PoisonError::into_inner);
@@ -81,16 +85,32 @@ impl Console {
                 }
             }
         });
-        Ok(Self { write, received, length, cursor: 0, commands: 0 })
+        Ok(Self {
+            write,
+            received,
+            length,
+            cursor: 0,
+            commands: 0,
+        })
     }
 
     /// Waits for a whole line that contains `text` and returns it.
     pub async fn line_with(&mut self, text: &str, limit: Duration) -> Result<String> {
         self.wait(limit, text, |pending| {
             let found = find(pending, text.as_bytes())?;
-            let start = pending.get(..found)?.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-            let end = found + pending.get(found..)?.iter().position(|&byte| byte == b'\n')?;
-            let line = String::from_utf8_lossy(pending.get(start..end)?).trim_end().to_owned();
+            let start = pending
+                .get(..found)?
+                .iter()
+                .rposition(|&byte| byte == b'\n')
+                .map_or(0, |at| at + 1);
+            let end = found
+                + pending
+                    .get(found..)?
+                    .iter()
+                    .position(|&byte| byte == b'\n')?;
+            let line = String::from_utf8_lossy(pending.get(start..end)?)
+                .trim_end()
+                .to_owned();
             Some((line, end + 1))
         })
         .await
@@ -99,10 +119,23 @@ impl Console {
     /// Waits for the marker that ends a boot.
     pub async fn booted(&mut self, limit: Duration) -> Result<Booted> {
         let line = self.line_with("BOOTED ", limit).await?;
-        let mut words = line.split("BOOTED ").nth(1).unwrap_or_default().split_whitespace();
-        let version = words.next().context("the boot marker names no version")?.to_owned();
-        let root = words.next().and_then(|word| word.strip_prefix("root=")).context("the boot marker names no root")?;
-        Ok(Booted { version, root: root.to_owned() })
+        let mut words = line
+            .split("BOOTED ")
+            .nth(1)
+            .unwrap_or_default()
+            .split_whitespace();
+        let version = words
+            .next()
+            .context("the boot marker names no version")?
+            .to_owned();
+        let root = words
+            .next()
+            .and_then(|word| word.strip_prefix("root="))
+            .context("the boot marker names no root")?;
+        Ok(Booted {
+            version,
+            root: root.to_owned(),
+        })
     }
 
     /// Waits until the shell answers. Characters sent before it reads are lost, so it is asked repeatedly;
@@ -111,11 +144,18 @@ impl Console {
         let started = Instant::now();
         loop {
             self.send("echo SHELL''-READY").await?;
-            if self.line_with("SHELL-READY", Duration::from_secs(3)).await.is_ok() {
+            if self
+                .line_with("SHELL-READY", Duration::from_secs(3))
+                .await
+                .is_ok()
+            {
                 break;
             }
             if started.elapsed() > limit {
-                bail!("the shell on the console does not answer; last output: {}", self.tail());
+                bail!(
+                    "the shell on the console does not answer; last output: {}",
+                    self.tail()
+                );
             }
         }
         // late answers to earlier questions may still come: they hold no newline-free marker of `run`
@@ -127,9 +167,17 @@ impl Console {
     /// Runs one command line; [`Console::shell`] must have answered since the boot.
     pub async fn run(&mut self, command: &str, limit: Duration) -> Result<CommandOutput> {
         self.commands += 1;
-        let (begin, end) = (format!("BEGIN-{}-", self.commands), format!("END-{}-", self.commands));
+        let (begin, end) = (
+            format!("BEGIN-{}-", self.commands),
+            format!("END-{}-", self.commands),
+        );
         let split = |marker: &str| marker.replacen('-', "''-", 1);
-        self.send(&format!("echo {}; {command}; echo {}$?-", split(&begin), split(&end))).await?;
+        self.send(&format!(
+            "echo {}; {command}; echo {}$?-",
+            split(&begin),
+            split(&end)
+        ))
+        .await?;
         let what = format!("the end of `{command}`");
         self.wait(limit, &what, |pending| {
             let start = find(pending, begin.as_bytes())? + begin.len();
@@ -137,26 +185,42 @@ impl Console {
             let stop = find(rest, end.as_bytes())?;
             let after = rest.get(stop + end.len()..)?;
             let digits = after.iter().position(|&byte| byte == b'-')?;
-            let code = std::str::from_utf8(after.get(..digits)?).ok()?.parse().ok()?;
+            let code = std::str::from_utf8(after.get(..digits)?)
+                .ok()?
+                .parse()
+                .ok()?;
             let text = String::from_utf8_lossy(rest.get(..stop)?).replace('\r', "");
             let text = text.strip_prefix('\n').unwrap_or(&text).to_owned();
-            Some((CommandOutput { code, text }, start + stop + end.len() + digits + 1))
+            Some((
+                CommandOutput { code, text },
+                start + stop + end.len() + digits + 1,
+            ))
         })
         .await
     }
 
     async fn send(&mut self, line: &str) -> Result<()> {
-        self.write.write_all(format!("{line}\n").as_bytes()).await.context("writing to the console")
+        self.write
+            .write_all(format!("{line}\n").as_bytes())
+            .await
+            .context("writing to the console")
     }
 
     /// Asks `look` at what has not been consumed; its second value is how many bytes to consume.
-    async fn wait<T>(&mut self, limit: Duration, what: &str, look: impl Fn(&[u8]) -> Option<(T, usize)>) -> Result<T> {
+    async fn wait<T>(
+        &mut self,
+        limit: Duration,
+        what: &str,
+        look: impl Fn(&[u8]) -> Option<(T, usize)>,
+    ) -> Result<T> {
         let started = Instant::now();
         loop {
             {
                 self.length.mark_unchanged();
                 let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some((value, consumed)) = look(received.get(self.cursor..).unwrap_or_default()) {
+                if let Some((value, consumed)) =
+                    look(received.get(self.cursor..).unwrap_or_default())
+                {
                     self.cursor += consumed;
                     return Ok(value);
                 }
@@ -164,8 +228,15 @@ impl Console {
             let left = limit.saturating_sub(started.elapsed());
             match tokio::time::timeout(left, self.length.changed()).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) => bail!("QEMU has ended while waiting for {what}; last output: {}", self.tail()),
-                Err(_) => bail!("no {what} on the console after {} s; last output: {}", limit.as_secs(), self.tail()),
+                Ok(Err(_)) => bail!(
+                    "QEMU has ended while waiting for {what}; last output: {}",
+                    self.tail()
+                ),
+                Err(_) => bail!(
+                    "no {what} on the console after {} s; last output: {}",
+                    limit.as_secs(),
+                    self.tail()
+                ),
             }
         }
     }
@@ -178,7 +249,9 @@ impl Console {
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len().max(1)).position(|window| window == needle)
+    haystack
+        .windows(needle.len().max(1))
+        .position(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -192,23 +265,40 @@ mod tests {
         let listener = tokio::net::UnixListener::bind(&socket).expect("a socket");
         let guest = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
-            stream.write_all(b"noise\r\nBOOTED v7 root=/dev/vda3 up=1.0\r\n/ # ").await.expect("written");
+            stream
+                .write_all(b"noise\r\nBOOTED v7 root=/dev/vda3 up=1.0\r\n/ # ")
+                .await
+                .expect("written");
             let mut seen = Vec::new();
             while !seen.ends_with(b"$?-\n") {
                 seen.push(stream.read_u8().await.expect("a byte"));
             }
             // an echoing terminal: the command line itself must not count
             stream.write_all(&seen).await.expect("written");
-            stream.write_all(b"BEGIN-1-\r\none\r\ntwo\r\nEND-1-3-\r\n").await.expect("written");
+            stream
+                .write_all(b"BEGIN-1-\r\none\r\ntwo\r\nEND-1-3-\r\n")
+                .await
+                .expect("written");
         });
-        let mut console = Console::connect(&socket, &folder.path().join("log")).await.expect("connected");
+        let mut console = Console::connect(&socket, &folder.path().join("log"))
+            .await
+            .expect("connected");
         let limit = Duration::from_secs(10);
         let booted = console.booted(limit).await.expect("booted");
-        assert_eq!(booted, Booted { version: "v7".to_owned(), root: "/dev/vda3".to_owned() });
+        assert_eq!(
+            booted,
+            Booted {
+                version: "v7".to_owned(),
+                root: "/dev/vda3".to_owned()
+            }
+        );
         let output = console.run("false", limit).await.expect("an answer");
         assert_eq!((output.code, output.text.as_str()), (3, "one\ntwo\n"));
         guest.await.expect("the guest ends");
-        let gone = console.line_with("never", limit).await.expect_err("the socket is closed");
+        let gone = console
+            .line_with("never", limit)
+            .await
+            .expect_err("the socket is closed");
         assert!(gone.to_string().contains("has ended"), "{gone}");
     }
 }

@@ -37,7 +37,9 @@ impl Disk {
     /// A pristine copy; blocks nobody writes to take no room.
     pub async fn copy_of(image: &Path, path: &Path) -> Result<Self> {
         super::copy_sparse(image, path).await?;
-        Ok(Self { path: path.to_owned() })
+        Ok(Self {
+            path: path.to_owned(),
+        })
     }
 
     pub fn path(&self) -> &Path {
@@ -48,7 +50,8 @@ impl Disk {
     pub fn partition(&self, number: u8) -> Result<(u64, u64)> {
         let file = self.open()?;
         let mut header = [0; 92];
-        file.read_exact_at(&mut header, SECTOR_BYTES).context("reading the partition table")?;
+        file.read_exact_at(&mut header, SECTOR_BYTES)
+            .context("reading the partition table")?;
         if header.get(..8) != Some(b"EFI PART") {
             bail!("{} has no GPT", self.path.display());
         }
@@ -56,7 +59,8 @@ impl Disk {
         let entry_bytes = number_at(&header, 84, 4);
         let mut entry = [0; 48];
         let at = table + u64::from(number.saturating_sub(1)) * entry_bytes;
-        file.read_exact_at(&mut entry, at).context("reading the partition table")?;
+        file.read_exact_at(&mut entry, at)
+            .context("reading the partition table")?;
         let (first, last) = (number_at(&entry, 32, 8), number_at(&entry, 40, 8));
         if first == 0 || last < first {
             bail!("{} has no partition {number}", self.path.display());
@@ -68,12 +72,18 @@ impl Disk {
     pub fn equal_mib(&self, partition: u8, image: &Path) -> Result<usize> {
         let (start, length) = self.partition(partition)?;
         let (disk, image_file) = (self.open()?, open(image)?);
-        let image_bytes = image_file.metadata().with_context(|| format!("asking for {}", image.display()))?.len();
+        let image_bytes = image_file
+            .metadata()
+            .with_context(|| format!("asking for {}", image.display()))?
+            .len();
         let (mut ours, mut theirs) = (vec![0; MIB], vec![0; MIB]);
         let mut equal = 0;
         for offset in (0..image_bytes.min(length)).step_by(MIB) {
-            disk.read_exact_at(&mut ours, start + offset).context("reading the disk")?;
-            image_file.read_exact_at(&mut theirs, offset).context("reading the image")?;
+            disk.read_exact_at(&mut ours, start + offset)
+                .context("reading the disk")?;
+            image_file
+                .read_exact_at(&mut theirs, offset)
+                .context("reading the image")?;
             equal += usize::from(ours == theirs);
         }
         Ok(equal)
@@ -81,7 +91,11 @@ impl Disk {
 
     /// Whether a partition starts with exactly the bytes of `image`.
     pub fn holds(&self, partition: u8, image: &Path) -> Result<bool> {
-        let mib = open(image)?.metadata().with_context(|| format!("asking for {}", image.display()))?.len() as usize / MIB;
+        let mib = open(image)?
+            .metadata()
+            .with_context(|| format!("asking for {}", image.display()))?
+            .len() as usize
+            / MIB;
         Ok(self.equal_mib(partition, image)? == mib)
     }
 
@@ -92,7 +106,8 @@ impl Disk {
         let mut block = vec![0; MIB];
         let mut used = 0;
         for offset in (0..length).step_by(MIB) {
-            disk.read_exact_at(&mut block, start + offset).context("reading the disk")?;
+            disk.read_exact_at(&mut block, start + offset)
+                .context("reading the disk")?;
             used += usize::from(block.iter().any(|&byte| byte != 0));
         }
         Ok(used)
@@ -107,7 +122,11 @@ impl Disk {
     async fn environment_block(&self, copy: u8) -> Result<Vec<u8>> {
         let file = tempfile::NamedTempFile::new().context("making a temporary file")?;
         child::run(
-            child::command("mcopy").args(["-n", "-o", "-i"]).arg(self.esp()?).arg(environment_path(copy)).arg(file.path()),
+            child::command("mcopy")
+                .args(["-n", "-o", "-i"])
+                .arg(self.esp()?)
+                .arg(environment_path(copy))
+                .arg(file.path()),
         )
         .await
         .context("reading the ESP with mcopy (Debian package mtools)")?;
@@ -119,7 +138,11 @@ impl Disk {
         let file = tempfile::NamedTempFile::new().context("making a temporary file")?;
         std::fs::write(file.path(), block).context("writing a temporary file")?;
         child::run(
-            child::command("mcopy").args(["-n", "-o", "-i"]).arg(self.esp()?).arg(file.path()).arg(environment_path(copy)),
+            child::command("mcopy")
+                .args(["-n", "-o", "-i"])
+                .arg(self.esp()?)
+                .arg(file.path())
+                .arg(environment_path(copy)),
         )
         .await
         .context("writing to the ESP with mcopy (Debian package mtools)")?;
@@ -129,15 +152,25 @@ impl Disk {
     /// Writes an image into a partition (board off).
     pub async fn write_partition(&self, number: u8, image: &Path) -> Result<()> {
         let (start, length) = self.partition(number)?;
-        let bytes = std::fs::metadata(image).with_context(|| format!("asking for {}", image.display()))?.len();
+        let bytes = std::fs::metadata(image)
+            .with_context(|| format!("asking for {}", image.display()))?
+            .len();
         if bytes > length {
-            bail!("{} has {bytes} bytes, partition {number} only {length}", image.display());
+            bail!(
+                "{} has {bytes} bytes, partition {number} only {length}",
+                image.display()
+            );
         }
-        child::run(child::command("dd").arg(format!("if={}", image.display())).arg(format!("of={}", self.path.display())).args([
-            "bs=1M",
-            "conv=notrunc,sparse",
-            &format!("seek={}", start / MIB as u64),
-        ]))
+        child::run(
+            child::command("dd")
+                .arg(format!("if={}", image.display()))
+                .arg(format!("of={}", self.path.display()))
+                .args([
+                    "bs=1M",
+                    "conv=notrunc,sparse",
+                    &format!("seek={}", start / MIB as u64),
+                ]),
+        )
         .await
         .context("writing the partition")?;
         Ok(())
@@ -172,7 +205,11 @@ fn parse_environment(block: &[u8]) -> Result<BootEnvironment> {
     let text = String::from_utf8_lossy(block);
     let mut lines = text.lines();
     if block.len() != ENVIRONMENT_BYTES || lines.next() != Some("# GRUB Environment Block") {
-        bail!("the environment block is damaged ({} bytes): {:?}", block.len(), text.get(..60));
+        bail!(
+            "the environment block is damaged ({} bytes): {:?}",
+            block.len(),
+            text.get(..60)
+        );
     }
     Ok(BootEnvironment(
         lines
@@ -188,7 +225,12 @@ fn open(path: &Path) -> Result<File> {
 
 /// A little-endian number of `length` bytes.
 fn number_at(bytes: &[u8], at: usize, length: usize) -> u64 {
-    bytes.iter().skip(at).take(length).rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+    bytes
+        .iter()
+        .skip(at)
+        .take(length)
+        .rev()
+        .fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 #[cfg(test)]

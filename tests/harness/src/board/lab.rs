@@ -59,7 +59,11 @@ pub fn missing_packages() -> Vec<&'static str> {
     NEEDED
         .iter()
         .filter(|(tool, _)| {
-            if tool.starts_with('/') { !Path::new(tool).exists() } else { binaries::find_tool(tool).is_none() }
+            if tool.starts_with('/') {
+                !Path::new(tool).exists()
+            } else {
+                binaries::find_tool(tool).is_none()
+            }
         })
         .map(|&(_, package)| package)
         .collect()
@@ -79,7 +83,10 @@ impl Lab {
     pub async fn open_or_skip() -> Result<Option<Self>> {
         let missing = missing_packages();
         let reason = if !missing.is_empty() {
-            format!("boards need the Debian packages {} (cargo xtask test --yes installs them)", missing.join(" "))
+            format!(
+                "boards need the Debian packages {} (cargo xtask test --yes installs them)",
+                missing.join(" ")
+            )
         } else if let Err(error) = stage("fetch", &[]).await {
             format!("the kernel for the boards cannot be downloaded: {error:#}")
         } else {
@@ -95,18 +102,31 @@ impl Lab {
     /// Builds (or finds in the cache) the board's image.
     pub async fn open() -> Result<Self> {
         let image = PathBuf::from(stage("build", &[]).await?.trim());
-        let cache = image.parent().and_then(Path::parent).context("the image path has no parent")?.to_owned();
+        let cache = image
+            .parent()
+            .and_then(Path::parent)
+            .context("the image path has no parent")?
+            .to_owned();
         let agent = PathBuf::from(stage("agent", &[]).await?.trim());
-        Ok(Self { cache, image, agent })
+        Ok(Self {
+            cache,
+            image,
+            agent,
+        })
     }
 
     /// The image of a release for a slot.
     pub async fn rootfs(&self, version: &str, fault: Fault) -> Result<PathBuf> {
-        let out = self.cache.join("images").join(format!("{version}-{}.ext4", fault.name()));
+        let out = self
+            .cache
+            .join("images")
+            .join(format!("{version}-{}.ext4", fault.name()));
         let path = out.to_str().context("the cache's path is not valid text")?;
         // two tests may want the same release at the same moment
         let lock = File::create(out.with_extension("lock")).context("opening the image's lock")?;
-        let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock)).await?.context("locking the image")?;
+        let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock))
+            .await?
+            .context("locking the image")?;
         child::run(
             child::command(binaries::repository().join("qemu/rootfs"))
                 .args([version, fault.name(), path])
@@ -129,7 +149,14 @@ impl Lab {
     ) -> Result<(PathBuf, PathBuf)> {
         let image = self.rootfs(version, fault).await?;
         let out = folder.join(format!("release-{version}.mender"));
-        artifact::write_rootfs_image(&format!("release-{version}"), DEVICE_TYPE, &image, key, &out).await?;
+        artifact::write_rootfs_image(
+            &format!("release-{version}"),
+            DEVICE_TYPE,
+            &image,
+            key,
+            &out,
+        )
+        .await?;
         Ok((out, image))
     }
 
@@ -163,7 +190,8 @@ impl Permit {
         loop {
             for place in 0..BOARDS_AT_A_TIME {
                 let path = cache.join(format!("board-{place}.lock"));
-                let file = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
+                let file =
+                    File::create(&path).with_context(|| format!("opening {}", path.display()))?;
                 if file.try_lock().is_ok() {
                     return Ok(Self { _lock: file });
                 }

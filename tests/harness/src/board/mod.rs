@@ -53,12 +53,16 @@ impl Settings {
              retry_download_count = 20\n",
             server.port()
         );
-        Self { agent_toml, verify_key: None }
+        Self {
+            agent_toml,
+            verify_key: None,
+        }
     }
 
     /// Makes signatures mandatory.
     pub fn with_verify_key(mut self, public_key: &Path) -> Self {
-        self.agent_toml.push_str("artifact_verify_keys = [\"/run/board/verify-key.pem\"]\n");
+        self.agent_toml
+            .push_str("artifact_verify_keys = [\"/run/board/verify-key.pem\"]\n");
         self.verify_key = Some(public_key.to_owned());
         self
     }
@@ -85,15 +89,31 @@ struct Running {
 }
 
 impl Board {
-    async fn assemble(folder: PathBuf, image: &Path, settings: Settings, permit: Permit) -> Result<Self> {
+    async fn assemble(
+        folder: PathBuf,
+        image: &Path,
+        settings: Settings,
+        permit: Permit,
+    ) -> Result<Self> {
         if folder.as_os_str().len() > FOLDER_BYTES_MAX {
-            bail!("the path {} is too long for the board's sockets: set TMPDIR to a shorter one", folder.display());
+            bail!(
+                "the path {} is too long for the board's sockets: set TMPDIR to a shorter one",
+                folder.display()
+            );
         }
         std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let disk = Disk::copy_of(image, &folder.join("disk.img")).await?;
         copy_sparse(Path::new(OVMF_VARIABLES), &folder.join("variables.fd")).await?;
-        std::fs::write(folder.join("agent.toml"), &settings.agent_toml).context("writing the agent's settings")?;
-        Ok(Self { folder, disk, cache: None, settings, _permit: permit, running: None })
+        std::fs::write(folder.join("agent.toml"), &settings.agent_toml)
+            .context("writing the agent's settings")?;
+        Ok(Self {
+            folder,
+            disk,
+            cache: None,
+            settings,
+            _permit: permit,
+            running: None,
+        })
     }
 
     /// The disk, to be looked at from outside.
@@ -110,12 +130,15 @@ impl Board {
 
     /// The volatile write cache.
     pub fn cache(&self) -> Result<&VolatileDisk> {
-        self.cache.as_ref().context("the board has no volatile write cache")
+        self.cache
+            .as_ref()
+            .context("the board has no volatile write cache")
     }
 
     /// Changes the settings; the next power on hands them in.
     pub fn set_settings(&mut self, settings: Settings) -> Result<()> {
-        std::fs::write(self.folder.join("agent.toml"), &settings.agent_toml).context("writing the agent's settings")?;
+        std::fs::write(self.folder.join("agent.toml"), &settings.agent_toml)
+            .context("writing the agent's settings")?;
         self.settings = settings;
         Ok(())
     }
@@ -128,7 +151,8 @@ impl Board {
         for socket in ["console", "qmp"] {
             let path = self.folder.join(socket);
             if path.exists() {
-                std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+                std::fs::remove_file(&path)
+                    .with_context(|| format!("removing {}", path.display()))?;
             }
         }
         let errors = std::fs::File::options()
@@ -137,12 +161,29 @@ impl Board {
             .open(self.folder.join("qemu.err"))
             .context("opening the file for QEMU's messages")?;
         let mut command = child::command("qemu-system-x86_64");
-        command.args(self.arguments()).stdout(Stdio::null()).stderr(errors);
-        let qemu = command.spawn().context("starting qemu-system-x86_64 (Debian package qemu-system-x86)")?;
-        let console = Console::connect(&self.folder.join("console"), &self.folder.join("console.log"))
-            .await
-            .with_context(|| format!("QEMU does not start: {}", child::tail(&self.folder.join("qemu.err"), 1000)))?;
-        self.running = Some(Running { qemu, console, since: Instant::now() });
+        command
+            .args(self.arguments())
+            .stdout(Stdio::null())
+            .stderr(errors);
+        let qemu = command
+            .spawn()
+            .context("starting qemu-system-x86_64 (Debian package qemu-system-x86)")?;
+        let console = Console::connect(
+            &self.folder.join("console"),
+            &self.folder.join("console.log"),
+        )
+        .await
+        .with_context(|| {
+            format!(
+                "QEMU does not start: {}",
+                child::tail(&self.folder.join("qemu.err"), 1000)
+            )
+        })?;
+        self.running = Some(Running {
+            qemu,
+            console,
+            since: Instant::now(),
+        });
         Ok(())
     }
 
@@ -150,7 +191,10 @@ impl Board {
         let in_folder = |name: &str| option_value(&self.folder.join(name));
         let kvm = std::env::var("AMBIDEX_BOARD_KVM").is_ok_and(|value| value == "1");
         let drive = match &self.cache {
-            None => format!("format=raw,cache=writeback,file={}", option_value(self.disk.path())),
+            None => format!(
+                "format=raw,cache=writeback,file={}",
+                option_value(self.disk.path())
+            ),
             Some(cache) => format!(
                 "format=raw,cache=writeback,file.driver=nbd,file.server.type=unix,file.server.path={}",
                 option_value(cache.socket())
@@ -174,7 +218,10 @@ impl Board {
             "-drive",
             &format!("if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}"),
             "-drive",
-            &format!("if=pflash,unit=1,format=raw,file={}", in_folder("variables.fd")),
+            &format!(
+                "if=pflash,unit=1,format=raw,file={}",
+                in_folder("variables.fd")
+            ),
             "-device",
             "i6300esb",
             "-drive",
@@ -191,7 +238,10 @@ impl Board {
             "-device",
             "virtio-rng-pci,rng=random",
             "-chardev",
-            &format!("socket,id=console,server=on,wait=off,path={}", in_folder("console")),
+            &format!(
+                "socket,id=console,server=on,wait=off,path={}",
+                in_folder("console")
+            ),
             "-serial",
             "chardev:console",
             "-chardev",
@@ -201,13 +251,19 @@ impl Board {
             "-qmp",
             &format!("unix:{},server=on,wait=off", in_folder("qmp")),
             "-fw_cfg",
-            &format!("name=opt/ambidex/agent.toml,file={}", in_folder("agent.toml")),
+            &format!(
+                "name=opt/ambidex/agent.toml,file={}",
+                in_folder("agent.toml")
+            ),
         ]
         .map(str::to_owned)
         .into();
         if let Some(key) = &self.settings.verify_key {
             arguments.push("-fw_cfg".to_owned());
-            arguments.push(format!("name=opt/ambidex/verify-key.pem,file={}", option_value(key)));
+            arguments.push(format!(
+                "name=opt/ambidex/verify-key.pem,file={}",
+                option_value(key)
+            ));
         }
         arguments
     }
@@ -215,9 +271,14 @@ impl Board {
     /// Pulls the plug: SIGKILL for QEMU, nothing in the guest gets a chance to react. With a volatile cache
     /// the result says what was lost.
     pub async fn power_cut(&mut self) -> Result<Option<Loss>> {
-        let Some(mut running) = self.running.take() else { return Ok(None) };
+        let Some(mut running) = self.running.take() else {
+            return Ok(None);
+        };
         running.qemu.kill().await.context("killing QEMU")?;
-        self.cache.as_ref().map(VolatileDisk::lose_power).transpose()
+        self.cache
+            .as_ref()
+            .map(VolatileDisk::lose_power)
+            .transpose()
     }
 
     /// Waits until user space is up and the shell answers.
@@ -230,7 +291,12 @@ impl Board {
     /// Waits for the line that ends a boot, and returns at once: the agent may not have started yet.
     pub async fn wait_boot_marker(&mut self) -> Result<Booted> {
         let booted = self.console()?.booted(BOOT_LIMIT).await;
-        booted.with_context(|| format!("the board does not boot; qemu: {}", child::tail(&self.folder.join("qemu.err"), 500)))
+        booted.with_context(|| {
+            format!(
+                "the board does not boot; qemu: {}",
+                child::tail(&self.folder.join("qemu.err"), 500)
+            )
+        })
     }
 
     /// Waits until the shell answers again, whether or not the board has rebooted in the meantime.
@@ -258,7 +324,11 @@ impl Board {
     pub async fn output(&mut self, command: &str) -> Result<String> {
         let output = self.run(command).await?;
         if output.code != 0 {
-            bail!("`{command}` on the board ended with {}: {}", output.code, output.text);
+            bail!(
+                "`{command}` on the board ended with {}: {}",
+                output.code,
+                output.text
+            );
         }
         Ok(output.text)
     }
@@ -270,12 +340,14 @@ impl Board {
 
     /// Everything the console has shown, over all boots.
     pub fn console_log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.folder.join("console.log")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&std::fs::read(self.folder.join("console.log")).unwrap_or_default())
+            .into_owned()
     }
 
     /// Everything the agent has logged on the second serial port, over all boots.
     pub fn agent_log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(self.folder.join("agent.log")).unwrap_or_default()).replace('\r', "")
+        String::from_utf8_lossy(&std::fs::read(self.folder.join("agent.log")).unwrap_or_default())
+            .replace('\r', "")
     }
 
     /// Slots the boot loader has started, over all boots, for instance `[2, 3, 2]`.
@@ -283,7 +355,12 @@ impl Board {
         self.console_log()
             .split("ambidex: booting slot ")
             .skip(1)
-            .filter_map(|rest| rest.bytes().next().filter(u8::is_ascii_digit).map(|digit| digit - b'0'))
+            .filter_map(|rest| {
+                rest.bytes()
+                    .next()
+                    .filter(u8::is_ascii_digit)
+                    .map(|digit| digit - b'0')
+            })
             .collect()
     }
 
@@ -294,11 +371,16 @@ impl Board {
 
     /// Time since the last power on.
     pub fn uptime(&self) -> Duration {
-        self.running.as_ref().map_or(Duration::ZERO, |running| running.since.elapsed())
+        self.running
+            .as_ref()
+            .map_or(Duration::ZERO, |running| running.since.elapsed())
     }
 
     fn console(&mut self) -> Result<&mut Console> {
-        self.running.as_mut().map(|running| &mut running.console).context("the board is off")
+        self.running
+            .as_mut()
+            .map(|running| &mut running.console)
+            .context("the board is off")
     }
 }
 
@@ -309,8 +391,13 @@ fn option_value(path: &Path) -> String {
 
 /// Copies a mostly empty file in some milliseconds: holes stay holes, file systems that can share blocks do.
 async fn copy_sparse(from: &Path, to: &Path) -> Result<()> {
-    child::run(child::command("cp").args(["--sparse=always", "--reflink=auto", "--"]).arg(from).arg(to))
-        .await
-        .with_context(|| format!("copying {}", from.display()))?;
+    child::run(
+        child::command("cp")
+            .args(["--sparse=always", "--reflink=auto", "--"])
+            .arg(from)
+            .arg(to),
+    )
+    .await
+    .with_context(|| format!("copying {}", from.display()))?;
     Ok(())
 }

@@ -9,12 +9,22 @@ use tokio::net::UnixStream;
 
 /// Connects, executes `command` without arguments, waits for its result.
 pub(super) async fn execute(socket: &Path, command: &str) -> Result<()> {
-    let stream = UnixStream::connect(socket).await.with_context(|| format!("connecting to {}", socket.display()))?;
+    let stream = UnixStream::connect(socket)
+        .await
+        .with_context(|| format!("connecting to {}", socket.display()))?;
     let mut stream = BufReader::new(stream);
-    answer(&mut stream, "QMP").await.context("reading QEMU's greeting")?;
+    answer(&mut stream, "QMP")
+        .await
+        .context("reading QEMU's greeting")?;
     for name in ["qmp_capabilities", command] {
-        stream.get_mut().write_all(format!("{}\n", json!({"execute": name})).as_bytes()).await.context("writing to QEMU")?;
-        answer(&mut stream, "return").await.with_context(|| format!("executing {name}"))?;
+        stream
+            .get_mut()
+            .write_all(format!("{}\n", json!({"execute": name})).as_bytes())
+            .await
+            .context("writing to QEMU")?;
+        answer(&mut stream, "return")
+            .await
+            .with_context(|| format!("executing {name}"))?;
     }
     Ok(())
 }
@@ -23,10 +33,16 @@ pub(super) async fn execute(socket: &Path, command: &str) -> Result<()> {
 async fn answer(stream: &mut BufReader<UnixStream>, key: &str) -> Result<()> {
     loop {
         let mut line = String::new();
-        if stream.read_line(&mut line).await.context("reading from QEMU")? == 0 {
+        if stream
+            .read_line(&mut line)
+            .await
+            .context("reading from QEMU")?
+            == 0
+        {
             bail!("QEMU has closed its control socket");
         }
-        let message: Value = serde_json::from_str(&line).context("QEMU answered with something else than JSON")?;
+        let message: Value =
+            serde_json::from_str(&line).context("QEMU answered with something else than JSON")?;
         if let Some(error) = message.get("error") {
             bail!("QEMU refuses: {error}");
         }

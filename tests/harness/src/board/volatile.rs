@@ -80,11 +80,18 @@ impl VolatileDisk {
             .write(true)
             .open(image)
             .with_context(|| format!("opening {}", image.display()))?;
-        let bytes = file.metadata().with_context(|| format!("asking for {}", image.display()))?.len();
+        let bytes = file
+            .metadata()
+            .with_context(|| format!("asking for {}", image.display()))?
+            .len();
         if !bytes.is_multiple_of(SECTOR_BYTES as u64) {
-            bail!("{} is no disk image: {bytes} bytes are no whole sectors", image.display());
+            bail!(
+                "{} is no disk image: {bytes} bytes are no whole sectors",
+                image.display()
+            );
         }
-        let listener = UnixListener::bind(socket).with_context(|| format!("opening {}", socket.display()))?;
+        let listener =
+            UnixListener::bind(socket).with_context(|| format!("opening {}", socket.display()))?;
         let state = Arc::new(Mutex::new(State {
             file,
             bytes,
@@ -107,12 +114,20 @@ impl VolatileDisk {
                     }
                     lock(&shared).connected = true;
                     // an error is the end of this QEMU: it was killed, as the tests do
-                    let _ = Connection { stream, state: &shared }.serve();
+                    let _ = Connection {
+                        stream,
+                        state: &shared,
+                    }
+                    .serve();
                     lock(&shared).connected = false;
                 }
             })
             .context("starting the disk's thread")?;
-        Ok(Self { socket: socket.to_owned(), state, closed })
+        Ok(Self {
+            socket: socket.to_owned(),
+            state,
+            closed,
+        })
     }
 
     pub fn socket(&self) -> &Path {
@@ -164,12 +179,18 @@ impl VolatileDisk {
             if state.random.gen_bool(share) {
                 lost += 1;
             } else {
-                state.file.write_all_at(content, sector * SECTOR_BYTES as u64).context("writing the image")?;
+                state
+                    .file
+                    .write_all_at(content, sector * SECTOR_BYTES as u64)
+                    .context("writing the image")?;
             }
         }
         state.cut = false;
         state.cut_at = None;
-        Ok(Loss { unflushed_sectors: unflushed.len(), lost_sectors: lost })
+        Ok(Loss {
+            unflushed_sectors: unflushed.len(),
+            lost_sectors: lost,
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -193,11 +214,16 @@ impl State {
     fn read(&self, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
         self.file.read_exact_at(into, offset)?;
         let sector_bytes = SECTOR_BYTES as u64;
-        let (first, end) = (offset / sector_bytes, (offset + into.len() as u64).div_ceil(sector_bytes));
+        let (first, end) = (
+            offset / sector_bytes,
+            (offset + into.len() as u64).div_ceil(sector_bytes),
+        );
         for (sector, content) in self.unflushed.range(first..end) {
             let at = sector * sector_bytes;
             for (index, byte) in content.iter().enumerate() {
-                let Some(place) = (at + index as u64).checked_sub(offset) else { continue };
+                let Some(place) = (at + index as u64).checked_sub(offset) else {
+                    continue;
+                };
                 if let Some(slot) = into.get_mut(place as usize) {
                     *slot = *byte;
                 }
@@ -353,7 +379,9 @@ impl Connection<'_> {
     fn number<const N: usize>(&mut self) -> std::io::Result<u64> {
         let mut bytes = [0; N];
         self.stream.read_exact(&mut bytes)?;
-        Ok(bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte)))
+        Ok(bytes
+            .iter()
+            .fold(0, |number, &byte| number << 8 | u64::from(byte)))
     }
 }
 
@@ -381,19 +409,35 @@ mod tests {
             state.write(512, &[100 + round; 2 * SECTOR_BYTES]);
             let mut seen = vec![0; 4 * SECTOR_BYTES];
             state.read(0, &mut seen).expect("read");
-            assert_eq!((seen[0], seen[512], seen[1535], seen[1536]), (round, 100 + round, 100 + round, round));
+            assert_eq!(
+                (seen[0], seen[512], seen[1535], seen[1536]),
+                (round, 100 + round, 100 + round, round)
+            );
             drop(state);
             let loss = disk.lose_power().expect("a cut");
             assert_eq!(loss.unflushed_sectors, 2);
             let content = std::fs::read(&image).expect("the image");
-            assert_eq!((content[0], content[1536]), (round, round), "what was flushed stays");
-            let kept = [1, 2].iter().filter(|&&sector| content[sector * SECTOR_BYTES] == 100 + round).count();
+            assert_eq!(
+                (content[0], content[1536]),
+                (round, round),
+                "what was flushed stays"
+            );
+            let kept = [1, 2]
+                .iter()
+                .filter(|&&sector| content[sector * SECTOR_BYTES] == 100 + round)
+                .count();
             assert_eq!(kept, 2 - loss.lost_sectors);
             sectors[kept] += 1;
             survived += kept;
         }
-        assert!(survived > 10 && survived < 70, "some writes survive, some do not: {sectors:?}");
-        assert!(sectors[1] > 0, "a write can be torn between sectors: {sectors:?}");
+        assert!(
+            survived > 10 && survived < 70,
+            "some writes survive, some do not: {sectors:?}"
+        );
+        assert!(
+            sectors[1] > 0,
+            "a write can be torn between sectors: {sectors:?}"
+        );
     }
 
     #[test]
