@@ -269,7 +269,7 @@ fn differing_mib(one: &Path, other: &Path) -> anyhow::Result<u64> {
             .filter(|(x, y)| x != y)
             .count() as u64;
     }
-    Ok(blocks * 4096 >> 20)
+    Ok((blocks * 4096) >> 20)
 }
 
 /// Runs a command that must succeed.
