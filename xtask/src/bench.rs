@@ -193,7 +193,10 @@ fn install_table(report: &Value) -> String {
         " --- |".repeat(columns.len()),
     );
     for row in report["rows"].as_array().into_iter().flatten() {
-        let cells: Vec<String> = columns.iter().map(|name| cell(&row[*name])).collect();
+        let cells: Vec<String> = columns
+            .iter()
+            .map(|name| cell(&row[*name]).replace('|', "\\|"))
+            .collect();
         text.push_str(&format!("| {} |\n", cells.join(" | ")));
     }
     text
