@@ -1,5 +1,6 @@
 //! Bodies of the management API, a module a service.
 
+pub mod auditlogs;
 pub mod deployments;
 pub mod devauth;
 pub mod inventory;
