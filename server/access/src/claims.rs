@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{DeviceIdentity, Identity, TenantId, TokenError, UserIdentity};
+use crate::{DeviceIdentity, Grants, Identity, TenantId, TokenError, UserIdentity};
 
 /// An add-on and whether the tenant has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,6 +216,7 @@ impl Claims {
                 tenant,
                 jti: self.jti?,
                 plan: self.plan.unwrap_or_default(),
+                grants: Grants::everything(),
             })),
             _ => None,
         }

@@ -8,7 +8,8 @@ use http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 
 use crate::{
-    Authorization, Claims, DeviceIdentity, Identity, Keys, TokenError, UserIdentity, authorization,
+    Authorization, Claims, DeviceIdentity, Grants, Identity, Keys, TokenError, UserIdentity,
+    authorization,
 };
 
 /// Why a token with a good signature does not let its bearer in.
@@ -36,12 +37,13 @@ pub trait TokenCheck: Send + Sync {
         device: &'a DeviceIdentity,
         request: &'a Parts,
     ) -> BoxFuture<'a, Result<(), Denied>>;
-    /// The token of a user: its record exists.
+    /// The token of a user: its record exists and the user's roles permit the request. The answer is what
+    /// the roles leave of the fleet.
     fn user<'a>(
         &'a self,
         user: &'a UserIdentity,
         request: &'a Parts,
-    ) -> BoxFuture<'a, Result<(), Denied>>;
+    ) -> BoxFuture<'a, Result<Grants, Denied>>;
 }
 
 /// What the extractors need; `server/main` puts it into every request with
@@ -105,7 +107,7 @@ impl<S: Sync> FromRequestParts<S> for UserAuth {
         let access = access(parts)?;
         match identify(&access, parts, REALM)? {
             Identity::User(user) => match access.0.check.user(&user, parts).await {
-                Ok(()) => Ok(UserAuth(user)),
+                Ok(grants) => Ok(UserAuth(UserIdentity { grants, ..user })),
                 Err(denied) => Err(answer(denied, REALM)),
             },
             Identity::Device(_) => Err(unauthorized("unauthorized", REALM)),

@@ -42,6 +42,30 @@ pub struct DeviceIdentity {
     pub plan: String,
 }
 
+/// What the roles of a user leave of the tenant's fleet, in lists of names; `None` means everything. It is
+/// what the reference sends upstream in its `X-MEN-RBAC-*` headers (reference: user administration 4.1).
+///
+/// The services that own the things enforce it: inventory the devices it shows, deployments the devices
+/// they reach and the releases they show, the device connection its sessions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Groups whose devices may be seen and changed.
+    pub inventory_groups: Option<Vec<String>>,
+    /// Groups whose devices deployments may be created for.
+    pub deployment_groups: Option<Vec<String>>,
+    /// Groups whose devices may be connected to.
+    pub terminal_groups: Option<Vec<String>>,
+    /// Tags of the releases that may be seen.
+    pub release_tags: Option<Vec<String>>,
+}
+
+impl Grants {
+    /// No limit: the grants of a user with full access.
+    pub fn everything() -> Grants {
+        Grants::default()
+    }
+}
+
 /// A user who showed a good token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserIdentity {
@@ -53,6 +77,9 @@ pub struct UserIdentity {
     pub jti: Uuid,
     /// Plan named by the token.
     pub plan: String,
+    /// What the user's roles leave of the fleet; filled by the [`TokenCheck`](crate::TokenCheck), everything
+    /// before it.
+    pub grants: Grants,
 }
 
 /// Either of them.

@@ -17,7 +17,7 @@ mod secret_file;
 pub use authorization::{Authorization, authorization, basic_credentials};
 pub use claims::{Addon, Claims, DeviceClaims, UserClaims};
 pub use extract::{Access, Denied, DeviceAuth, TokenCheck, UserAuth};
-pub use identity::{DeviceIdentity, Identity, TenantId, UserIdentity};
+pub use identity::{DeviceIdentity, Grants, Identity, TenantId, UserIdentity};
 pub use keys::{KeyError, Keys, TokenError};
 pub use password::{PasswordError, Passwords};
 pub use secret_file::secret;

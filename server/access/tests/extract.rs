@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use ambidex_access::{
-    Access, Claims, Denied, DeviceAuth, DeviceClaims, DeviceIdentity, Keys, TokenCheck, UserAuth,
-    UserClaims, UserIdentity,
+    Access, Claims, Denied, DeviceAuth, DeviceClaims, DeviceIdentity, Grants, Keys, TokenCheck,
+    UserAuth, UserClaims, UserIdentity,
 };
 use ambidex_kit::{BoxFuture, Clock, front};
 use axum::body::Body;
@@ -46,8 +46,8 @@ impl TokenCheck for Check {
         &'a self,
         _: &'a UserIdentity,
         request: &'a Parts,
-    ) -> BoxFuture<'a, Result<(), Denied>> {
-        Box::pin(async { Check::verdict(request) })
+    ) -> BoxFuture<'a, Result<Grants, Denied>> {
+        Box::pin(async { Check::verdict(request).map(|()| Grants::everything()) })
     }
 }
 

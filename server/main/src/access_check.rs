@@ -1,6 +1,6 @@
 //! Asks the services that store tokens whether one still counts.
 
-use ambidex_access::{Denied, DeviceIdentity, TenantId, TokenCheck, UserIdentity};
+use ambidex_access::{Denied, DeviceIdentity, Grants, TenantId, TokenCheck, UserIdentity};
 use ambidex_devauth::{Devauth, TokenDenied};
 use ambidex_kit::BoxFuture;
 use ambidex_tenantadm::{Status, Tenantadm, TenantadmError};
@@ -56,11 +56,11 @@ impl TokenCheck for AccessCheck {
         &'a self,
         user: &'a UserIdentity,
         _: &'a Parts,
-    ) -> BoxFuture<'a, Result<(), Denied>> {
+    ) -> BoxFuture<'a, Result<Grants, Denied>> {
         Box::pin(async move {
             self.tenant_is_active(&user.tenant).await?;
             match self.useradm.token_counts(user).await {
-                Ok(true) => Ok(()),
+                Ok(true) => Ok(Grants::everything()),
                 Ok(false) => Err(unauthorized()),
                 Err(error) => Err(Denied::Internal(Box::new(error))),
             }

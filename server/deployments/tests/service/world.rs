@@ -5,7 +5,7 @@ use std::io::Cursor;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use ambidex_access::{
-    Access, Claims, Denied, DeviceIdentity, Keys, TenantId, TokenCheck, UserIdentity,
+    Access, Claims, Denied, DeviceIdentity, Grants, Keys, TenantId, TokenCheck, UserIdentity,
 };
 use ambidex_artifact::{ArtifactSpec, Payload, PayloadSource, write};
 use ambidex_blob::Blobs;
@@ -72,8 +72,8 @@ impl TokenCheck for Everybody {
         &'a self,
         _: &'a UserIdentity,
         _: &'a http::request::Parts,
-    ) -> BoxFuture<'a, Result<(), Denied>> {
-        Box::pin(async { Ok(()) })
+    ) -> BoxFuture<'a, Result<Grants, Denied>> {
+        Box::pin(async { Ok(Grants::everything()) })
     }
 }
 

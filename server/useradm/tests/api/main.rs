@@ -8,8 +8,8 @@ mod user;
 use std::sync::{Arc, Mutex};
 
 use ambidex_access::{
-    Access, Addon, Claims, Denied, DeviceClaims, DeviceIdentity, Keys, TenantId, TokenCheck,
-    UserIdentity,
+    Access, Addon, Claims, Denied, DeviceClaims, DeviceIdentity, Grants, Keys, TenantId,
+    TokenCheck, UserIdentity,
 };
 use ambidex_db::Db;
 use ambidex_kit::{BoxFuture, Clock, front};
@@ -91,10 +91,10 @@ impl TokenCheck for Check {
         &'a self,
         user: &'a UserIdentity,
         _: &'a Parts,
-    ) -> BoxFuture<'a, Result<(), Denied>> {
+    ) -> BoxFuture<'a, Result<Grants, Denied>> {
         Box::pin(async move {
             match self.0.token_counts(user).await {
-                Ok(true) => Ok(()),
+                Ok(true) => Ok(Grants::everything()),
                 Ok(false) => Err(Denied::Unauthorized("unauthorized".to_owned())),
                 Err(e) => Err(Denied::Internal(Box::new(e))),
             }
