@@ -42,11 +42,13 @@ pub struct DeviceIdentity {
     pub plan: String,
 }
 
-/// What the roles of a user leave of the tenant's fleet, in lists of names; `None` means everything. It is
-/// what the reference sends upstream in its `X-MEN-RBAC-*` headers (reference: user administration 4.1).
+/// What the roles of a user leave of the tenant's fleet, for the request at hand. In lists of names `None`
+/// means everything. It is what the reference sends upstream in its `X-MEN-RBAC-*` headers (reference: user
+/// administration 4.1).
 ///
-/// The services that own the things enforce it: inventory the devices it shows, deployments the devices
-/// they reach and the releases they show, the device connection its sessions.
+/// The services that own the things enforce it, best through the questions below: inventory the devices it
+/// shows and changes, deployments the devices they reach and the releases they show, the device connection
+/// its sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
     /// Groups whose devices may be seen and changed.
@@ -57,6 +59,12 @@ pub struct Grants {
     pub terminal_groups: Option<Vec<String>>,
     /// Tags of the releases that may be seen.
     pub release_tags: Option<Vec<String>>,
+    /// Single devices that may be seen and changed besides those of the groups.
+    pub inventory_devices: Vec<String>,
+    /// Single devices that deployments may be created for besides those of the groups.
+    pub deployment_devices: Vec<String>,
+    /// Single devices that may be connected to besides those of the groups.
+    pub terminal_devices: Vec<String>,
 }
 
 impl Grants {
@@ -64,6 +72,40 @@ impl Grants {
     pub fn everything() -> Grants {
         Grants::default()
     }
+
+    /// Whether a device, in this static group or in none, may be seen and changed.
+    pub fn sees_device(&self, id: &str, group: Option<&str>) -> bool {
+        admits(&self.inventory_groups, &self.inventory_devices, id, group)
+    }
+
+    /// Whether a deployment may reach a device, in this static group or in none.
+    pub fn may_deploy_to(&self, id: &str, group: Option<&str>) -> bool {
+        admits(&self.deployment_groups, &self.deployment_devices, id, group)
+    }
+
+    /// Whether a deployment may be created for a whole group.
+    pub fn may_deploy_to_group(&self, group: &str) -> bool {
+        admits(&self.deployment_groups, &[], "", Some(group))
+    }
+
+    /// Whether a device, in this static group or in none, may be connected to.
+    pub fn may_connect_to(&self, id: &str, group: Option<&str>) -> bool {
+        admits(&self.terminal_groups, &self.terminal_devices, id, group)
+    }
+
+    /// Whether a release with these tags may be seen and deployed.
+    pub fn sees_release<'a>(&self, tags: impl IntoIterator<Item = &'a str>) -> bool {
+        match &self.release_tags {
+            None => true,
+            Some(granted) => tags.into_iter().any(|tag| granted.iter().any(|g| g == tag)),
+        }
+    }
+}
+
+fn admits(groups: &Option<Vec<String>>, devices: &[String], id: &str, group: Option<&str>) -> bool {
+    let Some(groups) = groups else { return true };
+    group.is_some_and(|group| groups.iter().any(|granted| granted == group))
+        || devices.iter().any(|granted| granted == id)
 }
 
 /// A user who showed a good token.
@@ -89,4 +131,27 @@ pub enum Identity {
     Device(DeviceIdentity),
     /// A user.
     User(UserIdentity),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_admit_groups_and_single_devices() {
+        let everything = Grants::everything();
+        assert!(everything.sees_device("a", None) && everything.sees_release([]));
+        let some = Grants {
+            inventory_groups: Some(vec!["g".to_owned()]),
+            deployment_groups: Some(Vec::new()),
+            release_tags: Some(vec!["t".to_owned()]),
+            inventory_devices: vec!["a".to_owned()],
+            ..Grants::default()
+        };
+        assert!(some.sees_device("x", Some("g")) && some.sees_device("a", None));
+        assert!(!some.sees_device("x", None) && !some.sees_device("x", Some("h")));
+        assert!(!some.may_deploy_to("a", Some("g")) && !some.may_deploy_to_group("g"));
+        assert!(some.may_connect_to("x", None));
+        assert!(some.sees_release(["s", "t"]) && !some.sees_release([]));
+    }
 }
