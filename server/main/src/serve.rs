@@ -99,10 +99,17 @@ pub(crate) async fn run(config: Serve) -> anyhow::Result<()> {
 /// Work that goes on beside requests. Each of them may be dropped at any moment.
 fn background(services: &Services) -> Vec<JoinHandle<()>> {
     let devauth = services.devauth.clone();
-    vec![keep_running("devauth", move || {
-        let devauth = devauth.clone();
-        async move { devauth.run().await }
-    })]
+    let jobs = services.jobs.clone();
+    vec![
+        keep_running("devauth", move || {
+            let devauth = devauth.clone();
+            async move { devauth.run().await }
+        }),
+        keep_running("jobs", move || {
+            let jobs = jobs.clone();
+            async move { jobs.run().await }
+        }),
+    ]
 }
 
 /// A task that panics is a mistake to be found in the log, not the end of its work.

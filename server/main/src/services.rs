@@ -8,6 +8,7 @@ use ambidex_db::Db;
 use ambidex_deployments::Deployments;
 use ambidex_devauth::Devauth;
 use ambidex_inventory::Inventory;
+use ambidex_jobs::Jobs;
 use ambidex_kit::{Clock, front};
 use ambidex_tenantadm::Tenantadm;
 use ambidex_useradm::Useradm;
@@ -30,6 +31,7 @@ pub(crate) struct Options {
 /// All services, wired.
 pub(crate) struct Services {
     pub(crate) db: Db,
+    pub(crate) jobs: Jobs,
     pub(crate) inventory: Inventory,
     pub(crate) deployments: Deployments,
     blobs: Blobs,
@@ -50,6 +52,7 @@ impl Services {
         let keys = Arc::new(Keys::open(&keys_dir)?);
         let clock = Clock::system();
         let db = Db::open_sqlite(&store.database)?;
+        let jobs = Jobs::new(db.clone(), clock.clone())?;
         let inventory = Inventory::new(db.clone(), clock.clone()).context("inventory")?;
         let links = ambidex_access::secret(&keys_dir, "download-links.key")?;
         let blobs = Blobs::local(&store.artifacts, links)?;
@@ -95,6 +98,7 @@ impl Services {
         accounts.connect(useradm.clone(), devauth.clone());
         Ok(Services {
             db,
+            jobs,
             inventory,
             deployments,
             blobs,
@@ -143,6 +147,7 @@ impl Services {
     /// Finishes what an earlier process left half done. Only for the process that holds the lock of the
     /// data directory, before it serves.
     pub(crate) async fn recover(&self) -> anyhow::Result<()> {
+        self.jobs.take_over().await?;
         self.blobs.remove_unfinished().await?;
         self.deployments.recover().await.context("deployments")?;
         // A user whose address was saved here but not yet told to tenant administration.

@@ -6,3 +6,4 @@ pub mod devauth;
 pub mod inventory;
 pub mod tenantadm;
 pub mod useradm;
+pub mod workflows;
