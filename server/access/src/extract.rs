@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ambidex_kit::{ApiError, BoxFuture, Clock};
+use ambidex_kit::{ApiError, BoxFuture, Clock, note_tenant};
 use axum::extract::FromRequestParts;
 use http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
@@ -138,9 +138,16 @@ fn identify(access: &Access, parts: &Parts, realm: &'static str) -> Result<Ident
         }
     };
     match access.claims(token) {
-        Ok(claims) => claims
-            .identity()
-            .ok_or_else(|| unauthorized("unauthorized", realm)),
+        Ok(claims) => {
+            let identity = claims
+                .identity()
+                .ok_or_else(|| unauthorized("unauthorized", realm))?;
+            note_tenant(match &identity {
+                Identity::Device(device) => device.tenant.as_str(),
+                Identity::User(user) => user.tenant.as_str(),
+            });
+            Ok(identity)
+        }
         Err(TokenError::Expired) => Err(unauthorized("token expired", realm)),
         Err(_) => Err(unauthorized("unauthorized", realm)),
     }

@@ -15,12 +15,14 @@
 //! This crate knows no HTTP, no tenant and no service.
 
 mod error;
+mod measure;
 mod migration;
 mod sqlite;
 mod statement;
 mod value;
 
 pub use error::DbError;
+pub use measure::{DbStats, Histogram, HistogramSnapshot, MICROSECONDS};
 pub use migration::Migration;
 pub use sqlite::Tx;
 pub use statement::{Expect, Statement, statement};
@@ -156,6 +158,13 @@ impl Db {
     pub async fn close(&self) -> Result<(), DbError> {
         match &self.0 {
             Engine::Sqlite(engine) => engine.close().await,
+        }
+    }
+
+    /// What the engine did so far and what waits (metrics).
+    pub fn stats(&self) -> DbStats {
+        match &self.0 {
+            Engine::Sqlite(engine) => engine.stats(),
         }
     }
 

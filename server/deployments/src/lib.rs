@@ -155,6 +155,22 @@ impl Deployments {
         Ok(())
     }
 
+    /// Numbers of unfinished deployments by status over all tenants (metrics).
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn active_by_status(&self) -> Result<Vec<(String, u64)>, DbError> {
+        store::deployment::active_by_status(&self.context.db).await
+    }
+
+    /// Bytes of stored artifacts over all tenants (metrics).
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn stored_bytes(&self) -> Result<u64, DbError> {
+        store::storage::total(&self.context.db).await
+    }
+
     /// Whether the service and what it needs works at this moment; the error says what does not.
     ///
     /// # Errors

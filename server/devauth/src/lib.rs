@@ -133,6 +133,14 @@ impl Devauth {
         }
     }
 
+    /// Numbers of devices by status over all tenants (metrics).
+    ///
+    /// # Errors
+    /// The database refused.
+    pub async fn devices_by_status(&self) -> Result<Vec<(String, u64)>, DbError> {
+        store::tally::of_everybody(&self.inner.db).await
+    }
+
     /// Whether the service can do its work.
     pub(crate) async fn ping(&self) -> Result<(), DbError> {
         self.inner.db.ping().await

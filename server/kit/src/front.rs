@@ -1,10 +1,12 @@
 //! What every request passes on its way in and every answer on its way out.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
@@ -17,9 +19,11 @@ use http::header::{
 };
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
+use tower::Service;
+use tower::layer::layer_fn;
 
-use crate::request_id::{self, REQUEST_ID, REQUEST_ID_HEADER};
-use crate::{ApiError, Peer};
+use crate::request_id::{self, CONTEXT, Context, REQUEST_ID_HEADER};
+use crate::{ApiError, Peer, metrics};
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE, OPTIONS");
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
@@ -35,12 +39,44 @@ const REJECTION_BYTES_MAX: usize = 4096;
 /// error body, 404 and 405 texts, `OPTIONS`, CORS and security headers. The routers that are merged
 /// into `routes` must not bring a fallback of their own.
 pub fn front(routes: Router) -> Router {
-    let routes = routes.fallback(|| async { ApiError::not_found("not found") });
+    let routes = routes
+        .layer(layer_fn(NoteRoute))
+        .fallback(|| async { ApiError::not_found("not found") });
     // Around the router, not inside of it: the router adds the list of allowed methods on its way out.
     Router::new().fallback_service(routes).layer(from_fn(pass))
 }
 
+/// Remembers which route a request took, for its log line and the metrics.
+#[derive(Clone)]
+struct NoteRoute<S>(S);
+
+impl<S: Service<Request>> Service<Request> for NoteRoute<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> task::Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> S::Future {
+        if let Some(route) = request.extensions().get::<MatchedPath>() {
+            let _ = CONTEXT.try_with(|context| context.route.set(route.clone()));
+        }
+        self.0.call(request)
+    }
+}
+
+/// Whether requests are logged for everybody to see, or at debug level only.
+static ACCESS_LOG: AtomicBool = AtomicBool::new(false);
+
+/// Logs one line a request at level info (`true`) or debug (`false`, the default).
+pub fn access_log(on: bool) {
+    ACCESS_LOG.store(on, Ordering::Relaxed);
+}
+
 async fn pass(mut request: Request, next: Next) -> Response {
+    let in_flight = metrics::IN_FLIGHT.up();
     let id = request_id::choose(request.headers());
     // These headers carry verdicts between services; a client has no business sending them.
     let forged: Vec<HeaderName> = request
@@ -61,10 +97,10 @@ async fn pass(mut request: Request, next: Next) -> Response {
     let tls = request.extensions().get::<Peer>().is_some_and(|p| p.tls);
     let started = Instant::now();
 
-    let mut response = REQUEST_ID
-        .scope(id.clone(), async {
+    let (mut response, route, tenant) = CONTEXT
+        .scope(Context::new(id.clone()), async {
             let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-            match answer {
+            let response = match answer {
                 Ok(response) if method == Method::OPTIONS => options(response),
                 Ok(response) => as_api_error(response).await,
                 Err(panic) => {
@@ -79,17 +115,27 @@ async fn pass(mut request: Request, next: Next) -> Response {
                     ))
                     .into_response()
                 }
-            }
+            };
+            let (route, tenant) = CONTEXT.with(|context| {
+                let tenant = context.tenant.get().cloned();
+                (context.route.get().cloned(), tenant)
+            });
+            (response, route, tenant)
         })
         .await;
+    drop(in_flight);
 
-    tracing::debug!(
-        request_id = %id,
-        status = response.status().as_u16(),
-        micros = started.elapsed().as_micros() as u64,
-        "{method} {}",
-        uri.path()
-    );
+    let took = started.elapsed();
+    let status = response.status().as_u16();
+    let route = route.as_ref().map(MatchedPath::as_str);
+    metrics::answered(route, &method, status, took);
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    // The query stays out of the log: it may hold a signature or a search for something private.
+    if ACCESS_LOG.load(Ordering::Relaxed) {
+        tracing::info!(request_id = %id, tenant, status, micros, "{method} {}", uri.path());
+    } else {
+        tracing::debug!(request_id = %id, tenant, status, micros, "{method} {}", uri.path());
+    }
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID_HEADER, value);

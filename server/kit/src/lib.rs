@@ -7,6 +7,7 @@ mod body;
 mod clock;
 mod error;
 mod front;
+pub mod metrics;
 mod page;
 mod request_id;
 mod serve;
@@ -14,9 +15,9 @@ mod serve;
 pub use body::{BODY_BYTES_MAX, Json, QueryPairs, RawBody, decode_json};
 pub use clock::{Clock, new_id, rfc3339};
 pub use error::ApiError;
-pub use front::front;
+pub use front::{access_log, front};
 pub use page::{Page, link_headers, total_count};
-pub use request_id::{REQUEST_ID_HEADER, current_request_id};
+pub use request_id::{REQUEST_ID_HEADER, current_request_id, note_tenant};
 pub use serve::{Limits, Peer, Shutdown, Tls, TlsError, serve, stop_signal};
 
 /// The future that a port's method returns.

@@ -95,6 +95,31 @@ pub(crate) struct ServeArgs {
         hide_env_values = true
     )]
     pub(crate) smtp_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// What is logged, and how. Logs go to standard error.
+#[derive(Debug, Default, Args)]
+pub(crate) struct LogArgs {
+    /// Lines for people, or one JSON object a line [default: text]
+    #[arg(long, value_name = "FORMAT", value_enum, env = "AMBIDEX_LOG_FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+    /// error, warn, info, debug or trace; also by part: `ambidex_devauth=debug,info` [default: info]
+    #[arg(long, value_name = "LEVEL", env = "AMBIDEX_LOG")]
+    pub(crate) log_level: Option<String>,
+    /// Log one line a request at level info; without it at level debug
+    #[arg(long, env = "AMBIDEX_ACCESS_LOG")]
+    pub(crate) access_log: bool,
+}
+
+/// Forms of a log line.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    #[default]
+    Text,
+    Json,
 }
 
 /// A password from the command line, a file or a prompt.

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
 use crate::address;
-use crate::cli::{ServeArgs, StoreArgs};
+use crate::cli::{LogFormat, ServeArgs, StoreArgs};
 
 const DEFAULT_FILE: &str = "/etc/ambidex/server.toml";
 const DEFAULT_DATA_DIR: &str = "/var/lib/ambidex-server";
@@ -27,6 +27,9 @@ pub(crate) struct File {
     tls_key: Option<PathBuf>,
     multi_tenant: Option<bool>,
     smtp_url: Option<String>,
+    log_format: Option<LogFormat>,
+    log_level: Option<String>,
+    access_log: Option<bool>,
 }
 
 impl File {
@@ -63,6 +66,25 @@ pub(crate) struct Store {
     pub(crate) artifacts: PathBuf,
 }
 
+/// What is logged, and how.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Log {
+    pub(crate) format: LogFormat,
+    pub(crate) level: Option<String>,
+    /// Requests at level info.
+    pub(crate) access: bool,
+}
+
+impl Log {
+    /// For the administration verbs, whose output is not a log: what the environment says.
+    pub(crate) fn of_a_verb() -> Log {
+        Log {
+            level: std::env::var("AMBIDEX_LOG").ok(),
+            ..Log::default()
+        }
+    }
+}
+
 /// Everything `serve` needs to know.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Serve {
@@ -72,6 +94,7 @@ pub(crate) struct Serve {
     pub(crate) public_url: Option<String>,
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) multi_tenant: bool,
+    pub(crate) log: Log,
 }
 
 impl Store {
@@ -169,6 +192,11 @@ impl Serve {
             public_url,
             tls,
             multi_tenant: args.multi_tenant || file.multi_tenant.unwrap_or(false),
+            log: Log {
+                format: args.log.log_format.or(file.log_format).unwrap_or_default(),
+                level: args.log.log_level.or(file.log_level),
+                access: args.log.access_log || file.access_log.unwrap_or(false),
+            },
         })
     }
 }

@@ -11,6 +11,7 @@ mod cli;
 mod config;
 mod data_dir;
 mod log;
+mod metrics;
 mod ports;
 mod serve;
 mod services;
@@ -23,7 +24,6 @@ use clap::Parser as _;
 /// Runs the command line of this process. Exit code 0: done, 1: failure, 2: wrong usage.
 pub fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    log::start();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

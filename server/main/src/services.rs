@@ -1,6 +1,7 @@
 //! Opens the engines and wires the services to each other.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ambidex_access::{Access, Keys};
 use ambidex_blob::Blobs;
@@ -18,6 +19,7 @@ use axum::{Extension, Router};
 use crate::access_check::AccessCheck;
 use crate::config::Store;
 use crate::data_dir;
+use crate::metrics;
 use crate::ports::accounts::Accounts;
 use crate::ports::{deployments, devauth, useradm};
 
@@ -41,6 +43,7 @@ pub(crate) struct Services {
     multi_tenant: bool,
     keys: Arc<Keys>,
     clock: Clock,
+    started: SystemTime,
 }
 
 impl Services {
@@ -108,6 +111,7 @@ impl Services {
             multi_tenant: options.multi_tenant,
             keys,
             clock,
+            started: SystemTime::now(),
         })
     }
 
@@ -132,7 +136,13 @@ impl Services {
             .merge(self.deployments.internal_routes())
             .merge(self.useradm.internal_routes())
             .merge(self.tenantadm.internal_routes());
-        front(routes.layer(Extension(self.access())))
+        let metrics = metrics::routes(metrics::Sources {
+            db: self.db.clone(),
+            devauth: self.devauth.clone(),
+            deployments: self.deployments.clone(),
+            started: self.started,
+        });
+        front(routes.merge(metrics).layer(Extension(self.access())))
     }
 
     fn access(&self) -> Access {

@@ -19,7 +19,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::migration::{self, Migration};
-use crate::{DbError, Row, Statement, Value};
+use crate::{DbError, DbStats, Row, Statement, Value};
 use connection::Access;
 use readers::Readers;
 pub use writer::Tx;
@@ -162,6 +162,13 @@ impl Sqlite {
         }
         self.readers.stop();
         self.writer.close().await
+    }
+
+    pub(crate) fn stats(&self) -> DbStats {
+        DbStats {
+            reads_waiting: self.readers.waiting(),
+            ..self.writer.stats()
+        }
     }
 
     pub(crate) fn explain(&self, sql: &str) -> Result<Vec<String>, DbError> {

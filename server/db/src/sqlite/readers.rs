@@ -67,6 +67,11 @@ impl Readers {
         Ok(())
     }
 
+    /// Jobs that no thread has taken yet.
+    pub(super) fn waiting(&self) -> u64 {
+        self.0.lock().jobs.len() as u64
+    }
+
     /// Lets the threads end after the job in hand; jobs still queued are dropped, which answers their
     /// callers with "closed".
     pub(super) fn stop(&self) {

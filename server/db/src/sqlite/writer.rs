@@ -7,6 +7,8 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,7 @@ use rusqlite::hooks::Wal;
 use tokio::sync::{mpsc, oneshot};
 
 use super::connection;
+use crate::measure::{DbStats, Measures};
 use crate::{DbError, Row, Statement, Value};
 
 /// Jobs under one commit.
@@ -140,6 +143,7 @@ where
 
 pub(super) struct Writer {
     queue: mpsc::Sender<Request>,
+    measures: Arc<Measures>,
 }
 
 impl Writer {
@@ -148,14 +152,18 @@ impl Writer {
         connection
             .wal_hook(Some(note_log_pages))
             .map_err(|e| DbError::sqlite(&e, "watching the write-ahead log"))?;
-        let thread = WriterThread { connection };
+        let measures = Arc::new(Measures::default());
+        let thread = WriterThread {
+            connection,
+            measures: Arc::clone(&measures),
+        };
         thread::Builder::new()
             .name("db-write".to_owned())
             .spawn(move || thread.run(requests))
             .map_err(|e| {
                 DbError::Unavailable(format!("cannot start the database writer thread: {e}"))
             })?;
-        Ok(Writer { queue })
+        Ok(Writer { queue, measures })
     }
 
     pub(super) async fn apply(&self, batch: Vec<Statement>) -> Result<Vec<u64>, DbError> {
@@ -197,6 +205,16 @@ impl Writer {
         answer.await.map_err(|_| DbError::Closed)?
     }
 
+    pub(super) fn stats(&self) -> DbStats {
+        DbStats {
+            commit_us: self.measures.commit_us.snapshot(),
+            jobs_per_commit: self.measures.jobs_per_commit.snapshot(),
+            groups_failed: self.measures.groups_failed.load(Ordering::Relaxed),
+            writes_waiting: (self.queue.max_capacity() - self.queue.capacity()) as u64,
+            reads_waiting: 0,
+        }
+    }
+
     async fn send(&self, request: Request) -> Result<(), DbError> {
         self.queue.send(request).await.map_err(|_| DbError::Closed)
     }
@@ -215,6 +233,7 @@ fn note_log_pages(_: &mut Wal, pages: i32) -> rusqlite::Result<()> {
 /// Owns the writing connection. Ends when the queue closes or on request.
 struct WriterThread {
     connection: Connection,
+    measures: Arc<Measures>,
 }
 
 impl WriterThread {
@@ -312,10 +331,22 @@ impl WriterThread {
             }
         };
         let outcome = outcome.and_then(|()| {
-            self.connection
+            let begun = Instant::now();
+            let committed = self
+                .connection
                 .execute_batch("COMMIT")
-                .map_err(|e| DbError::sqlite(&e, "committing"))
+                .map_err(|e| DbError::sqlite(&e, "committing"));
+            let took = begun.elapsed().as_micros();
+            let measures = &self.measures;
+            measures
+                .commit_us
+                .record(u64::try_from(took).unwrap_or(u64::MAX));
+            measures.jobs_per_commit.record(jobs.len() as u64);
+            committed
         });
+        if outcome.is_err() {
+            self.measures.groups_failed.fetch_add(1, Ordering::Relaxed);
+        }
         if outcome.is_err() && !self.connection.is_autocommit() {
             // The engine still holds the failed transaction: give it up, nobody was told it succeeded.
             let _ = self.connection.execute_batch("ROLLBACK");

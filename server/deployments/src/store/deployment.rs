@@ -470,6 +470,16 @@ pub fn delete_unpublished(tenant: &TenantId, number: i64) -> [Statement; 2] {
     ]
 }
 
+/// Unfinished deployments of all tenants by status.
+pub async fn active_by_status(db: &Db) -> Result<Vec<(String, u64)>, DbError> {
+    const ACTIVE: &str = "SELECT status, COUNT(*) FROM deployments \
+         WHERE published = 1 AND status <> 'finished' GROUP BY status ORDER BY status";
+    let rows = db.query(ACTIVE, params![]).await?;
+    rows.iter()
+        .map(|row| Ok((row.get(0)?, row.get(1)?)))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! Use and limit of artifact storage, and files that no artifact owns.
 
 use ambidex_access::TenantId;
-use ambidex_db::{Db, Statement, params, statement};
+use ambidex_db::{Db, DbError, Statement, params, statement};
 use ambidex_wire::management::deployments::StorageUsage;
 
 use crate::error::Error;
@@ -35,6 +35,14 @@ pub async fn find(db: &Db, tenant: &TenantId) -> Result<StorageUsage, Error> {
         }),
         None => Ok(StorageUsage { limit: 0, usage: 0 }),
     }
+}
+
+/// Use of all tenants together.
+pub async fn total(db: &Db) -> Result<u64, DbError> {
+    const TOTAL: &str =
+        "SELECT CAST(COALESCE(SUM(usage_bytes), 0) AS BIGINT) FROM artifact_storage";
+    let rows = db.query(TOTAL, params![]).await?;
+    rows.first().map_or(Ok(0), |row| row.get(0))
 }
 
 /// Makes the row that [`take`] needs.

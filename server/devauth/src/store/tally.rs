@@ -18,6 +18,8 @@ pub(crate) const OF_STATUS: &str =
     "SELECT devices FROM devauth_tallies WHERE tenant_id = $1 AND status = $2";
 pub(crate) const OF_ALL: &str = "SELECT devices FROM devauth_tallies WHERE tenant_id = $1";
 
+const OF_EVERYBODY: &str = "SELECT status, CAST(SUM(devices) AS BIGINT) FROM devauth_tallies GROUP BY status ORDER BY status";
+
 pub fn add(tenant: &str, status: DeviceStatus) -> Statement {
     statement(ADD, params![tenant, status.as_str()])
 }
@@ -51,4 +53,12 @@ pub async fn count(db: &Db, tenant: &str, status: Option<DeviceStatus>) -> Resul
             .iter()
             .try_fold(0, |sum, row| Ok(sum + row.get::<u64>(0)?)),
     }
+}
+
+/// Devices of all tenants by status.
+pub async fn of_everybody(db: &Db) -> Result<Vec<(String, u64)>, DbError> {
+    let rows = db.query(OF_EVERYBODY, params![]).await?;
+    rows.iter()
+        .map(|row| Ok((row.get(0)?, row.get(1)?)))
+        .collect()
 }

@@ -148,6 +148,7 @@ pub async fn serve(
         let (shutdown, abort) = (shutdown.clone(), abort.clone());
         tokio::spawn(async move {
             let _slot = slot;
+            let _counted = crate::metrics::CONNECTIONS.up();
             let peer = Peer {
                 address,
                 tls: tls.is_some(),

@@ -5,13 +5,20 @@ mod tenant;
 mod user;
 
 use crate::cli::{Cli, Verb};
-use crate::config::{Serve, Store};
-use crate::serve;
+use crate::config::{Log, Serve, Store};
 use crate::services::{Options, Services};
+use crate::{log, serve};
 
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
+    if !matches!(cli.verb, Verb::Serve(_)) {
+        log::start(&Log::of_a_verb())?;
+    }
     match cli.verb {
-        Verb::Serve(args) => serve::run(Serve::load(cli.store, args)?).await,
+        Verb::Serve(args) => {
+            let config = Serve::load(cli.store, args)?;
+            log::start(&config.log)?;
+            serve::run(config).await
+        }
         Verb::User(verb) => user::run(Store::load(cli.store)?, verb).await,
         Verb::Tenant(verb) => tenant::run(Store::load(cli.store)?, verb).await,
         Verb::Migrate => {

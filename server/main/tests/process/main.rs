@@ -5,5 +5,6 @@ mod full_disk;
 mod instance;
 mod kill;
 mod misuse;
+mod observe;
 mod serving;
 mod tenants;
