@@ -40,7 +40,8 @@ mod tests {
             ("A\n <a@b.example>", None),
         ] {
             let parsed = mailbox(text).ok().map(|mailbox| mailbox.to_string());
-            let quoted = parsed.map(|text| text.replace("A B <", "\"A B\" <").replace("\"\"", "\""));
+            let quoted =
+                parsed.map(|text| text.replace("A B <", "\"A B\" <").replace("\"\"", "\""));
             assert_eq!(quoted.as_deref(), wanted, "{text:?}");
         }
         assert!(mailbox(&format!("{}@b.example", "a".repeat(700))).is_err());

@@ -133,7 +133,10 @@ mod tests {
         assert!(text.contains("multipart/alternative"), "{text}");
         mail.text.clear();
         let text = written(&mail).unwrap();
-        assert!(!text.contains("multipart") && text.contains("text/html"), "{text}");
+        assert!(
+            !text.contains("multipart") && text.contains("text/html"),
+            "{text}"
+        );
     }
 
     #[test]

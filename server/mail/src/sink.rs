@@ -180,7 +180,11 @@ impl Session {
         behaviour: &Behaviour,
         mails: &Shared,
     ) -> std::io::Result<Next> {
-        let verb = line.split(' ').next().unwrap_or_default().to_ascii_uppercase();
+        let verb = line
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_uppercase();
         match verb.as_str() {
             "EHLO" => {
                 let mut answer = vec!["250-sink"];
@@ -267,7 +271,9 @@ fn data(lines: &mut BufReader<Box<dyn Stream>>) -> std::io::Result<String> {
 }
 
 fn address(line: &str) -> String {
-    let inner = line.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+    let inner = line
+        .split_once('<')
+        .and_then(|(_, rest)| rest.split_once('>'));
     inner.map_or(String::new(), |(address, _)| address.to_owned())
 }
 

@@ -97,13 +97,17 @@ impl Target {
         let encryption = match (wrapped, starttls.as_deref()) {
             (true, None) => Encryption::Wrapped,
             (true, Some(_)) => {
-                return Err(setting("starttls= is for smtp://; smtps:// is always encrypted"));
+                return Err(setting(
+                    "starttls= is for smtp://; smtps:// is always encrypted",
+                ));
             }
             (false, Some("required")) => Encryption::Required,
             (false, Some("opportunistic")) => Encryption::Opportunistic,
             (false, Some("never")) => Encryption::Never,
             (false, Some(_)) => {
-                return Err(setting("starttls= must be required, opportunistic or never"));
+                return Err(setting(
+                    "starttls= must be required, opportunistic or never",
+                ));
             }
             (false, None) if this_machine(&host) => Encryption::Never,
             // A password must not cross a network in the clear because nobody thought of it.
@@ -227,7 +231,9 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut source = error.source();
     while let Some(inner) = source {
         let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
+        if inner_text.starts_with(&text) {
+            text = inner_text;
+        } else if !text.contains(&inner_text) {
             text.push_str(": ");
             text.push_str(&inner_text);
         }
@@ -248,11 +254,36 @@ mod tests {
             ("smtp://localhost:2525", "localhost", 2525, Never),
             ("smtp://127.0.0.1", "127.0.0.1", 25, Never),
             ("smtp://[::1]:25", "::1", 25, Never),
-            ("smtp://mail.example.com", "mail.example.com", 25, Opportunistic),
-            ("smtp://u:p@mail.example.com", "mail.example.com", 587, Required),
-            ("smtp://u:p@mail.example.com:25?starttls=never", "mail.example.com", 25, Never),
-            ("smtp://localhost?starttls=required", "localhost", 25, Required),
-            ("smtps://u:p@mail.example.com/", "mail.example.com", 465, Wrapped),
+            (
+                "smtp://mail.example.com",
+                "mail.example.com",
+                25,
+                Opportunistic,
+            ),
+            (
+                "smtp://u:p@mail.example.com",
+                "mail.example.com",
+                587,
+                Required,
+            ),
+            (
+                "smtp://u:p@mail.example.com:25?starttls=never",
+                "mail.example.com",
+                25,
+                Never,
+            ),
+            (
+                "smtp://localhost?starttls=required",
+                "localhost",
+                25,
+                Required,
+            ),
+            (
+                "smtps://u:p@mail.example.com/",
+                "mail.example.com",
+                465,
+                Wrapped,
+            ),
         ] {
             let target = Target::parse(url).unwrap();
             assert_eq!(
@@ -287,7 +318,9 @@ mod tests {
             "smtp://u:secret@h?from=nobody",
             "smtp://u:secret@h?ca=/does/not/exist",
         ] {
-            let error = Smtp::new(url, None).err().unwrap_or_else(|| panic!("{url}"));
+            let error = Smtp::new(url, None)
+                .err()
+                .unwrap_or_else(|| panic!("{url}"));
             assert!(matches!(error, MailError::Setting(_)), "{url}: {error:?}");
             assert!(!error.to_string().contains("secret"), "{url}: {error}");
         }
