@@ -1,6 +1,7 @@
 //! The one definition of the JSON bodies, ids and paths that both ends of the wire share.
 //!
-//! Owns: REST bodies exchanged between devices, operators and the server. Does not own: behaviour,
+//! Owns: REST bodies exchanged between devices, operators and the server, and the messages of the
+//! device's websocket. Does not own: behaviour,
 //! server-only views, storage. Everything here is plain data; input from the network ignores
 //! unknown keys, and enums that upstream may extend carry an explicit `Other`.
 //!
@@ -15,5 +16,6 @@ pub mod error;
 pub mod inventory;
 pub mod management;
 pub mod paths;
+pub mod session;
 
 pub use error::ErrorBody;

@@ -1,0 +1,287 @@
+//! File transfer ([`super::PROTO_FILE`]).
+
+use super::fields::{Body, Fields};
+use super::{Message, PROTO_FILE, SessionError, Value};
+
+/// Asks for the content of a file: [`Path`].
+pub const GET: &str = "get_file";
+/// Announces a file: [`PutFile`].
+pub const PUT: &str = "put_file";
+/// Tells how far the receiver is, in the property `offset`.
+pub const ACK: &str = "ack";
+/// Asks for what is known of a file: [`Path`].
+pub const STAT: &str = "stat";
+/// The answer: [`FileInfo`].
+pub const INFO: &str = "file_info";
+/// A piece of the content at the property `offset`; without body: the end.
+pub const CHUNK: &str = "file_chunk";
+/// [`Failure`].
+pub const ERROR: &str = "error";
+
+/// Bytes of content in one chunk that every peer takes.
+pub const CHUNK_BYTES: usize = 4096;
+/// Chunks that may be under way without an acknowledgement.
+pub const WINDOW_CHUNKS: usize = 20;
+/// An acknowledgement is due after this many chunks.
+pub const ACK_CHUNKS: usize = 10;
+
+/// Bits of `mode` that tell that something is no plain file, as the reference writes them.
+pub const MODE_KIND: u32 = 0x8f28_0000;
+/// The bit of `mode` for a directory.
+pub const MODE_DIRECTORY: u32 = 0x8000_0000;
+/// Permission bits of `mode`.
+pub const MODE_PERMISSIONS: u32 = 0o777;
+const MODE_SETUID: u32 = 0x0080_0000;
+const MODE_SETGID: u32 = 0x0040_0000;
+const MODE_STICKY: u32 = 0x0010_0000;
+
+/// The permissions of a `mode`, set-id and sticky bits included, as Unix numbers them.
+#[must_use]
+pub fn unix_permissions(mode: u32) -> u32 {
+    let bit = |theirs: u32, ours: u32| if mode & theirs == 0 { 0 } else { ours };
+    (mode & MODE_PERMISSIONS)
+        | bit(MODE_SETUID, 0o4000)
+        | bit(MODE_SETGID, 0o2000)
+        | bit(MODE_STICKY, 0o1000)
+}
+
+/// A moment, written as a MessagePack timestamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timestamp {
+    /// Since 1970.
+    pub seconds: i64,
+    /// Below one second.
+    pub nanos: u32,
+}
+
+impl Timestamp {
+    fn read(value: &Value) -> Option<Timestamp> {
+        let Value::Ext(-1, bytes) = value else {
+            return None;
+        };
+        match bytes.len() {
+            4 => Some(Timestamp {
+                seconds: i64::from(u32::from_be_bytes(bytes.as_slice().try_into().ok()?)),
+                nanos: 0,
+            }),
+            8 => {
+                let packed = u64::from_be_bytes(bytes.as_slice().try_into().ok()?);
+                Some(Timestamp {
+                    seconds: i64::try_from(packed & 0x3_ffff_ffff).ok()?,
+                    nanos: u32::try_from(packed >> 34).ok()?,
+                })
+            }
+            12 => {
+                let (nanos, seconds) = bytes.split_at(4);
+                Some(Timestamp {
+                    seconds: i64::from_be_bytes(seconds.try_into().ok()?),
+                    nanos: u32::from_be_bytes(nanos.try_into().ok()?),
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl From<Timestamp> for Value {
+    fn from(time: Timestamp) -> Value {
+        let bytes = match u64::try_from(time.seconds) {
+            Ok(seconds) if time.nanos == 0 && seconds <= u64::from(u32::MAX) => {
+                seconds.to_be_bytes()[4..].to_vec()
+            }
+            Ok(seconds) if seconds < 1 << 34 => {
+                let packed = u64::from(time.nanos) << 34 | seconds;
+                packed.to_be_bytes().to_vec()
+            }
+            _ => [
+                time.nanos.to_be_bytes().as_slice(),
+                time.seconds.to_be_bytes().as_slice(),
+            ]
+            .concat(),
+        };
+        Value::Ext(-1, bytes)
+    }
+}
+
+/// Body of `get_file` and `stat`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Path {
+    /// On the device.
+    pub path: String,
+}
+
+impl Path {
+    /// As a message of type [`GET`] or [`STAT`].
+    #[must_use]
+    pub fn message(&self, typ: &str, sid: &str) -> Message {
+        let body = Body::default().with("path", self.path.as_str());
+        Message::new(PROTO_FILE, typ, sid).body(body.encode())
+    }
+
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn decode(body: &[u8]) -> Result<Path, SessionError> {
+        let path = Fields::read(body)?.text("path")?;
+        Ok(Path {
+            path: path.ok_or(SessionError::Field("path"))?,
+        })
+    }
+}
+
+/// Body of `file_info`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileInfo {
+    /// As asked for.
+    pub path: String,
+    /// Bytes.
+    pub size: Option<u64>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Kind and permissions: see [`MODE_KIND`].
+    pub mode: Option<u32>,
+    /// Last change.
+    pub modtime: Option<Timestamp>,
+}
+
+impl FileInfo {
+    /// As a message.
+    #[must_use]
+    pub fn message(&self, sid: &str) -> Message {
+        let body = Body::default()
+            .with("path", self.path.as_str())
+            .maybe("size", self.size)
+            .maybe("uid", self.uid)
+            .maybe("gid", self.gid)
+            .maybe("mode", self.mode)
+            .maybe("modtime", self.modtime);
+        Message::new(PROTO_FILE, INFO, sid).body(body.encode())
+    }
+
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn decode(body: &[u8]) -> Result<FileInfo, SessionError> {
+        let fields = Fields::read(body)?;
+        Ok(FileInfo {
+            path: fields.text("path")?.unwrap_or_default(),
+            size: fields.number("size")?,
+            uid: fields.number("uid")?,
+            gid: fields.number("gid")?,
+            mode: fields.number("mode")?,
+            modtime: fields.optional("modtime", Timestamp::read)?,
+        })
+    }
+
+    /// Whether it is a plain file.
+    #[must_use]
+    pub fn is_file(&self) -> bool {
+        self.mode.is_none_or(|mode| mode & MODE_KIND == 0)
+    }
+}
+
+/// Body of `put_file`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PutFile {
+    /// The name on the sender's side; names the file when `path` is a directory.
+    pub src_path: Option<String>,
+    /// On the device.
+    pub path: String,
+    /// Bytes, when known.
+    pub size: Option<u64>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Permissions.
+    pub mode: Option<u32>,
+    /// Last change.
+    pub modtime: Option<Timestamp>,
+}
+
+impl PutFile {
+    /// As a message.
+    #[must_use]
+    pub fn message(&self, sid: &str) -> Message {
+        let body = Body::default()
+            .maybe("src_path", self.src_path.as_deref())
+            .with("path", self.path.as_str())
+            .maybe("size", self.size)
+            .maybe("uid", self.uid)
+            .maybe("gid", self.gid)
+            .maybe("mode", self.mode)
+            .maybe("modtime", self.modtime);
+        Message::new(PROTO_FILE, PUT, sid).body(body.encode())
+    }
+
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn decode(body: &[u8]) -> Result<PutFile, SessionError> {
+        let fields = Fields::read(body)?;
+        Ok(PutFile {
+            src_path: fields.text("src_path")?,
+            path: fields.text("path")?.ok_or(SessionError::Field("path"))?,
+            size: fields.number("size")?,
+            uid: fields.number("uid")?,
+            gid: fields.number("gid")?,
+            mode: fields.number("mode")?,
+            modtime: fields.optional("modtime", Timestamp::read)?,
+        })
+    }
+}
+
+/// Body of `error`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Failure {
+    /// What went wrong, for people.
+    pub err: String,
+    /// Type of the message that failed.
+    pub msgtype: Option<String>,
+    /// Its id.
+    pub msgid: Option<String>,
+}
+
+impl Failure {
+    /// As a message.
+    #[must_use]
+    pub fn message(&self, sid: &str) -> Message {
+        let body = Body::default()
+            .with("err", self.err.as_str())
+            .maybe("msgtype", self.msgtype.as_deref())
+            .maybe("msgid", self.msgid.as_deref());
+        Message::new(PROTO_FILE, ERROR, sid).body(body.encode())
+    }
+
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub fn decode(body: &[u8]) -> Result<Failure, SessionError> {
+        let fields = Fields::read(body)?;
+        Ok(Failure {
+            err: fields.text("err")?.unwrap_or_default(),
+            msgtype: fields.text("msgtype")?,
+            msgid: fields.text("msgid")?,
+        })
+    }
+}
+
+/// A piece of content.
+#[must_use]
+pub fn chunk(sid: &str, offset: u64, content: &[u8]) -> Message {
+    Message::new(PROTO_FILE, CHUNK, sid)
+        .prop("offset", offset)
+        .body(content)
+}
+
+/// An acknowledgement.
+#[must_use]
+pub fn ack(sid: &str, offset: u64) -> Message {
+    Message::new(PROTO_FILE, ACK, sid).prop("offset", offset)
+}
