@@ -4,8 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
 use ambidex_wire::session::{
-    self, Message, MessageRef, PROTO_CLIENT, PROTO_CONTROL, PROTO_FILE, PROTO_FORWARD, PROTO_SHELL,
-    Props, SessionError, Value, client, control, file, forward, shell,
+    self, Message, MessageRef, PROTO_CLIENT, PROTO_CONTROL, PROTO_SHELL, Props, SessionError,
+    Value, client, control, file, forward, shell,
 };
 
 /// What the daemons sent.
@@ -162,7 +162,10 @@ fn what_we_write_is_what_the_daemons_write() {
         ("chunk", file::chunk(SID_2, 0, b"hello.")),
         ("end chunk", file::chunk(SID_2, 6, b"")),
         ("upload ack", file::ack(SID_2, 11)),
-        ("timeout", control::Failure::closing("session timeout").message(SID_1)),
+        (
+            "timeout",
+            control::Failure::closing("session timeout").message(SID_1),
+        ),
         (
             "shell ping",
             Message::new(PROTO_SHELL, shell::PING, SID_1)
@@ -171,7 +174,11 @@ fn what_we_write_is_what_the_daemons_write() {
         ),
         ("accept", accept.body(message("accept").body)),
     ] {
-        assert_eq!(hex::encode(ours.encode()), hex::encode(bytes(name)), "{name}");
+        assert_eq!(
+            hex::encode(ours.encode()),
+            hex::encode(bytes(name)),
+            "{name}"
+        );
     }
 }
 
@@ -226,11 +233,18 @@ fn what_we_write_is_what_the_schema_gives() {
             Message::new(PROTO_SHELL, shell::DELAY, "s1").prop(shell::DELAY_VALUE, 2500),
         ),
     ] {
-        assert_eq!(hex::encode(ours.encode()), hex::encode(bytes(name)), "{name}");
+        assert_eq!(
+            hex::encode(ours.encode()),
+            hex::encode(bytes(name)),
+            "{name}"
+        );
         assert_eq!(Message::decode(&ours.encode()), Ok(ours), "{name}");
     }
     assert_eq!(file::PutFile::decode(&message("put_file").body), Ok(put));
-    assert_eq!(forward::Connect::decode(&message("pf new :22").body), Ok(target));
+    assert_eq!(
+        forward::Connect::decode(&message("pf new :22").body),
+        Ok(target)
+    );
     assert_eq!(file::Path::decode(&message("get_file").body), Ok(path));
 }
 
@@ -251,11 +265,24 @@ fn offsets_are_64_bits_wide_whatever_their_value() {
 
 #[test]
 fn every_width_of_integer_is_read() {
-    for number in ["05", "cc05", "cd0005", "ce00000005", "cf0000000000000005", "d005", "d10005",
-        "d200000005", "d30000000000000005"] {
+    for number in [
+        "05",
+        "cc05",
+        "cd0005",
+        "ce00000005",
+        "cf0000000000000005",
+        "d005",
+        "d10005",
+        "d200000005",
+        "d30000000000000005",
+    ] {
         let text = format!("81a368647282a570726f746f{number}a570726f707381a66f6666736574{number}");
         let message = Message::decode(&hex::decode(text).unwrap()).unwrap();
-        assert_eq!((message.proto, message.props.offset()), (5, Some(5)), "{number}");
+        assert_eq!(
+            (message.proto, message.props.offset()),
+            (5, Some(5)),
+            "{number}"
+        );
     }
 }
 
@@ -263,13 +290,26 @@ fn every_width_of_integer_is_read() {
 #[test]
 fn loose_forms_are_read() {
     let keys = message("web keys ls");
-    assert_eq!((keys.proto, keys.body.as_slice()), (PROTO_SHELL, b"ls\r".as_slice()));
+    assert_eq!(
+        (keys.proto, keys.body.as_slice()),
+        (PROTO_SHELL, b"ls\r".as_slice())
+    );
     for (text, why) in [
-        ("82a368647284a570726f746f01a3747970c0a3736964c0a570726f7073c0a4626f6479c0", "nil fields"),
-        ("83a178c3a368647282a570726f746f01a179920102a4626f6479c400", "unknown keys"),
+        (
+            "82a368647284a570726f746f01a3747970c0a3736964c0a570726f7073c0a4626f6479c0",
+            "nil fields",
+        ),
+        (
+            "83a178c3a368647282a570726f746f01a179920102a4626f6479c400",
+            "unknown keys",
+        ),
         ("81a368647281a570726f746f01ffff", "bytes after the end"),
         ("82a4626f6479c0a368647281a570726f746f01", "the body first"),
         ("8201c3a368647281a570726f746f01", "keys that are no text"),
+        (
+            "82a368647281a570726f746f01a4626f647980",
+            "an empty map as body",
+        ),
     ] {
         let message = Message::decode(&hex::decode(text).unwrap());
         assert_eq!(message, Ok(Message::new(1, "", "")), "{why}");
@@ -288,15 +328,33 @@ fn malformed_messages_are_refused() {
         ("81a4626f6479c400", "only a body"),
         ("81a3686472c0", "nil as header"),
         ("81a368647280", "no protocol number"),
-        ("81a368647281a570726f746fce00010000", "a protocol number of 17 bits"),
+        (
+            "81a368647281a570726f746fce00010000",
+            "a protocol number of 17 bits",
+        ),
         ("81a368647281a570726f746fff", "a negative protocol number"),
         ("81a368647281a570726f746fa131", "a protocol number as text"),
-        ("82a368647281a570726f746f01a4626f647980", "a map as body"),
-        ("82a368647281a570726f746f01a4626f6479c6ffffffff00", "more body than there is"),
-        ("81a368647282a570726f746f01a3747970a2c328", "text that is not UTF-8"),
-        ("81a368647282a570726f746f01a570726f707301", "properties that are no map"),
+        (
+            "82a368647281a570726f746f01a4626f647981a178c0",
+            "a map as body",
+        ),
+        (
+            "82a368647281a570726f746f01a4626f6479c6ffffffff00",
+            "more body than there is",
+        ),
+        (
+            "81a368647282a570726f746f01a3747970a2c328",
+            "text that is not UTF-8",
+        ),
+        (
+            "81a368647282a570726f746f01a570726f707301",
+            "properties that are no map",
+        ),
         ("dfffffffff", "four billion entries"),
-        ("82a368647281a570726f746f01a178ddffffffff", "four billion elements"),
+        (
+            "82a368647281a570726f746f01a178ddffffffff",
+            "four billion elements",
+        ),
         (deep.as_str(), "too deep"),
         (long.as_str(), "too long a session id"),
     ] {
@@ -336,7 +394,14 @@ fn kinds_and_permissions_of_files() {
     };
     assert!(info(0o644).is_file());
     assert!(info(0x0080_01ed).is_file(), "set-uid");
-    for other in [0x8010_01ff, 0x0800_01ff, 0x0400_0180, 0x0420_0180, 0x0200_0180, 0x0100_0180] {
+    for other in [
+        0x8010_01ff,
+        0x0800_01ff,
+        0x0400_0180,
+        0x0420_0180,
+        0x0200_0180,
+        0x0100_0180,
+    ] {
         assert!(!info(other).is_file(), "{other:x}");
     }
     assert_eq!(file::unix_permissions(0x8010_01ff), 0o1777);
@@ -345,7 +410,12 @@ fn kinds_and_permissions_of_files() {
 
 #[test]
 fn timestamps_take_the_form_they_need() {
-    for (seconds, nanos, length) in [(1_600_000_000, 0, 4), (1_600_000_000, 5, 8), (1 << 34, 0, 12), (-1, 999, 12)] {
+    for (seconds, nanos, length) in [
+        (1_600_000_000, 0, 4),
+        (1_600_000_000, 5, 8),
+        (1 << 34, 0, 12),
+        (-1, 999, 12),
+    ] {
         let info = file::FileInfo {
             path: "/x".to_owned(),
             size: Some(1 << 40),
@@ -367,7 +437,11 @@ fn timestamps_take_the_form_they_need() {
 #[test]
 fn sizes_of_terminals_need_both_sides() {
     let size = |width, height| {
-        shell::size(&Props::new().with(shell::WIDTH, width).with(shell::HEIGHT, height))
+        shell::size(
+            &Props::new()
+                .with(shell::WIDTH, width)
+                .with(shell::HEIGHT, height),
+        )
     };
     assert_eq!(size(80, 24), Some((80, 24)));
     assert_eq!(size(0, 24), None);

@@ -202,9 +202,7 @@ impl<'a> MessageRef<'a> {
     }
 
     fn header(&mut self, reader: &mut Reader<'a>) -> Result<(), SessionError> {
-        let entries = reader
-            .map()?
-            .ok_or(SessionError::Malformed("no header"))?;
+        let entries = reader.map()?.ok_or(SessionError::Malformed("no header"))?;
         let mut numbered = false;
         for _ in 0..entries {
             match reader.key()? {

@@ -9,9 +9,9 @@
 //! protocol numbers as 16-bit ones. Reading takes every width.
 
 pub mod control;
+mod fields;
 pub mod file;
 pub mod forward;
-mod fields;
 mod message;
 mod msgpack;
 pub mod shell;

@@ -330,11 +330,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Bytes, also written as text; empty for nil.
+    /// Bytes, also written as text; empty for nil and for an empty map (web interfaces end a shell so).
     pub(super) fn bytes(&mut self) -> Result<&'a [u8], SessionError> {
         match self.marker()? {
             Marker::Bytes(length) | Marker::Text(length) => self.take(length),
-            Marker::Scalar(Value::Nil) => Ok(&[]),
+            Marker::Scalar(Value::Nil) | Marker::Map(0) => Ok(&[]),
             _ => Err(SessionError::Malformed("a body that is not bytes")),
         }
     }
@@ -370,7 +370,12 @@ fn write_length(out: &mut Vec<u8>, length: usize, fix: Option<(u8, usize)>, wide
 }
 
 pub(super) fn write_map(out: &mut Vec<u8>, entries: usize) {
-    write_length(out, entries, Some((0x80, 16)), [None, Some(0xde), Some(0xdf)]);
+    write_length(
+        out,
+        entries,
+        Some((0x80, 16)),
+        [None, Some(0xde), Some(0xdf)],
+    );
 }
 
 pub(super) fn write_text(out: &mut Vec<u8>, text: &str) {
@@ -439,7 +444,12 @@ pub(super) fn write_value(out: &mut Vec<u8>, value: &Value) {
         Value::Text(text) => write_text(out, text),
         Value::Bytes(bytes) => write_bytes(out, bytes),
         Value::List(list) => {
-            write_length(out, list.len(), Some((0x90, 16)), [None, Some(0xdc), Some(0xdd)]);
+            write_length(
+                out,
+                list.len(),
+                Some((0x90, 16)),
+                [None, Some(0xdc), Some(0xdd)],
+            );
             for value in list {
                 write_value(out, value);
             }
