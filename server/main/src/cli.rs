@@ -56,6 +56,8 @@ pub(crate) enum Verb {
     Tenant(TenantVerb),
     /// Bring the database up to date (serve does it as well)
     Migrate,
+    /// Print the API as an OpenAPI document; the server serves it at /api/openapi.json
+    Openapi,
 }
 
 /// Options of `serve`.

@@ -12,6 +12,7 @@ mod config;
 mod data_dir;
 mod log;
 mod metrics;
+mod openapi;
 mod ports;
 mod serve;
 mod services;

@@ -60,14 +60,14 @@ pub(crate) async fn run(config: Serve) -> anyhow::Result<()> {
     let listeners = [
         tokio::spawn(serve_listener(
             public,
-            services.public(),
+            services.public()?,
             tls,
             limits,
             shutdown.clone(),
         )),
         tokio::spawn(serve_listener(
             internal,
-            services.internal(),
+            services.internal()?,
             None,
             internal_limits,
             shutdown.clone(),

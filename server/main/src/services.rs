@@ -20,6 +20,7 @@ use crate::access_check::AccessCheck;
 use crate::config::Store;
 use crate::data_dir;
 use crate::metrics;
+use crate::openapi;
 use crate::ports::accounts::Accounts;
 use crate::ports::{deployments, devauth, useradm};
 
@@ -116,7 +117,7 @@ impl Services {
     }
 
     /// Routes of the public listener.
-    pub(crate) fn public(&self) -> Router {
+    pub(crate) fn public(&self) -> anyhow::Result<Router> {
         let routes = self
             .devauth
             .routes()
@@ -124,11 +125,14 @@ impl Services {
             .merge(self.deployments.routes())
             .merge(self.useradm.routes())
             .merge(self.tenantadm.routes());
-        front(routes.layer(Extension(self.access())))
+        let document = openapi::routes(openapi::Audience::Public)?;
+        Ok(front(
+            routes.merge(document).layer(Extension(self.access())),
+        ))
     }
 
     /// Routes of the internal listener.
-    pub(crate) fn internal(&self) -> Router {
+    pub(crate) fn internal(&self) -> anyhow::Result<Router> {
         let routes = self
             .devauth
             .internal_routes()
@@ -142,7 +146,9 @@ impl Services {
             deployments: self.deployments.clone(),
             started: self.started,
         });
-        front(routes.merge(metrics).layer(Extension(self.access())))
+        let document = openapi::routes(openapi::Audience::Internal)?;
+        let routes = routes.merge(metrics).merge(document);
+        Ok(front(routes.layer(Extension(self.access()))))
     }
 
     fn access(&self) -> Access {

@@ -6,6 +6,7 @@ mod user;
 
 use crate::cli::{Cli, Verb};
 use crate::config::{Log, Serve, Store};
+use crate::openapi;
 use crate::services::{Options, Services};
 use crate::{log, serve};
 
@@ -21,6 +22,11 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Verb::User(verb) => user::run(Store::load(cli.store)?, verb).await,
         Verb::Tenant(verb) => tenant::run(Store::load(cli.store)?, verb).await,
+        Verb::Openapi => {
+            let document = openapi::document(openapi::Audience::All)?;
+            println!("{}", serde_json::to_string_pretty(&document)?);
+            Ok(())
+        }
         Verb::Migrate => {
             let store = Store::load(cli.store)?;
             let services = Services::open(&store, Options::default())?;
