@@ -37,6 +37,9 @@ const COMPATIBILITY: &[Need] = &[
     ("unshare", "util-linux"),
 ];
 
+/// The engines of several instances that share a fleet.
+const ENGINES: &[Need] = &[("nats-server", "nats-server")];
+
 /// The peers of the install benchmark and what makes their images.
 const BENCHMARKS: &[Need] = &[
     ("mmdebstrap", "mmdebstrap"),
@@ -63,7 +66,7 @@ pub enum For {
 pub fn ensure(purpose: For, yes: bool) -> Result<()> {
     let needs: Vec<Need> = match purpose {
         For::Demo => [BUILD, BOARDS].concat(),
-        For::Test => [BUILD, BOARDS, COMPATIBILITY].concat(),
+        For::Test => [BUILD, BOARDS, COMPATIBILITY, ENGINES].concat(),
         For::Bench => [BUILD, BENCHMARKS].concat(),
     };
     let missing = missing(&needs);

@@ -17,15 +17,18 @@ pub mod binaries;
 pub mod board;
 mod child;
 pub mod device;
+pub mod nats;
 pub mod proxy;
 pub mod scratch;
 pub mod server;
 pub mod skip;
+pub mod tls;
 pub mod wait;
 
 pub use api::Api;
 pub use board::{Board, Lab};
 pub use device::Device;
+pub use nats::Nats;
 pub use proxy::Proxy;
 pub use scratch::{Scratch, flow};
 pub use server::Server;
