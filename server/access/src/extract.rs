@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ambidex_kit::{ApiError, BoxFuture, Clock, note_tenant};
 use axum::extract::FromRequestParts;
-use http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts;
 
 use crate::{
@@ -160,11 +160,6 @@ fn unauthorized(text: impl Into<String>, realm: &'static str) -> ApiError {
 fn answer(denied: Denied, realm: &'static str) -> ApiError {
     match denied {
         Denied::Unauthorized(text) => unauthorized(text, realm),
-        Denied::Forbidden(text) => ApiError::forbidden(text),
-        Denied::TooManyRequests { retry_after_s } => {
-            ApiError::too_many_requests("too many requests")
-                .header(RETRY_AFTER, HeaderValue::from(retry_after_s))
-        }
-        Denied::Internal(cause) => ApiError::internal(cause),
+        other => other.into(),
     }
 }

@@ -11,7 +11,9 @@ mod claims;
 mod extract;
 mod identity;
 mod keys;
+mod limits;
 mod password;
+mod plan;
 mod secret_file;
 
 pub use authorization::{Authorization, authorization, basic_credentials};
@@ -19,5 +21,7 @@ pub use claims::{Addon, Claims, DeviceClaims, UserClaims};
 pub use extract::{Access, Denied, DeviceAuth, TokenCheck, UserAuth};
 pub use identity::{DeviceIdentity, Grants, Identity, TenantId, UserIdentity};
 pub use keys::{KeyError, Keys, TokenError};
+pub use limits::{Burst, CallGate, CallLimits, LimitSource, TenantLimits};
 pub use password::{PasswordError, Passwords};
+pub use plan::Plan;
 pub use secret_file::secret;

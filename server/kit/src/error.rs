@@ -2,7 +2,7 @@
 
 use ambidex_db::DbError;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
@@ -75,6 +75,12 @@ impl ApiError {
         too_many_requests => TOO_MANY_REQUESTS;
         /// 503: a dependency does not work at the moment.
         unavailable => SERVICE_UNAVAILABLE;
+    }
+
+    /// 429 with `Retry-After`.
+    pub fn slow_down(retry_after_s: u64) -> ApiError {
+        ApiError::too_many_requests("too many requests")
+            .header(RETRY_AFTER, HeaderValue::from(retry_after_s))
     }
 
     /// 500 with the text `internal error`. The cause and its chain go to the log, here and only here.

@@ -1,13 +1,13 @@
 //! Device authentication as the server's other parts call it (`/api/internal/v1/devauth`); never on the public listener.
 
-use ambidex_access::TenantId;
+use ambidex_access::{CallGate, TenantId};
 use ambidex_kit::{ApiError, Json, Page, QueryPairs, RawBody};
 use ambidex_wire::management::devauth::{Count, Device, Limit, Status};
-use axum::Router;
 use axum::extract::{OriginalUri, Path, State};
 use axum::routing::{delete, get, post};
+use axum::{Extension, Router};
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 
 use super::management::{listing, number_of_devices, page_of_devices};
@@ -63,6 +63,7 @@ async fn check_health(State(devauth): State<Devauth>) -> Result<StatusCode, ApiE
 /// Check the validity of a token.
 async fn verify_jwt(
     State(devauth): State<Devauth>,
+    gate: Option<Extension<CallGate>>,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let header = headers
@@ -79,7 +80,15 @@ async fn verify_jwt(
         None => Verdict::Invalid,
     };
     match verdict {
-        Verdict::Valid => Ok(StatusCode::OK),
+        Verdict::Valid(device) => {
+            if let Some(Extension(gate)) = gate {
+                let path = original_uri(&headers)
+                    .map_or("", |uri| uri.split(['?', '#']).next().unwrap_or_default());
+                gate.device(&device, &original_method(&headers), path)
+                    .await?;
+            }
+            Ok(StatusCode::OK)
+        }
         Verdict::Invalid => Err(ApiError::empty(StatusCode::UNAUTHORIZED)),
         Verdict::Expired => Err(ApiError::empty(StatusCode::FORBIDDEN)),
         Verdict::AddonMissing(name) => Err(ApiError::forbidden(format!(
@@ -93,6 +102,14 @@ fn original_uri(headers: &HeaderMap) -> Option<&str> {
     ["x-original-uri", "x-forwarded-uri"]
         .iter()
         .find_map(|name| headers.get(*name)?.to_str().ok())
+}
+
+/// The method that a gateway asks about. Without one no burst rule is meant.
+fn original_method(headers: &HeaderMap) -> Method {
+    ["x-original-method", "x-forwarded-method"]
+        .iter()
+        .find_map(|name| headers.get(*name)?.as_bytes().try_into().ok())
+        .unwrap_or(Method::OPTIONS)
 }
 
 /// Delete device tokens.

@@ -25,9 +25,9 @@ pub enum TokenDenied {
 }
 
 /// What a check of a token's text found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    Valid,
+    Valid(DeviceIdentity),
     Invalid,
     Expired,
     /// Valid, but the tenant lacks the add-on that the requested path belongs to.
@@ -99,7 +99,10 @@ impl Devauth {
         };
         match time {
             Ok(()) => match self.check_device_token(&device).await {
-                Ok(()) => Ok(lacking.map_or(Verdict::Valid, Verdict::AddonMissing)),
+                Ok(()) => Ok(match lacking {
+                    Some(addon) => Verdict::AddonMissing(addon),
+                    None => Verdict::Valid(device),
+                }),
                 Err(TokenDenied::Revoked) => Ok(Verdict::Invalid),
                 Err(TokenDenied::Failed(error)) => Err(error),
             },

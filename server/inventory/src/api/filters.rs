@@ -1,6 +1,6 @@
 //! Filters and searches as operators call them (`/api/management/v2/inventory/filters`).
 
-use ambidex_access::{TenantId, UserAuth};
+use ambidex_access::{Plan, TenantId, UserAuth};
 use ambidex_kit::{ApiError, Json, Page, RawBody, link_headers, total_count};
 use ambidex_wire::management::inventory::{
     DeviceInventory, Filter, FilterAttribute, NewFilter, SearchRequest, SelectAttribute,
@@ -50,6 +50,7 @@ async fn search_device_inventories(
     State(inventory): State<Inventory>,
     body: RawBody,
 ) -> Result<(HeaderMap, Json<Vec<DeviceInventory>>), ApiError> {
+    user.requires(Plan::Professional)?;
     run_search(&inventory, &user.tenant, &body).await
 }
 
@@ -138,6 +139,7 @@ async fn list_filters(
     OriginalUri(uri): OriginalUri,
     page: Page,
 ) -> Result<(HeaderMap, Json<Vec<Filter>>), ApiError> {
+    user.requires(Plan::Enterprise)?;
     let (filters, total) = inventory
         .list_filters(&user.tenant, page.per_page, page.offset())
         .await?;
@@ -151,6 +153,7 @@ async fn create_filter(
     State(inventory): State<Inventory>,
     body: RawBody,
 ) -> Result<(StatusCode, [(HeaderName, String); 1]), ApiError> {
+    user.requires(Plan::Enterprise)?;
     let new: NewFilter = object(&body, "failed to decode request body")?;
     let id = inventory.create_filter(&user.tenant, &new).await?;
     Ok((StatusCode::CREATED, [(LOCATION, format!("{BASE}/{id}"))]))
@@ -162,6 +165,7 @@ async fn show_filter(
     State(inventory): State<Inventory>,
     Path(id): Path<String>,
 ) -> Result<Json<Filter>, ApiError> {
+    user.requires(Plan::Enterprise)?;
     Ok(Json(inventory.get_filter(&user.tenant, &id).await?))
 }
 
@@ -171,6 +175,7 @@ async fn delete_filter(
     State(inventory): State<Inventory>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
+    user.requires(Plan::Enterprise)?;
     if uuid::Uuid::parse_str(&id).is_err() {
         return Err(ApiError::bad_request("filter id must be a UUID"));
     }
@@ -186,6 +191,7 @@ async fn execute_filter(
     Path(id): Path<String>,
     page: Page,
 ) -> Result<(HeaderMap, Json<Vec<DeviceInventory>>), ApiError> {
+    user.requires(Plan::Enterprise)?;
     let (devices, total) = inventory
         .run_filter(&user.tenant, &id, page.per_page, page.offset())
         .await?;

@@ -1,14 +1,14 @@
 //! `/api/internal/v1/useradm`, in the order of the specification.
 
-use ambidex_access::{Authorization, Identity, TenantId, TokenError, authorization};
+use ambidex_access::{Authorization, CallGate, Identity, TenantId, TokenError, authorization};
 use ambidex_kit::{ApiError, Json, QueryPairs, RawBody};
 use ambidex_wire::management::useradm as wire;
-use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
+use axum::{Extension, Router};
 use http::header::{HeaderValue, LOCATION};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 
 use super::{filter, view};
@@ -54,6 +54,7 @@ async fn check_liveliness() -> StatusCode {
 /// Check the validity of a token
 async fn verify_jwt(
     State(useradm): State<Useradm>,
+    gate: Option<Extension<CallGate>>,
     headers: HeaderMap,
 ) -> Result<StatusCode, ApiError> {
     let token = match authorization(&headers) {
@@ -77,7 +78,7 @@ async fn verify_jwt(
         Err(TokenError::Expired) => return Err(ApiError::forbidden("token expired")),
         Err(_) => return Err(ApiError::unauthorized("invalid jwt")),
     }
-    check_original_request(&headers)?;
+    let (method, path) = original_request(&headers)?;
     if claims
         .scp
         .as_deref()
@@ -91,11 +92,14 @@ async fn verify_jwt(
     if !useradm.token_counts(&user).await? {
         return Err(ApiError::unauthorized("unauthorized"));
     }
+    if let Some(Extension(gate)) = gate {
+        gate.user(&user, &method, path).await?;
+    }
     Ok(StatusCode::OK)
 }
 
 /// The gateway says which request it asks for; one that does not is misconfigured.
-fn check_original_request(headers: &HeaderMap) -> Result<(), ApiError> {
+fn original_request(headers: &HeaderMap) -> Result<(Method, &str), ApiError> {
     let value = |names: [&str; 2]| {
         names
             .iter()
@@ -111,9 +115,11 @@ fn check_original_request(headers: &HeaderMap) -> Result<(), ApiError> {
             "malformed X-Original-URI header: at least 4 path components are needed",
         ));
     }
-    value(["x-original-method", "x-forwarded-method"])
+    let method = value(["x-original-method", "x-forwarded-method"])
         .ok_or_else(|| ApiError::bad_request("missing X-Original-Method header"))?;
-    Ok(())
+    let method = Method::from_bytes(method.as_bytes())
+        .map_err(|_| ApiError::bad_request("malformed X-Original-Method header"))?;
+    Ok((method, path))
 }
 
 #[derive(Deserialize)]
