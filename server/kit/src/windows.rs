@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher as _, Hash, Hasher as _};
+use std::hash::{BuildHasher as _, Hash};
 use std::sync::{Mutex, PoisonError};
 
 const SHARDS: usize = 64;
@@ -128,11 +128,8 @@ impl Windows {
     }
 
     fn fingerprint(&self, key: &impl Hash) -> u128 {
-        let [high, low] = [&self.hash[0], &self.hash[1]].map(|state| {
-            let mut hasher = state.build_hasher();
-            key.hash(&mut hasher);
-            u128::from(hasher.finish())
-        });
+        let [high, low] =
+            [&self.hash[0], &self.hash[1]].map(|state| u128::from(state.hash_one(key)));
         high << 64 | low
     }
 }
