@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 mod runner;
 mod store;
 mod tally;
@@ -24,6 +25,7 @@ use ambidex_kit::{BoxFuture, Clock, new_id};
 use serde_json::Value;
 use tokio::sync::Notify;
 
+pub use audit::{AUDIT, audit, diff};
 pub use store::FailedJob;
 pub use tally::{Count, Tally};
 
@@ -279,6 +281,10 @@ impl Jobs {
         let mut handlers = self.lock_handlers();
         handlers.insert(kind, handler);
         self.0.wake.notify_one();
+    }
+
+    pub(crate) fn now_ms(&self) -> i64 {
+        self.0.clock.now_ms()
     }
 
     fn lock_handlers(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Arc<dyn Handler>>> {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ambidex_db::Db;
 use ambidex_deployments::Deployments;
 use ambidex_devauth::Devauth;
+use ambidex_jobs::Jobs;
 use ambidex_kit::metrics::{self, Exposition};
 use axum::Router;
 use axum::extract::State;
@@ -24,6 +25,7 @@ pub(crate) struct Sources {
     pub(crate) db: Db,
     pub(crate) devauth: Devauth,
     pub(crate) deployments: Deployments,
+    pub(crate) jobs: Jobs,
     /// When the process started.
     pub(crate) started: SystemTime,
 }
@@ -42,6 +44,7 @@ async fn show(State(sources): State<Sources>) -> Response {
     process(&mut text, sources.started);
     metrics::http(&mut text);
     database(&mut text, &sources.db);
+    jobs(&mut text, &sources.jobs).await;
     services(&mut text, &sources).await;
     ([(CONTENT_TYPE, Exposition::CONTENT_TYPE)], text.finish()).into_response()
 }
@@ -75,6 +78,48 @@ fn database(text: &mut Exposition, db: &Db) {
         ("read", stats.reads_waiting),
     ] {
         text.sample("ambidex_db_waiting", &[("kind", kind)], waiting as f64);
+    }
+}
+
+async fn jobs(text: &mut Exposition, jobs: &Jobs) {
+    match jobs.counts().await {
+        Ok(counts) => {
+            text.family(
+                "ambidex_jobs",
+                "gauge",
+                "Durable jobs that wait or run (ready) and that were given up (failed).",
+            );
+            for count in counts {
+                let labels = [("kind", &*count.kind), ("state", &*count.state)];
+                text.sample("ambidex_jobs", &labels, count.jobs as f64);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "metrics without the number of jobs"),
+    }
+    let kinds = jobs.tally().kinds();
+    text.family("ambidex_jobs_running", "gauge", "Jobs that run here.");
+    for (kind, tally) in &kinds {
+        text.sample(
+            "ambidex_jobs_running",
+            &[("kind", kind)],
+            tally.running as f64,
+        );
+    }
+    text.family(
+        "ambidex_jobs_ended_total",
+        "counter",
+        "Executions of jobs that ended here, by how.",
+    );
+    for (kind, tally) in &kinds {
+        for (end, count) in [
+            ("done", tally.done),
+            ("retried", tally.retried),
+            ("failed", tally.failed),
+            ("lease_lost", tally.leases_lost),
+        ] {
+            let labels = [("kind", *kind), ("end", end)];
+            text.sample("ambidex_jobs_ended_total", &labels, count as f64);
+        }
     }
 }
 

@@ -100,6 +100,7 @@ pub(crate) async fn run(config: Serve) -> anyhow::Result<()> {
 fn background(services: &Services) -> Vec<JoinHandle<()>> {
     let devauth = services.devauth.clone();
     let jobs = services.jobs.clone();
+    let auditlogs = services.auditlogs.clone();
     vec![
         keep_running("devauth", move || {
             let devauth = devauth.clone();
@@ -108,6 +109,10 @@ fn background(services: &Services) -> Vec<JoinHandle<()>> {
         keep_running("jobs", move || {
             let jobs = jobs.clone();
             async move { jobs.run().await }
+        }),
+        keep_running("auditlogs", move || {
+            let auditlogs = auditlogs.clone();
+            async move { auditlogs.run().await }
         }),
     ]
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use ambidex_access::{Access, Keys};
+use ambidex_auditlogs::Auditlogs;
 use ambidex_blob::Blobs;
 use ambidex_db::Db;
 use ambidex_deployments::Deployments;
@@ -22,7 +23,7 @@ use crate::data_dir;
 use crate::metrics;
 use crate::openapi;
 use crate::ports::accounts::Accounts;
-use crate::ports::{deployments, devauth, useradm};
+use crate::ports::{auditlogs, deployments, devauth, useradm};
 
 /// Choices that only a serving process makes.
 #[derive(Default)]
@@ -41,6 +42,7 @@ pub(crate) struct Services {
     pub(crate) devauth: Devauth,
     pub(crate) useradm: Useradm,
     pub(crate) tenantadm: Tenantadm,
+    pub(crate) auditlogs: Auditlogs,
     multi_tenant: bool,
     keys: Arc<Keys>,
     clock: Clock,
@@ -100,6 +102,17 @@ impl Services {
         )
         .context("devauth")?;
         accounts.connect(useradm.clone(), devauth.clone());
+        let auditlogs = Auditlogs::new(
+            db.clone(),
+            clock.clone(),
+            Arc::new(auditlogs::Directory {
+                useradm: useradm.clone(),
+                devauth: devauth.clone(),
+            }),
+            ambidex_auditlogs::Settings::default(),
+        )
+        .context("auditlogs")?;
+        jobs.handle(ambidex_jobs::AUDIT, Arc::new(auditlogs.clone()));
         Ok(Services {
             db,
             jobs,
@@ -109,6 +122,7 @@ impl Services {
             devauth,
             useradm,
             tenantadm,
+            auditlogs,
             multi_tenant: options.multi_tenant,
             keys,
             clock,
@@ -124,7 +138,8 @@ impl Services {
             .merge(self.inventory.routes())
             .merge(self.deployments.routes())
             .merge(self.useradm.routes())
-            .merge(self.tenantadm.routes());
+            .merge(self.tenantadm.routes())
+            .merge(self.auditlogs.routes());
         let document = openapi::routes(openapi::Audience::Public)?;
         Ok(front(
             routes.merge(document).layer(Extension(self.access())),
@@ -139,11 +154,13 @@ impl Services {
             .merge(self.inventory.internal_routes())
             .merge(self.deployments.internal_routes())
             .merge(self.useradm.internal_routes())
-            .merge(self.tenantadm.internal_routes());
+            .merge(self.tenantadm.internal_routes())
+            .merge(self.auditlogs.internal_routes());
         let metrics = metrics::routes(metrics::Sources {
             db: self.db.clone(),
             devauth: self.devauth.clone(),
             deployments: self.deployments.clone(),
+            jobs: self.jobs.clone(),
             started: self.started,
         });
         let document = openapi::routes(openapi::Audience::Internal)?;

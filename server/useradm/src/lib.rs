@@ -120,6 +120,14 @@ impl Useradm {
         domain::user::list(&self.0, tenant, &all).await
     }
 
+    /// One user of a tenant.
+    ///
+    /// # Errors
+    /// [`UseradmError::NotFound`].
+    pub async fn user(&self, tenant: &TenantId, id: &str) -> Result<User, UseradmError> {
+        domain::user::get(&self.0, tenant, id).await
+    }
+
     /// Sets the password of the user with this address, in whichever tenant, and ends all sessions.
     ///
     /// # Errors

@@ -69,6 +69,14 @@ impl Devauth {
         Ok(self.device(tenant, id).await?.status)
     }
 
+    /// The identity of one device, as canonical JSON text.
+    ///
+    /// # Errors
+    /// [`DevauthError::DeviceNotFound`].
+    pub async fn identity(&self, tenant: &TenantId, id: &str) -> Result<String, DevauthError> {
+        Ok(self.device(tenant, id).await?.identity)
+    }
+
     /// Number of devices, in one status or in any.
     pub async fn count_devices(
         &self,

@@ -2,6 +2,7 @@
 //! a consumer.
 
 pub(crate) mod accounts;
+pub(crate) mod auditlogs;
 pub(crate) mod deployments;
 pub(crate) mod devauth;
 pub(crate) mod useradm;
