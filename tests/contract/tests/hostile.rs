@@ -13,7 +13,6 @@ const SEED: u64 = 0x616d_6269_6465_7801;
 const SEGMENTS: &[&str] = &[
     "\0",
     "%",
-    "..",
     "../../etc/passwd",
     " ",
     "'; DROP TABLE devauth_devices; --",
