@@ -10,6 +10,7 @@ mod ci;
 mod demo;
 mod hil;
 mod packages;
+mod s3_server;
 mod test;
 mod test_output;
 mod tidy;

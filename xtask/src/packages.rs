@@ -38,7 +38,7 @@ const COMPATIBILITY: &[Need] = &[
 ];
 
 /// The engines of several instances that share a fleet.
-const ENGINES: &[Need] = &[("nats-server", "nats-server")];
+const ENGINES: &[Need] = &[("nats-server", "nats-server"), ("python3", "python3-venv")];
 
 /// The peers of the install benchmark and what makes their images.
 const BENCHMARKS: &[Need] = &[

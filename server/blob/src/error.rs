@@ -15,6 +15,9 @@ pub enum BlobError {
     /// The key has a form that no object can have.
     #[error("unusable object key {0:?}")]
     Key(String),
+    /// The address or an option of the store is wrong; the text says which.
+    #[error("artifact storage: {0}")]
+    Config(String),
     /// The store cannot do it at the moment; the text names the place, the cause and the remedy.
     #[error("artifact storage: {0}")]
     Unavailable(String),

@@ -8,6 +8,7 @@ mod error;
 mod key;
 mod link;
 mod local;
+mod s3;
 
 pub use error::{BlobError, LinkError};
 pub use link::DOWNLOAD_PATH;
@@ -44,10 +45,14 @@ struct Inner {
     signer: Signer,
 }
 
-/// Where the objects are. Object stores of other machines join here.
+/// Where the objects are.
 enum Engine {
     Local(local::LocalStore),
+    S3(Box<s3::S3Store>),
 }
+
+/// Uploads of other processes are left alone for so long, in milliseconds.
+const UNFINISHED_MS: i64 = 48 * 60 * 60 * 1000;
 
 impl Blobs {
     /// Objects as files below `dir`, which is made if need be.
@@ -61,14 +66,59 @@ impl Blobs {
         })))
     }
 
-    /// Removes what uploads of an earlier process left behind. Only for the one process that uploads, and
-    /// before it begins: it would pull the floor from under uploads in progress.
+    /// Objects in a bucket of an S3 server, which several processes may share.
+    ///
+    /// `url` is `s3://BUCKET[/PREFIX]` with any of these options behind a `?`, divided by `&`:
+    /// `endpoint=URL` (where the server is, unless it is Amazon's), `public_endpoint=URL` (where devices
+    /// and browsers reach it, for links), `region=NAME`, `credentials=FILE` and `profile=NAME` (keys in
+    /// the format of the AWS tools; without it the variables `AWS_ACCESS_KEY_ID` and
+    /// `AWS_SECRET_ACCESS_KEY`, or the machine's role, are used), `ca=FILE` (certificates to trust beside
+    /// the system's), `virtual_hosts=true|false` (the bucket as part of the host name; by default only
+    /// without `endpoint`), `links=storage|server` (whether links lead to the S3 server, or to this one,
+    /// which then passes the content on). Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`BlobError::Config`] for a URL, an option or a file that cannot work.
+    pub fn s3(url: &str, signing_secret: [u8; 32]) -> Result<Blobs, BlobError> {
+        Ok(Blobs(Arc::new(Inner {
+            engine: Engine::S3(Box::new(s3::S3Store::open(url)?)),
+            signer: Signer::new(signing_secret),
+        })))
+    }
+
+    /// Removes what uploads of dead processes left behind.
+    ///
+    /// In a directory: everything. Only for the one process that uploads there, and before it begins: it
+    /// would pull the floor from under uploads in progress. In a bucket, which has several users: what
+    /// was begun two days ago or earlier, at any time.
     ///
     /// # Errors
     /// [`BlobError::Unavailable`].
-    pub async fn remove_unfinished(&self) -> Result<(), BlobError> {
+    pub async fn remove_unfinished(&self, now_ms: i64) -> Result<(), BlobError> {
         match &self.0.engine {
             Engine::Local(store) => store.remove_unfinished().await,
+            Engine::S3(store) => {
+                let before =
+                    jiff::Timestamp::from_millisecond(now_ms.saturating_sub(UNFINISHED_MS))
+                        .unwrap_or(jiff::Timestamp::MIN);
+                store.remove_unfinished(before).await
+            }
+        }
+    }
+
+    /// Whether other processes may use the same objects.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0.engine, Engine::S3(_))
+    }
+
+    /// Bytes of all objects together, counted one by one.
+    ///
+    /// # Errors
+    /// [`BlobError::Unavailable`].
+    pub async fn usage(&self) -> Result<u64, BlobError> {
+        match &self.0.engine {
+            Engine::Local(store) => store.usage().await,
+            Engine::S3(store) => store.usage().await,
         }
     }
 
@@ -80,7 +130,11 @@ impl Blobs {
     pub async fn put_begin(&self, key: &str) -> Result<Upload, BlobError> {
         let key = Key::parse(key)?;
         match &self.0.engine {
-            Engine::Local(store) => store.begin(&key).await.map(Upload),
+            Engine::Local(store) => {
+                let upload = store.begin(&key).await?;
+                Ok(Upload(Transfer::Local(upload)))
+            }
+            Engine::S3(store) => Ok(Upload(Transfer::S3(store.begin(&key)))),
         }
     }
 
@@ -96,6 +150,7 @@ impl Blobs {
         let key = Key::parse(key)?;
         match &self.0.engine {
             Engine::Local(store) => store.get(&key, range).await,
+            Engine::S3(store) => store.get(&key, range).await,
         }
     }
 
@@ -107,6 +162,7 @@ impl Blobs {
         let key = Key::parse(key)?;
         match &self.0.engine {
             Engine::Local(store) => store.head(&key).await,
+            Engine::S3(store) => store.head(&key).await,
         }
     }
 
@@ -135,6 +191,7 @@ impl Blobs {
         let key = Key::parse(key)?;
         match &self.0.engine {
             Engine::Local(store) => store.delete(&key).await,
+            Engine::S3(store) => store.delete(&key).await,
         }
     }
 
@@ -145,23 +202,62 @@ impl Blobs {
     pub async fn ping(&self) -> Result<(), BlobError> {
         match &self.0.engine {
             Engine::Local(store) => store.ping().await,
+            Engine::S3(store) => store.ping().await,
         }
     }
 
-    /// Path and query of a link that reads `key` with `method` until `expires_at_ms` without any other
-    /// credential. `filename` is what a browser will call the file.
+    /// A link that reads `key` for `lifetime_ms` (rounded up to seconds; in S3 at most a week) without
+    /// any other credential. `filename` is what a browser will call the file; `origin` is
+    /// `scheme://host` of this server, where links lead unless the store serves them itself.
     ///
     /// # Errors
-    /// [`BlobError::Key`].
-    pub fn sign_link(
+    /// [`BlobError::Key`]; [`BlobError::Unavailable`] when there are no credentials to sign with.
+    pub async fn download_link(
         &self,
-        method: &str,
+        origin: &str,
         key: &str,
         filename: &str,
-        expires_at_ms: i64,
+        now_ms: i64,
+        lifetime_ms: i64,
     ) -> Result<String, BlobError> {
         let key = Key::parse(key)?;
-        Ok(self.0.signer.sign(method, &key, filename, expires_at_ms))
+        match &self.0.engine {
+            Engine::S3(store) if !store.links_to_server() => {
+                store.download_link(&key, filename, lifetime_ms).await
+            }
+            _ => {
+                let expires_at_ms = now_ms.saturating_add(lifetime_ms);
+                Ok(origin.to_owned() + &self.0.signer.sign("GET", &key, filename, expires_at_ms))
+            }
+        }
+    }
+
+    /// A link under which one PUT request stores its body as `key`, for `lifetime_ms`.
+    ///
+    /// What arrives is whatever the client sent, and until the link expires it may send something else:
+    /// choose a key that is used for nothing but this upload, and copy what passes the checks through
+    /// [`Blobs::put_begin`] to another. `origin` as in [`Blobs::download_link`]; there the handler of the
+    /// path checks the link with [`Blobs::verify_link`] and stores the body itself.
+    ///
+    /// # Errors
+    /// As [`Blobs::download_link`].
+    pub async fn upload_link(
+        &self,
+        origin: &str,
+        key: &str,
+        now_ms: i64,
+        lifetime_ms: i64,
+    ) -> Result<String, BlobError> {
+        let key = Key::parse(key)?;
+        match &self.0.engine {
+            Engine::S3(store) if !store.links_to_server() => {
+                store.upload_link(&key, lifetime_ms).await
+            }
+            _ => {
+                let expires_at_ms = now_ms.saturating_add(lifetime_ms);
+                Ok(origin.to_owned() + &self.0.signer.sign("PUT", &key, "", expires_at_ms))
+            }
+        }
     }
 
     /// Checks a link: `path` and `query` exactly as the request carried them. A link signed for GET is
@@ -184,12 +280,18 @@ impl std::fmt::Debug for Blobs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0.engine {
             Engine::Local(store) => f.debug_tuple("Blobs::Local").field(&store.dir()).finish(),
+            Engine::S3(store) => f.debug_tuple("Blobs::S3").field(&store.name()).finish(),
         }
     }
 }
 
 /// An upload in progress. Dropping it without a commit removes what was written.
-pub struct Upload(local::LocalUpload);
+pub struct Upload(Transfer);
+
+enum Transfer {
+    Local(local::LocalUpload),
+    S3(s3::S3Upload),
+}
 
 impl Upload {
     /// Appends a piece. Pieces of any size; they are gathered before they are written.
@@ -198,12 +300,18 @@ impl Upload {
     /// [`BlobError::Unavailable`], for instance when the disk is full. The upload can then only be
     /// dropped.
     pub async fn write(&mut self, piece: Bytes) -> Result<(), BlobError> {
-        self.0.write(piece).await
+        match &mut self.0 {
+            Transfer::Local(upload) => upload.write(piece).await,
+            Transfer::S3(upload) => upload.write(piece).await,
+        }
     }
 
     /// Bytes accepted so far.
     pub fn written(&self) -> u64 {
-        self.0.written()
+        match &self.0 {
+            Transfer::Local(upload) => upload.written(),
+            Transfer::S3(upload) => upload.written(),
+        }
     }
 
     /// Makes the object durable, then visible; an older object under the key is replaced in one step.
@@ -212,7 +320,10 @@ impl Upload {
     /// # Errors
     /// [`BlobError::Unavailable`]: nothing became visible.
     pub async fn commit(self) -> Result<u64, BlobError> {
-        self.0.commit().await
+        match self.0 {
+            Transfer::Local(upload) => upload.commit().await,
+            Transfer::S3(upload) => upload.commit().await,
+        }
     }
 
     /// Gives the upload up.

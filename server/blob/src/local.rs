@@ -99,6 +99,27 @@ impl LocalStore {
         .await
     }
 
+    pub(crate) async fn usage(&self) -> Result<u64, BlobError> {
+        let objects = self.objects.clone();
+        blocking(move || {
+            let mut sum = 0;
+            let mut dirs = vec![objects];
+            while let Some(dir) = dirs.pop() {
+                for entry in std::fs::read_dir(&dir).map_err(|e| unavailable(&dir, &e))? {
+                    let entry = entry.map_err(|e| unavailable(&dir, &e))?;
+                    match entry.metadata() {
+                        Ok(found) if found.is_dir() => dirs.push(entry.path()),
+                        Ok(found) => sum += found.len(),
+                        Err(e) if is_absent(&e) => {}
+                        Err(e) => return Err(unavailable(&entry.path(), &e)),
+                    }
+                }
+            }
+            Ok(sum)
+        })
+        .await
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }

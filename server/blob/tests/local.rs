@@ -93,7 +93,7 @@ async fn unfinished_uploads_leave_nothing() {
     std::mem::forget(upload); // as a crash would
     let blobs = Blobs::local(dir.path(), SECRET).unwrap();
     assert_eq!(uploads(), 1, "another process may still be writing it");
-    blobs.remove_unfinished().await.unwrap();
+    blobs.remove_unfinished(0).await.unwrap();
     assert_eq!(uploads(), 0);
 }
 

@@ -53,6 +53,25 @@ fn once(cell: &OnceLock<PathBuf>, make: impl FnOnce() -> Result<PathBuf>) -> Res
     Ok(cell.get_or_init(|| path).clone())
 }
 
+/// Where cargo puts what it builds.
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let folder = profile_dir()?;
+    let target = folder
+        .parent()
+        .context("the profile folder has no parent")?;
+    Ok(target.to_owned())
+}
+
+fn profile_dir() -> Result<PathBuf> {
+    // The test program lies in TARGET/PROFILE/deps, the demo in TARGET/PROFILE.
+    let own = std::env::current_exe().context("finding the path of this program")?;
+    let mut folder = own.parent().context("this program has no folder")?;
+    if folder.ends_with("deps") || folder.ends_with("examples") {
+        folder = folder.parent().context("the deps folder has no parent")?;
+    }
+    Ok(folder.to_owned())
+}
+
 fn locate(variable: &str, package: &str, binary: &str) -> Result<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         let path = PathBuf::from(path);
@@ -61,17 +80,8 @@ fn locate(variable: &str, package: &str, binary: &str) -> Result<PathBuf> {
         }
         return Ok(path);
     }
-    // The test program lies in TARGET/PROFILE/deps, the demo in TARGET/PROFILE.
-    let own = std::env::current_exe().context("finding the path of this program")?;
-    let mut profile_dir = own.parent().context("this program has no folder")?;
-    if profile_dir.ends_with("deps") {
-        profile_dir = profile_dir
-            .parent()
-            .context("the deps folder has no parent")?;
-    }
-    let target_dir = profile_dir
-        .parent()
-        .context("the profile folder has no parent")?;
+    let profile_dir = profile_dir()?;
+    let target_dir = target_dir()?;
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(name) => name,

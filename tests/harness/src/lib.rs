@@ -6,6 +6,7 @@
 //!
 //! Environment:
 //! - `AMBIDEX_SERVER_BIN`, `AMBIDEX_AGENT_BIN`, `AMBIDEX_CLI_BIN`: use these binaries instead of building
+//! - `AMBIDEX_S3_BIN`: the S3 server nanio, if not where `cargo xtask test` installs it
 //! - `AMBIDEX_BOARD_CACHE`: where board images are kept (default `target/boards`)
 //! - `AMBIDEX_REQUIRE_BOARDS=1`: a board that cannot be had fails the test instead of skipping it
 //! - `AMBIDEX_SKIP_LOG`: a file that receives one line per skipped test
@@ -19,6 +20,7 @@ mod child;
 pub mod device;
 pub mod nats;
 pub mod proxy;
+pub mod s3;
 pub mod scratch;
 pub mod server;
 pub mod skip;
@@ -30,6 +32,7 @@ pub use board::{Board, Lab};
 pub use device::Device;
 pub use nats::Nats;
 pub use proxy::Proxy;
+pub use s3::S3;
 pub use scratch::{Scratch, flow};
 pub use server::Server;
 pub use skip::skip;

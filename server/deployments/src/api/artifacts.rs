@@ -9,8 +9,8 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, OriginalUri, Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use http::StatusCode;
 use http::header::LOCATION;
-use http::{Method, StatusCode};
 use serde::Serialize;
 
 use super::{MANAGEMENT_V1, download, id, origin::Origin, upload};
@@ -201,22 +201,22 @@ async fn download_artifact(
     Origin(origin): Origin,
 ) -> Result<Json<ArtifactLink>, ApiError> {
     let artifact = found(&context, &user.tenant, &id).await?;
-    let expires_ms = context
-        .clock
-        .now_ms()
-        .saturating_add(context.settings.artifact_link_ms);
-    let link = context
+    let now_ms = context.clock.now_ms();
+    let lifetime_ms = context.settings.artifact_link_ms;
+    let uri = context
         .blobs
-        .sign_link(
-            Method::GET.as_str(),
+        .download_link(
+            &origin,
             &artifact.blob_key,
             &download::file_name(&artifact.name),
-            expires_ms,
+            now_ms,
+            lifetime_ms,
         )
+        .await
         .map_err(Error::from)?;
     Ok(Json(ArtifactLink {
-        uri: format!("{origin}{link}"),
-        expire: rfc3339(expires_ms),
+        uri,
+        expire: rfc3339(now_ms.saturating_add(lifetime_ms)),
     }))
 }
 

@@ -10,7 +10,7 @@ use axum::Router;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use http::{Method, StatusCode};
+use http::StatusCode;
 use serde_json::{Map, Value};
 
 use super::origin::Origin;
@@ -100,34 +100,39 @@ async fn answer(
     origin: &Origin,
 ) -> Result<Response, ApiError> {
     match poll::next(context, &device.tenant, &device.device_id, poll).await? {
-        Some(offer) => Ok(Json(instructions(context, offer, origin)?).into_response()),
+        Some(offer) => {
+            let instructions = instructions(context, offer, origin).await?;
+            Ok(Json(instructions).into_response())
+        }
         None => Ok(StatusCode::NO_CONTENT.into_response()),
     }
 }
 
-fn instructions(
+async fn instructions(
     context: &Context,
     offer: Offer,
     Origin(origin): &Origin,
 ) -> Result<Instructions, Error> {
-    let expires_ms = context
-        .clock
-        .now_ms()
-        .saturating_add(context.settings.update_link_ms);
-    let link = context.blobs.sign_link(
-        Method::GET.as_str(),
-        &offer.artifact.blob_key,
-        &super::download::file_name(&offer.artifact_name),
-        expires_ms,
-    )?;
+    let now_ms = context.clock.now_ms();
+    let lifetime_ms = context.settings.update_link_ms;
+    let uri = context
+        .blobs
+        .download_link(
+            origin,
+            &offer.artifact.blob_key,
+            &super::download::file_name(&offer.artifact_name),
+            now_ms,
+            lifetime_ms,
+        )
+        .await?;
     Ok(Instructions {
         id: offer.deployment_id,
         artifact: ArtifactSource {
             id: Some(offer.artifact.id),
             artifact_name: offer.artifact_name,
             source: Link {
-                uri: format!("{origin}{link}"),
-                expire: Some(rfc3339(expires_ms)),
+                uri,
+                expire: Some(rfc3339(now_ms.saturating_add(lifetime_ms))),
                 method: Some("GET".to_owned()),
             },
             device_types_compatible: offer.artifact.device_types,
