@@ -16,7 +16,8 @@ use crate::Claims;
 use crate::cache::SeenTokens;
 use crate::secret_file::read_or_create;
 
-const FILE: &str = "token-signing.pem";
+/// Name of the file of the key that signs tokens.
+pub const TOKEN_SIGNING: &str = "token-signing.pem";
 /// Strength of a key made here; a larger one put in place by the operator is used as it is.
 const RSA_BITS: usize = 2048;
 /// Tokens are about 700 bytes; longer ones are refused before any work.
@@ -88,7 +89,7 @@ impl Keys {
     /// # Errors
     /// [`KeyError`] names the file.
     pub fn open(dir: &Path) -> Result<Keys, KeyError> {
-        let pem = read_or_create(dir, FILE, || {
+        let pem = read_or_create(dir, TOKEN_SIGNING, || {
             let key = RsaPrivateKey::new(&mut rand::rngs::OsRng, RSA_BITS)
                 .map_err(|e| KeyError::Generate(e.to_string()))?;
             let pem = key
@@ -97,7 +98,7 @@ impl Keys {
             Ok(pem.as_bytes().to_vec())
         })?;
         Keys::from_pem(&pem).map_err(|reason| KeyError::Unusable {
-            path: dir.join(FILE),
+            path: dir.join(TOKEN_SIGNING),
             reason,
         })
     }
@@ -279,8 +280,11 @@ mod tests {
     #[test]
     fn a_damaged_key_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(FILE), "nonsense").unwrap();
+        std::fs::write(dir.path().join(TOKEN_SIGNING), "nonsense").unwrap();
         let error = Keys::open(dir.path()).unwrap_err().to_string();
-        assert!(error.contains(FILE) && error.contains("restore"), "{error}");
+        assert!(
+            error.contains(TOKEN_SIGNING) && error.contains("restore"),
+            "{error}"
+        );
     }
 }

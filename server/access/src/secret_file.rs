@@ -83,6 +83,14 @@ pub fn secret(dir: &Path, name: &str) -> Result<[u8; 32], KeyError> {
     })
 }
 
+/// Keeps a secret of another instance in `dir/name`, unless there is one already; returns what is there.
+///
+/// # Errors
+/// [`KeyError`] when the file cannot be read or written.
+pub fn adopt_secret(dir: &Path, name: &str, secret: &[u8]) -> Result<Vec<u8>, KeyError> {
+    read_or_create(dir, name, || Ok(secret.to_vec()))
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests fail loudly")]
 mod tests {

@@ -204,6 +204,12 @@ impl Bus {
     }
 }
 
+impl Default for Bus {
+    fn default() -> Bus {
+        Bus::local()
+    }
+}
+
 impl std::fmt::Debug for Bus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(if self.is_shared() {

@@ -8,7 +8,6 @@ mod body;
 mod clock;
 mod error;
 mod front;
-mod leftover;
 pub mod metrics;
 mod page;
 mod request_id;

@@ -29,7 +29,7 @@ pub(crate) struct StoreArgs {
         global = true
     )]
     pub(crate) database_url: Option<String>,
-    /// Artifacts: `file:` for the data directory, or `file:DIR` [default: file:]
+    /// Artifacts: `file:` for the data directory, `file:DIR`, or `s3://BUCKET[/PREFIX]?endpoint=URL` with keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or in a file, `&credentials=FILE` [default: file:]
     #[arg(
         long,
         value_name = "URL",
@@ -69,7 +69,7 @@ pub(crate) struct ServeArgs {
     /// Internal listener; keep it unreachable from outside [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDR", env = "AMBIDEX_INTERNAL_LISTEN")]
     pub(crate) internal_listen: Option<String>,
-    /// Messages between several instances
+    /// Messages between several instances: `nats://USER:PASSWORD@HOST:PORT`, or `tls://…`
     #[arg(
         long,
         value_name = "URL",

@@ -63,7 +63,25 @@ impl File {
 pub(crate) struct Store {
     pub(crate) data_dir: PathBuf,
     pub(crate) database: PathBuf,
-    pub(crate) artifacts: PathBuf,
+    pub(crate) artifacts: Artifacts,
+}
+
+/// Where artifacts are.
+#[derive(Clone, PartialEq)]
+pub(crate) enum Artifacts {
+    /// Files in a directory.
+    Dir(PathBuf),
+    /// A bucket, by its URL.
+    S3(String),
+}
+
+impl std::fmt::Debug for Artifacts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Artifacts::Dir(dir) => f.debug_tuple("Dir").field(dir).finish(),
+            Artifacts::S3(url) => f.debug_tuple("S3").field(&scheme(url)).finish(),
+        }
+    }
 }
 
 /// What is logged, and how.
@@ -85,12 +103,23 @@ impl Log {
     }
 }
 
+/// A URL that may hold a password.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Secret(pub(crate) String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&scheme(&self.0))
+    }
+}
+
 /// Everything `serve` needs to know.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Serve {
     pub(crate) store: Store,
     pub(crate) listen: SocketAddr,
     pub(crate) internal_listen: SocketAddr,
+    pub(crate) nats: Option<Secret>,
     pub(crate) public_url: Option<String>,
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) multi_tenant: bool,
@@ -120,11 +149,12 @@ impl Store {
             },
         };
         let artifacts = match args.storage_url.or_else(|| file.storage_url.clone()) {
-            None => data_dir.join("artifacts"),
+            None => Artifacts::Dir(data_dir.join("artifacts")),
+            Some(url) if url.starts_with("s3:") => Artifacts::S3(url),
             Some(url) => match local_path(&url, "file") {
-                Some(path) => path.unwrap_or_else(|| data_dir.join("artifacts")),
+                Some(path) => Artifacts::Dir(path.unwrap_or_else(|| data_dir.join("artifacts"))),
                 None => bail!(
-                    "--storage-url {}: this version keeps artifacts as files only; use file:DIR or leave the option out",
+                    "--storage-url {}: artifacts are kept in a directory, file:DIR, or in a bucket of an S3 server, s3://BUCKET?endpoint=URL",
                     scheme(&url)
                 ),
             },
@@ -145,18 +175,11 @@ impl Serve {
 
     fn merge(store: StoreArgs, args: ServeArgs, file: File) -> anyhow::Result<Serve> {
         let store = Store::merge(store, &file)?;
-        for (flag, url, instead) in [
-            (
-                "--nats-url",
-                args.nats_url.or(file.nats_url),
-                "run one instance",
-            ),
-            (
-                "--smtp-url",
-                args.smtp_url.or(file.smtp_url),
-                "set passwords with `ambidex-server user set-password`",
-            ),
-        ] {
+        for (flag, url, instead) in [(
+            "--smtp-url",
+            args.smtp_url.or(file.smtp_url),
+            "set passwords with `ambidex-server user set-password`",
+        )] {
             if let Some(url) = url {
                 bail!(
                     "{flag} {}: not supported by this version; leave the option out and {instead}",
@@ -189,6 +212,7 @@ impl Serve {
                 "--internal-listen",
                 internal.as_deref().unwrap_or("127.0.0.1:8081"),
             )?,
+            nats: args.nats_url.or(file.nats_url).map(Secret),
             public_url,
             tls,
             multi_tenant: args.multi_tenant || file.multi_tenant.unwrap_or(false),
@@ -247,7 +271,10 @@ mod tests {
         assert_eq!(config.listen.port(), 2);
         assert_eq!(config.internal_listen.port(), 8081);
         assert_eq!(config.store.database, Path::new("/a/server.db"));
-        assert_eq!(config.store.artifacts, Path::new("/a/artifacts"));
+        assert_eq!(
+            config.store.artifacts,
+            Artifacts::Dir("/a/artifacts".into())
+        );
         assert!(config.multi_tenant);
         let config = Serve::merge(
             store(Some("/b"), None),
@@ -275,14 +302,10 @@ mod tests {
         };
         let postgres = refused(store(None, url().as_deref()), ServeArgs::default());
         assert!(postgres.contains("sqlite:"), "{postgres}");
-        let mut s3 = plain();
-        s3.storage_url = Some("s3://secret@x".to_owned());
-        let storage = refused(s3, ServeArgs::default());
+        let mut elsewhere = plain();
+        elsewhere.storage_url = Some("ftp://secret@x".to_owned());
+        let storage = refused(elsewhere, ServeArgs::default());
         assert!(storage.contains("file:DIR"), "{storage}");
-        refused(
-            plain(),
-            with(|a| a.nats_url = Some("nats://u:secret@h".to_owned())),
-        );
         refused(
             plain(),
             with(|a| a.smtp_url = Some("smtp://u:secret@h".to_owned())),
@@ -291,6 +314,23 @@ mod tests {
         refused(plain(), with(|a| a.tls_key = Some("key.pem".into())));
         refused(plain(), with(|a| a.listen = Some("nonsense".to_owned())));
         refused(plain(), with(|a| a.public_url = Some("ftp://x".to_owned())));
+    }
+
+    #[test]
+    fn addresses_of_other_servers_are_not_shown() {
+        let mut place = store(None, None);
+        place.storage_url = Some("s3://secret?endpoint=http://h".to_owned());
+        let args = ServeArgs {
+            nats_url: Some("nats://u:secret@h".to_owned()),
+            ..ServeArgs::default()
+        };
+        let config = Serve::merge(place, args, File::default()).unwrap();
+        assert!(matches!(config.store.artifacts, Artifacts::S3(_)));
+        let shown = format!("{config:?}");
+        assert!(
+            shown.contains("nats:…") && !shown.contains("secret"),
+            "{shown}"
+        );
     }
 
     #[test]

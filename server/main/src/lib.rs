@@ -10,6 +10,7 @@ mod address;
 mod cli;
 mod config;
 mod data_dir;
+mod hints;
 mod log;
 mod metrics;
 mod openapi;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ambidex_bus::Bus;
 use ambidex_kit::{Limits, Shutdown, Tls, serve as serve_listener, stop_signal};
 use anyhow::Context as _;
 use tokio::task::{JoinHandle, JoinSet};
@@ -10,6 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::address;
 use crate::config::Serve;
 use crate::data_dir::{self, ListenFile};
+use crate::hints::Hints;
 use crate::services::{Options, Services};
 
 /// File descriptors kept for the database, artifacts and logs.
@@ -32,13 +34,19 @@ pub(crate) async fn run(config: Serve) -> anyhow::Result<()> {
     ListenFile::clear(&config.store.data_dir)?;
     let public = address::bind("--listen", config.listen).await?;
     let internal = address::bind("--internal-listen", config.internal_listen).await?;
+    let bus = match &config.nats {
+        Some(url) => Bus::nats(&url.0).await.context("--nats-url")?,
+        None => Bus::local(),
+    };
     let services = Services::open(
         &config.store,
         Options {
             public_url: config.public_url.clone(),
             multi_tenant: config.multi_tenant,
+            bus,
         },
-    )?;
+    )
+    .await?;
     services
         .recover()
         .await
@@ -101,6 +109,8 @@ fn background(services: &Services) -> Vec<JoinHandle<()>> {
     let devauth = services.devauth.clone();
     let jobs = services.jobs.clone();
     let auditlogs = services.auditlogs.clone();
+    let (blobs, clock) = (services.blobs.clone(), services.clock.clone());
+    let hints = Hints::new(services.bus.clone(), services.jobs.clone());
     vec![
         keep_running("devauth", move || {
             let devauth = devauth.clone();
@@ -109,6 +119,13 @@ fn background(services: &Services) -> Vec<JoinHandle<()>> {
         keep_running("jobs", move || {
             let jobs = jobs.clone();
             async move { jobs.run().await }
+        }),
+        keep_running("unfinished uploads", move || {
+            Services::remove_unfinished_uploads(blobs.clone(), clock.clone())
+        }),
+        keep_running("job hints", move || {
+            let hints = hints.clone();
+            async move { hints.run().await }
         }),
         keep_running("auditlogs", move || {
             let auditlogs = auditlogs.clone();

@@ -1,11 +1,12 @@
 //! Opens the engines and wires the services to each other.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ambidex_access::{Access, Keys};
 use ambidex_auditlogs::Auditlogs;
 use ambidex_blob::Blobs;
+use ambidex_bus::Bus;
 use ambidex_db::Db;
 use ambidex_deployments::Deployments;
 use ambidex_devauth::Devauth;
@@ -18,41 +19,46 @@ use anyhow::Context as _;
 use axum::{Extension, Router};
 
 use crate::access_check::AccessCheck;
-use crate::config::Store;
+use crate::config::{Artifacts, Store};
 use crate::data_dir;
 use crate::metrics;
 use crate::openapi;
 use crate::ports::accounts::Accounts;
 use crate::ports::{auditlogs, deployments, devauth, useradm};
 
+/// Between two looks for uploads that nobody will finish.
+const UPLOADS_ROUND: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Choices that only a serving process makes.
 #[derive(Default)]
 pub(crate) struct Options {
     pub(crate) public_url: Option<String>,
     pub(crate) multi_tenant: bool,
+    pub(crate) bus: Bus,
 }
 
 /// All services, wired.
 pub(crate) struct Services {
     pub(crate) db: Db,
     pub(crate) jobs: Jobs,
+    pub(crate) bus: Bus,
     pub(crate) inventory: Inventory,
     pub(crate) deployments: Deployments,
-    blobs: Blobs,
+    pub(crate) blobs: Blobs,
     pub(crate) devauth: Devauth,
     pub(crate) useradm: Useradm,
     pub(crate) tenantadm: Tenantadm,
     pub(crate) auditlogs: Auditlogs,
     multi_tenant: bool,
     keys: Arc<Keys>,
-    clock: Clock,
+    pub(crate) clock: Clock,
     started: SystemTime,
 }
 
 impl Services {
     /// Opens the database and the keys (made at the first start) and brings every service's tables up
     /// to date.
-    pub(crate) fn open(store: &Store, options: Options) -> anyhow::Result<Services> {
+    pub(crate) async fn open(store: &Store, options: Options) -> anyhow::Result<Services> {
         data_dir::prepare(&store.data_dir)?;
         let keys_dir = store.data_dir.join("keys");
         let keys = Arc::new(Keys::open(&keys_dir)?);
@@ -61,14 +67,17 @@ impl Services {
         let jobs = Jobs::new(db.clone(), clock.clone())?;
         let inventory = Inventory::new(db.clone(), clock.clone()).context("inventory")?;
         let links = ambidex_access::secret(&keys_dir, "download-links.key")?;
-        let blobs = Blobs::local(&store.artifacts, links)?;
+        let blobs = match &store.artifacts {
+            Artifacts::Dir(dir) => Blobs::local(dir, links)?,
+            Artifacts::S3(url) => Blobs::s3(url, links).context("--storage-url")?,
+        };
         let deployments = Deployments::new(
             db.clone(),
             blobs.clone(),
             clock.clone(),
             deployments::ports(inventory.clone()),
             ambidex_deployments::Settings {
-                public_url: options.public_url,
+                public_url: options.public_url.clone(),
                 ..ambidex_deployments::Settings::default()
             },
         )
@@ -116,6 +125,7 @@ impl Services {
         Ok(Services {
             db,
             jobs,
+            bus: options.bus,
             inventory,
             deployments,
             blobs,
@@ -177,11 +187,24 @@ impl Services {
         Access::new(Arc::clone(&self.keys), self.clock.clone(), Arc::new(check))
     }
 
+    /// Removes, once a day, what dead processes left in storage that several use. Never ends.
+    pub(crate) async fn remove_unfinished_uploads(blobs: Blobs, clock: Clock) {
+        while blobs.is_shared() {
+            if let Err(error) = blobs.remove_unfinished(clock.now_ms()).await {
+                tracing::warn!(%error, "unfinished uploads are left for another day");
+            }
+            tokio::time::sleep(UPLOADS_ROUND).await;
+        }
+        std::future::pending().await
+    }
+
     /// Finishes what an earlier process left half done. Only for the process that holds the lock of the
     /// data directory, before it serves.
     pub(crate) async fn recover(&self) -> anyhow::Result<()> {
         self.jobs.take_over().await?;
-        self.blobs.remove_unfinished().await?;
+        if !self.blobs.is_shared() {
+            self.blobs.remove_unfinished(self.clock.now_ms()).await?;
+        }
         self.deployments.recover().await.context("deployments")?;
         // A user whose address was saved here but not yet told to tenant administration.
         for tenant in self.tenantadm.all().await? {

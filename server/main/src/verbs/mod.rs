@@ -29,7 +29,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Verb::Migrate => {
             let store = Store::load(cli.store)?;
-            let services = Services::open(&store, Options::default())?;
+            let services = Services::open(&store, Options::default()).await?;
             services.db.close().await?;
             println!("the database {} is up to date", store.database.display());
             Ok(())

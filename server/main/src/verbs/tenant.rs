@@ -19,7 +19,7 @@ pub(super) async fn run(store: Store, verb: TenantVerb) -> anyhow::Result<()> {
             plan,
         } => {
             let password = password::read(password)?;
-            let services = Services::open(&store, Options::default())?;
+            let services = Services::open(&store, Options::default()).await?;
             let plan = match plan {
                 PlanName::Os => Plan::Os,
                 PlanName::Professional => Plan::Professional,
@@ -41,7 +41,7 @@ pub(super) async fn run(store: Store, verb: TenantVerb) -> anyhow::Result<()> {
             println!("{}", tenant.id);
         }
         TenantVerb::Show { id } => {
-            let services = Services::open(&store, Options::default())?;
+            let services = Services::open(&store, Options::default()).await?;
             let tenant = services
                 .tenantadm
                 .get(&id)
@@ -54,7 +54,7 @@ pub(super) async fn run(store: Store, verb: TenantVerb) -> anyhow::Result<()> {
             services.db.close().await?;
         }
         TenantVerb::List => {
-            let services = Services::open(&store, Options::default())?;
+            let services = Services::open(&store, Options::default()).await?;
             for tenant in services.tenantadm.all().await? {
                 println!(
                     "{}\t{}\t{}\t{}",

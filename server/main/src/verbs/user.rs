@@ -19,7 +19,7 @@ pub(super) async fn run(store: Store, verb: UserVerb) -> anyhow::Result<()> {
             roles,
         } => {
             let password = password::read(password)?;
-            let services = Services::open(&store, Options::default())?;
+            let services = Services::open(&store, Options::default()).await?;
             let tenant = TenantId::new(tenant.unwrap_or_default());
             let new = NewUser {
                 roles,
@@ -34,7 +34,7 @@ pub(super) async fn run(store: Store, verb: UserVerb) -> anyhow::Result<()> {
             println!("{id}");
         }
         UserVerb::List { tenant } => {
-            let services = Services::open(&store, Options::default())?;
+            let services = Services::open(&store, Options::default()).await?;
             let tenants = match tenant {
                 Some(id) => vec![id],
                 None => {
@@ -58,7 +58,7 @@ pub(super) async fn run(store: Store, verb: UserVerb) -> anyhow::Result<()> {
         }
         UserVerb::SetPassword { email, password } => {
             let password = password::read(password)?;
-            let services = Services::open(&store, Options::default())?;
+            let services = Services::open(&store, Options::default()).await?;
             services
                 .useradm
                 .set_password(&email, password)

@@ -46,14 +46,19 @@ fn what_cannot_be_done_is_refused_at_the_start() {
             vec!["--database-url", "sqlite:"],
         ),
         (
-            vec!["--storage-url", "s3://secret"],
+            vec!["--storage-url", "ftp://secret"],
             1,
-            vec!["--storage-url", "file:DIR"],
+            vec!["--storage-url", "file:DIR", "s3://BUCKET"],
         ),
         (
-            vec!["--nats-url", "nats://u:secret@h"],
+            vec!["--storage-url", "s3://secret?colour=blue"],
             1,
-            vec!["--nats-url", "not supported"],
+            vec!["--storage-url", "colour"],
+        ),
+        (
+            vec!["--nats-url", "nats://u:secret@h?colour=blue"],
+            1,
+            vec!["--nats-url", "colour"],
         ),
         (
             vec!["--smtp-url", "smtp://u:secret@h"],
