@@ -22,6 +22,7 @@ use http_body_util::{BodyExt as _, Limited};
 use tower::Service;
 use tower::layer::layer_fn;
 
+use crate::leftover::Leftover;
 use crate::request_id::{self, CONTEXT, Context, REQUEST_ID_HEADER};
 use crate::{ApiError, Peer, metrics};
 
@@ -96,6 +97,7 @@ async fn pass(mut request: Request, next: Next) -> Response {
     let origin = request.headers().get(ORIGIN).cloned();
     let tls = request.extensions().get::<Peer>().is_some_and(|p| p.tls);
     let started = Instant::now();
+    let leftover = Leftover::watch(&mut request);
 
     let (mut response, route, tenant) = CONTEXT
         .scope(Context::new(id.clone()), async {
@@ -123,6 +125,9 @@ async fn pass(mut request: Request, next: Next) -> Response {
             (response, route, tenant)
         })
         .await;
+    if let Some(leftover) = leftover {
+        leftover.drain().await;
+    }
     drop(in_flight);
 
     let took = started.elapsed();

@@ -8,6 +8,7 @@ mod body;
 mod clock;
 mod error;
 mod front;
+mod leftover;
 pub mod metrics;
 mod page;
 mod request_id;

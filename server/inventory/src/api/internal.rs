@@ -142,6 +142,12 @@ async fn initialize_device(
     if body.id.is_empty() {
         return Err(ApiError::bad_request("id: cannot be blank."));
     }
+    // The id becomes a segment of a path and part of a header.
+    if body.id.chars().any(char::is_control) {
+        return Err(ApiError::bad_request(
+            "id: must not contain control characters.",
+        ));
+    }
     let attributes = match &body.attributes {
         None | Some(Value::Null) => Vec::new(),
         Some(list) => read_attributes(list).map_err(InventoryError::from)?,
