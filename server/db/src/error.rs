@@ -14,6 +14,10 @@ pub enum DbError {
         /// Position in the batch, from 0.
         index: usize,
     },
+    /// A value that the database cannot store, whatever the state of the database: the fault of whoever
+    /// sent the value.
+    #[error("{0}")]
+    Refused(&'static str),
     /// The engine cannot serve at the moment; the text names the cause and the remedy.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),

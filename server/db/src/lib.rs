@@ -17,15 +17,17 @@
 mod error;
 mod measure;
 mod migration;
+mod postgres;
 mod sqlite;
 mod statement;
+mod tx;
 mod value;
 
 pub use error::DbError;
 pub use measure::{DbStats, Histogram, HistogramSnapshot, MICROSECONDS};
 pub use migration::Migration;
-pub use sqlite::Tx;
 pub use statement::{Expect, Statement, statement};
+pub use tx::Tx;
 pub use value::{FromValue, Row, Value};
 
 use std::borrow::Cow;
@@ -39,6 +41,7 @@ pub struct Db(Engine);
 #[derive(Clone)]
 enum Engine {
     Sqlite(Arc<sqlite::Sqlite>),
+    Postgres(Arc<postgres::Postgres>),
 }
 
 impl Db {
@@ -51,6 +54,29 @@ impl Db {
         Ok(Db(Engine::Sqlite(sqlite::Sqlite::open(path)?)))
     }
 
+    /// Connects to the PostgreSQL database that `url` names (`postgres://user@host/database`). Several
+    /// processes may use one database at the same time. Blocks: call it at start-up.
+    ///
+    /// # Errors
+    /// [`DbError::Other`] when the URL is no good, [`DbError::Unavailable`] when the database cannot be
+    /// reached or used. No error shows the password.
+    pub fn open_postgres(url: &str) -> Result<Db, DbError> {
+        Ok(Db(Engine::Postgres(postgres::Postgres::open(url)?)))
+    }
+
+    /// Whether other processes may be using the same database.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.0, Engine::Postgres(_))
+    }
+
+    /// The database for humans: a path, or an address without user and password.
+    pub fn label(&self) -> String {
+        match &self.0 {
+            Engine::Sqlite(engine) => engine.path().display().to_string(),
+            Engine::Postgres(engine) => engine.label().to_owned(),
+        }
+    }
+
     /// Brings the tables of `service` up to date. Versions already applied are skipped; each version is
     /// applied whole or not at all. Blocks: call it at start-up.
     ///
@@ -60,6 +86,7 @@ impl Db {
     pub fn migrate(&self, service: &'static str, migrations: &[Migration]) -> Result<(), DbError> {
         match &self.0 {
             Engine::Sqlite(engine) => engine.migrate(service, migrations),
+            Engine::Postgres(engine) => engine.migrate(service, migrations),
         }
     }
 
@@ -69,8 +96,13 @@ impl Db {
     /// # Errors
     /// Any [`DbError`] except `Conflict` and `UniqueViolation`.
     pub async fn point(&self, sql: &'static str, params: &[Value]) -> Result<Option<Row>, DbError> {
+        value::check_text(params)?;
         match &self.0 {
             Engine::Sqlite(engine) => engine.read_here(sql, params, 1).map(|mut rows| rows.pop()),
+            Engine::Postgres(engine) => {
+                let rows = engine.short(sql, params).await?;
+                Ok(rows.into_iter().next())
+            }
         }
     }
 
@@ -79,8 +111,10 @@ impl Db {
     /// # Errors
     /// As [`Db::point`].
     pub async fn points(&self, sql: &'static str, params: &[Value]) -> Result<Vec<Row>, DbError> {
+        value::check_text(params)?;
         match &self.0 {
             Engine::Sqlite(engine) => engine.read_here(sql, params, usize::MAX),
+            Engine::Postgres(engine) => engine.short(sql, params).await,
         }
     }
 
@@ -94,8 +128,10 @@ impl Db {
         sql: impl Into<Cow<'static, str>>,
         params: Vec<Value>,
     ) -> Result<Vec<Row>, DbError> {
+        value::check_text(&params)?;
         match &self.0 {
             Engine::Sqlite(engine) => engine.query(sql.into(), params).await,
+            Engine::Postgres(engine) => engine.long(&sql.into(), &params).await,
         }
     }
 
@@ -108,12 +144,16 @@ impl Db {
     /// [`DbError::UniqueViolation`]: nothing of the batch was applied. Anything else: nothing was
     /// acknowledged.
     pub async fn apply(&self, batch: Vec<Statement>) -> Result<Vec<u64>, DbError> {
+        for statement in &batch {
+            value::check_text(&statement.params)?;
+        }
         match &self.0 {
             Engine::Sqlite(engine) => engine.apply(batch).await,
+            Engine::Postgres(engine) => engine.apply(batch).await,
         }
     }
 
-    /// Runs `work` on the writer thread inside a transaction; its effects are durable when this returns
+    /// Runs `work` on a thread of the engine inside a transaction; its effects are durable when this returns
     /// `Ok` and undone when `work` returns an error. All other writes wait meanwhile, so `work` must be
     /// short and must not block on anything but this transaction.
     ///
@@ -125,9 +165,12 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
+        let (work, answer) = tx::work(work);
         match &self.0 {
-            Engine::Sqlite(engine) => engine.transaction(work).await,
-        }
+            Engine::Sqlite(engine) => engine.work(work).await,
+            Engine::Postgres(engine) => engine.work(work).await,
+        }?;
+        answer.await.map_err(|_| E::from(DbError::Closed))?
     }
 
     /// Proves that both reading and the writer work at this moment (health checks).
@@ -137,6 +180,7 @@ impl Db {
     pub async fn ping(&self) -> Result<(), DbError> {
         match &self.0 {
             Engine::Sqlite(engine) => engine.ping().await,
+            Engine::Postgres(engine) => engine.ping().await,
         }
     }
 
@@ -147,6 +191,8 @@ impl Db {
     pub async fn checkpoint(&self) -> Result<(), DbError> {
         match &self.0 {
             Engine::Sqlite(engine) => engine.checkpoint().await,
+            // The server keeps its own log in order.
+            Engine::Postgres(_) => Ok(()),
         }
     }
 
@@ -158,6 +204,7 @@ impl Db {
     pub async fn close(&self) -> Result<(), DbError> {
         match &self.0 {
             Engine::Sqlite(engine) => engine.close().await,
+            Engine::Postgres(engine) => engine.close().await,
         }
     }
 
@@ -165,6 +212,7 @@ impl Db {
     pub fn stats(&self) -> DbStats {
         match &self.0 {
             Engine::Sqlite(engine) => engine.stats(),
+            Engine::Postgres(engine) => engine.stats(),
         }
     }
 
@@ -176,6 +224,7 @@ impl Db {
     pub fn explain(&self, sql: &str) -> Result<Vec<String>, DbError> {
         match &self.0 {
             Engine::Sqlite(engine) => engine.explain(sql),
+            Engine::Postgres(engine) => engine.explain(sql),
         }
     }
 }
@@ -184,6 +233,10 @@ impl std::fmt::Debug for Db {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
             Engine::Sqlite(engine) => f.debug_tuple("Db::Sqlite").field(&engine.path()).finish(),
+            Engine::Postgres(engine) => f
+                .debug_tuple("Db::Postgres")
+                .field(&engine.label())
+                .finish(),
         }
     }
 }

@@ -1,4 +1,4 @@
-use crate::DbError;
+use crate::{DbError, Statement, statement};
 
 /// One step of a service's schema. Applied texts never change: a correction is a new version.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +20,15 @@ impl Migration {
         }
         format!("{hash:016x}")
     }
+}
+
+/// The write by which the health check proves that the engine takes writes.
+pub(crate) fn beat() -> Statement {
+    statement(
+        "UPDATE schema_ping SET beats = beats + 1 WHERE id = 1",
+        Vec::new(),
+    )
+    .expect_one()
 }
 
 /// Which of `migrations` are still to be applied, given the `(version, fingerprint)` pairs on record.

@@ -16,7 +16,7 @@ pub enum Value {
 }
 
 impl Value {
-    fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Value::Null => "null",
             Value::Int(_) => "integer",
@@ -87,6 +87,17 @@ impl rusqlite::ToSql for Value {
             Value::Blob(v) => ValueRef::Blob(v),
         }))
     }
+}
+
+/// PostgreSQL cannot store a NUL character in text, so neither engine takes one.
+pub(crate) fn check_text(params: &[Value]) -> Result<(), DbError> {
+    let refused = params
+        .iter()
+        .any(|value| matches!(value, Value::Text(text) if text.as_bytes().contains(&0)));
+    if refused {
+        return Err(DbError::Refused("a text contains a NUL character"));
+    }
+    Ok(())
 }
 
 /// A type that a column can be read as.

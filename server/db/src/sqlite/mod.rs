@@ -19,10 +19,11 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::migration::{self, Migration};
+use crate::tx::Work;
 use crate::{DbError, DbStats, Row, Statement, Value};
 use connection::Access;
 use readers::Readers;
-pub use writer::Tx;
+pub(crate) use writer::Tx;
 use writer::Writer;
 
 /// Numbers the open databases of this process, so that a thread's own connections cannot be mixed up.
@@ -132,23 +133,15 @@ impl Sqlite {
         self.writer.apply(batch).await
     }
 
-    pub(crate) async fn transaction<T, E, F>(&self, work: F) -> Result<T, E>
-    where
-        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
-        T: Send + 'static,
-        E: From<DbError> + Send + 'static,
-    {
+    /// Hands work to the writer thread; the outcome comes through the work's own channel.
+    pub(crate) async fn work(&self, work: Box<dyn Work>) -> Result<(), DbError> {
         self.check_open()?;
-        self.writer.transaction(work).await
+        self.writer.work(work).await
     }
 
     pub(crate) async fn ping(&self) -> Result<(), DbError> {
         self.read_here("SELECT 1", &[], 1)?;
-        self.transaction(|tx| {
-            tx.execute("UPDATE schema_ping SET beats = beats + 1 WHERE id = 1", &[])
-                .map(|_| ())
-        })
-        .await
+        self.apply(vec![crate::migration::beat()]).await.map(|_| ())
     }
 
     pub(crate) async fn checkpoint(&self) -> Result<(), DbError> {

@@ -6,7 +6,6 @@
 //! A job that fails is rolled back to its savepoint and leaves its neighbours untouched.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -18,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::connection;
 use crate::measure::{DbStats, Measures};
+use crate::tx::Work;
 use crate::{DbError, Row, Statement, Value};
 
 /// Jobs under one commit.
@@ -30,24 +30,16 @@ const GROUP_TIME_MAX: Duration = Duration::from_millis(20);
 const CHECKPOINT_PAGES: i32 = 4096;
 
 /// A write transaction in progress on the writer thread.
-pub struct Tx<'a> {
+pub(crate) struct Tx<'a> {
     connection: &'a Connection,
 }
 
 impl Tx<'_> {
-    /// Reads rows; sees the writes of this transaction.
-    ///
-    /// # Errors
-    /// Any [`DbError`] of a read.
-    pub fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, DbError> {
+    pub(crate) fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, DbError> {
         connection::read(self.connection, sql, params, usize::MAX)
     }
 
-    /// Runs a writing statement; returns the number of rows touched.
-    ///
-    /// # Errors
-    /// Any [`DbError`] of a write.
-    pub fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, DbError> {
+    pub(crate) fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, DbError> {
         connection::write(self.connection, sql, params)
     }
 }
@@ -104,40 +96,15 @@ impl Job for BatchJob {
     }
 }
 
-struct TxJob<T, E, F> {
-    work: Option<F>,
-    outcome: Option<Result<T, E>>,
-    reply: oneshot::Sender<Result<T, E>>,
-}
+struct WorkJob(Box<dyn Work>);
 
-impl<T, E, F> Job for TxJob<T, E, F>
-where
-    F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send,
-    T: Send,
-    E: From<DbError> + Send,
-{
+impl Job for WorkJob {
     fn run(&mut self, connection: &Connection) -> bool {
-        let Some(work) = self.work.take() else {
-            return false;
-        };
-        self.outcome = catch_unwind(AssertUnwindSafe(|| work(&mut Tx { connection })))
-            .unwrap_or_else(|_| {
-                Err(E::from(DbError::Other(
-                    "the work inside a transaction panicked".to_owned(),
-                )))
-            })
-            .into();
-        matches!(self.outcome, Some(Ok(_)))
+        self.0.run(&mut crate::Tx::sqlite(Tx { connection }))
     }
 
     fn finish(self: Box<Self>, group: Result<(), DbError>) {
-        let outcome = match (self.outcome, group) {
-            (Some(Err(error)), _) => Err(error),
-            (_, Err(error)) => Err(E::from(error)),
-            (Some(Ok(value)), Ok(())) => Ok(value),
-            (None, Ok(())) => Err(E::from(DbError::Closed)),
-        };
-        let _ = self.reply.send(outcome);
+        self.0.finish(group);
     }
 }
 
@@ -177,20 +144,8 @@ impl Writer {
         answer.await.map_err(|_| DbError::Closed)?
     }
 
-    pub(super) async fn transaction<T, E, F>(&self, work: F) -> Result<T, E>
-    where
-        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
-        T: Send + 'static,
-        E: From<DbError> + Send + 'static,
-    {
-        let (reply, answer) = oneshot::channel();
-        self.send(Request::Job(Box::new(TxJob {
-            work: Some(work),
-            outcome: None,
-            reply,
-        })))
-        .await?;
-        answer.await.map_err(|_| E::from(DbError::Closed))?
+    pub(super) async fn work(&self, work: Box<dyn Work>) -> Result<(), DbError> {
+        self.send(Request::Job(Box::new(WorkJob(work)))).await
     }
 
     pub(super) async fn checkpoint(&self) -> Result<(), DbError> {
