@@ -128,10 +128,11 @@ impl Db {
         sql: impl Into<Cow<'static, str>>,
         params: Vec<Value>,
     ) -> Result<Vec<Row>, DbError> {
+        let sql = sql.into();
         value::check_text(&params)?;
         match &self.0 {
-            Engine::Sqlite(engine) => engine.query(sql.into(), params).await,
-            Engine::Postgres(engine) => engine.long(&sql.into(), &params).await,
+            Engine::Sqlite(engine) => engine.query(sql, params).await,
+            Engine::Postgres(engine) => engine.long(&sql, &params).await,
         }
     }
 

@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex};
 
 use ambidex_access::Keys;
-use ambidex_db::Db;
 use ambidex_kit::{BoxFuture, Clock, front};
 use ambidex_tenantadm::ports::{Accounts, PortError};
 use ambidex_tenantadm::{Plan, Tenantadm};
@@ -49,7 +48,7 @@ struct World {
 impl World {
     fn new() -> World {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open_sqlite(&dir.path().join("db")).unwrap();
+        let db = ambidex_testdb::open(dir.path());
         let keys = Arc::new(Keys::open(dir.path()).unwrap());
         let neighbour = Arc::new(Neighbour::default());
         let clock = Clock::manual(NOW);

@@ -107,7 +107,9 @@ impl Readers {
         let _place = self.places.acquire().await.map_err(|_| DbError::Closed)?;
         let mut again = true;
         loop {
-            let session = match self.idle().pop() {
+            // Not in the head of the match, which would hold the lock through its arms.
+            let idle = self.idle().pop();
+            let session = match idle {
                 Some(session) if !session.is_closed() => session,
                 Some(_) => continue,
                 None => self.connect().await?,

@@ -183,7 +183,7 @@ impl World {
 
     /// Starts on a directory that may have data of an earlier run.
     pub fn open(dir: tempfile::TempDir, settings: Settings) -> Self {
-        let db = Db::open_sqlite(&dir.path().join("db")).unwrap();
+        let db = ambidex_testdb::open(dir.path());
         let blobs = Blobs::local(&dir.path().join("blobs"), [7; 32]).unwrap();
         let clock = Clock::manual(START_MS);
         let fleet = Arc::new(Fleet::default());

@@ -240,7 +240,7 @@ impl Rig {
 
     pub fn with(tenants: Option<Arc<dyn Tenants>>, settings: Settings) -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open_sqlite(&dir.path().join("server.db")).unwrap();
+        let db = ambidex_testdb::open(dir.path());
         let keys = KEYS.clone();
         let clock = Clock::manual(START_MS);
         let neighbours = Arc::new(Neighbours::default());

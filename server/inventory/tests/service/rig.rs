@@ -148,7 +148,7 @@ pub fn id(number: u128) -> String {
 impl Rig {
     pub fn new() -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open_sqlite(&dir.path().join("server.db")).unwrap();
+        let db = ambidex_testdb::open(dir.path());
         let clock = Clock::manual(START_MS);
         let inventory = Inventory::new(db.clone(), clock.clone()).unwrap();
         let access = Access::new(KEYS.clone(), clock.clone(), Arc::new(Check));

@@ -11,7 +11,6 @@ use ambidex_access::{
     Access, Addon, Claims, Denied, DeviceClaims, DeviceIdentity, Grants, Keys, TenantId,
     TokenCheck, UserIdentity,
 };
-use ambidex_db::Db;
 use ambidex_kit::{BoxFuture, Clock, front};
 use ambidex_useradm::ports::{PortError, TenantFacts, Tenants};
 use ambidex_useradm::{NewUser, Settings, Useradm};
@@ -134,7 +133,7 @@ impl World {
 
     fn with(settings: Settings) -> World {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open_sqlite(&dir.path().join("db")).unwrap();
+        let db = ambidex_testdb::open(dir.path());
         let keys = Arc::new(Keys::open(dir.path()).unwrap());
         let clock = Clock::manual(NOW);
         let neighbour = Arc::new(Neighbour::default());
