@@ -21,6 +21,7 @@ impl From<AuditlogsError> for ApiError {
     fn from(error: AuditlogsError) -> ApiError {
         match error {
             AuditlogsError::Invalid(text) => ApiError::bad_request(text),
+            AuditlogsError::Db(error) => error.into(),
             other => ApiError::internal(other),
         }
     }

@@ -84,11 +84,18 @@ impl ApiError {
     }
 
     /// 500 with the text `internal error`. The cause and its chain go to the log, here and only here.
+    /// A value that the database cannot store is no such error but a 400.
     pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ApiError {
         let cause = cause.into();
+        if let Some(DbError::Refused(text)) = cause.downcast_ref() {
+            return ApiError::bad_request(*text);
+        }
         let mut chain = cause.to_string();
         let mut source = cause.source();
         while let Some(inner) = source {
+            if let Some(DbError::Refused(text)) = inner.downcast_ref() {
+                return ApiError::bad_request(*text);
+            }
             chain.push_str(": ");
             chain.push_str(&inner.to_string());
             source = inner.source();

@@ -37,6 +37,7 @@ impl From<TenantadmError> for ApiError {
             TenantadmError::Unprocessable(text) => ApiError::unprocessable(text),
             TenantadmError::Unauthorized(text) => ApiError::unauthorized(text),
             TenantadmError::NotFound(text) => ApiError::not_found(text),
+            TenantadmError::Db(error) => error.into(),
             other => ApiError::internal(other),
         }
     }

@@ -53,6 +53,7 @@ impl From<UseradmError> for ApiError {
             UseradmError::Unauthorized(text) => ApiError::unauthorized(text),
             UseradmError::NotFound(text) => ApiError::not_found(text),
             UseradmError::Busy(text) => ApiError::too_many_requests(text),
+            UseradmError::Db(error) => error.into(),
             other => ApiError::internal(other),
         }
     }

@@ -116,7 +116,7 @@ impl Answer {
 impl World {
     fn new() -> World {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open_sqlite(&dir.path().join("db")).unwrap();
+        let db = ambidex_testdb::open(dir.path());
         let keys = Arc::new(Keys::open(dir.path()).unwrap());
         let clock = Clock::manual(NOW_S * 1000);
         let jobs = Jobs::new(db.clone(), clock.clone()).unwrap();

@@ -56,14 +56,10 @@ mod tests {
     #[test]
     fn point_statements_scan_no_table() {
         let dir = tempfile::tempdir().unwrap();
-        let db = ambidex_db::Db::open_sqlite(&dir.path().join("db")).unwrap();
+        let db = ambidex_testdb::open(dir.path());
         db.migrate("deployments", MIGRATIONS).unwrap();
         for sql in POINT_STATEMENTS {
-            let plan = db.explain(sql).unwrap().join("\n");
-            assert!(
-                plan.contains("SEARCH") && !plan.contains("SCAN"),
-                "{sql}\n{plan}"
-            );
+            ambidex_testdb::assert_searches(&db, sql);
         }
     }
 }

@@ -27,8 +27,8 @@ impl From<DevauthError> for ApiError {
             DevauthError::Contended
             | DevauthError::Tenants(_)
             | DevauthError::Neighbour(_)
-            | DevauthError::Token(_)
-            | DevauthError::Database(_) => ApiError::internal(error),
+            | DevauthError::Token(_) => ApiError::internal(error),
+            DevauthError::Database(error) => error.into(),
         }
     }
 }

@@ -34,13 +34,12 @@ fn placeholders(first: usize, count: usize) -> String {
 #[expect(clippy::unwrap_used, reason = "tests fail loudly")]
 mod tests {
     use super::*;
-    use ambidex_db::Db;
 
     /// Point reads run on the threads that serve requests: none of them may go through a table.
     #[test]
     fn point_reads_search_an_index() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open_sqlite(&dir.path().join("test.db")).unwrap();
+        let db = ambidex_testdb::open(dir.path());
         db.migrate("devauth", MIGRATIONS).unwrap();
         for sql in [
             device::BY_ID,
@@ -53,11 +52,7 @@ mod tests {
             tally::OF_STATUS,
             tally::OF_ALL,
         ] {
-            let plan = db.explain(sql).unwrap().join("; ");
-            assert!(
-                plan.contains("SEARCH") && !plan.contains("SCAN"),
-                "{sql}: {plan}"
-            );
+            ambidex_testdb::assert_searches(&db, sql);
         }
     }
 }

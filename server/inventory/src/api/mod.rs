@@ -29,7 +29,8 @@ impl From<InventoryError> for ApiError {
             | InventoryError::Predicate(_)
             | InventoryError::Invalid(_) => ApiError::bad_request(text),
             InventoryError::TagsChanged => ApiError::new(StatusCode::PRECONDITION_FAILED, text),
-            InventoryError::Contended | InventoryError::Database(_) => ApiError::internal(error),
+            InventoryError::Database(error) => error.into(),
+            InventoryError::Contended => ApiError::internal(error),
         }
     }
 }
