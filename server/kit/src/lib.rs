@@ -22,7 +22,7 @@ pub use error::ApiError;
 pub use front::{access_log, front};
 pub use page::{Page, link_headers, total_count};
 pub use request_id::{REQUEST_ID_HEADER, current_request_id, note_tenant};
-pub use serve::{Limits, Peer, Shutdown, Tls, TlsError, serve, stop_signal};
+pub use serve::{Limits, Peer, Shutdown, Tls, TlsError, Upgraded, Upgrades, serve, stop_signal};
 pub use windows::{Exceeded, Windows};
 
 /// The future that a port's method returns.

@@ -2,10 +2,12 @@
 //!
 //! Each connection is one task that owns its socket; nothing is shared between connections but the
 //! routes and a semaphore that counts them. On shutdown the listener is dropped first, idle connections
-//! are closed, and requests in flight are finished until the time limit.
+//! are closed, and requests in flight are finished until the time limit. A connection that becomes a
+//! websocket leaves this accounting for another: see [`Upgrades`].
 
 mod stalled;
 mod tls;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,12 +26,15 @@ use tower::ServiceExt as _;
 
 use stalled::StallLimit;
 pub use tls::{Tls, TlsError};
+pub use upgrade::{Upgraded, Upgrades};
 
 /// Limits of one listener.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Connections served at the same time; further ones wait in the kernel's queue.
     pub connections: usize,
+    /// Connections that have left HTTP (websockets) at the same time; further ones are refused.
+    pub upgraded: usize,
     /// From the first moment of waiting for a request until its head is complete; also ends connections
     /// that stay idle between requests.
     pub header_read: Duration,
@@ -45,6 +50,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 16_384,
+            upgraded: 65_536,
             header_read: Duration::from_secs(75),
             body_stall: Duration::from_secs(60),
             handshake: Duration::from_secs(10),
@@ -120,7 +126,10 @@ pub async fn serve(
     shutdown: Shutdown,
 ) -> usize {
     let slots = Arc::new(Semaphore::new(limits.connections));
-    let routes = routes.with_state::<()>(());
+    let upgrades = Upgrades::new(limits.upgraded, shutdown.clone());
+    let routes = routes
+        .with_state::<()>(())
+        .layer(axum::Extension(upgrades.clone()));
     let abort = Shutdown::new();
     let mut stop = std::pin::pin!(shutdown.wait());
     loop {
@@ -170,12 +179,16 @@ pub async fn serve(
     }
     drop(listener);
     let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
-    match tokio::time::timeout(limits.drain, slots.acquire_many(all)).await {
-        Ok(_) => 0,
+    let drained = async {
+        let _ = slots.acquire_many(all).await;
+        upgrades.ended().await;
+    };
+    match tokio::time::timeout(limits.drain, drained).await {
+        Ok(()) => 0,
         Err(_) => {
             let busy = limits.connections - slots.available_permits();
             abort.trigger();
-            busy
+            busy + upgrades.in_use()
         }
     }
 }
