@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ambidex_db::Db;
 use ambidex_deployments::Deployments;
 use ambidex_devauth::Devauth;
+use ambidex_deviceconnect::Deviceconnect;
 use ambidex_jobs::Jobs;
 use ambidex_kit::metrics::{self, Exposition};
 use axum::Router;
@@ -25,6 +26,7 @@ pub(crate) struct Sources {
     pub(crate) db: Db,
     pub(crate) devauth: Devauth,
     pub(crate) deployments: Deployments,
+    pub(crate) deviceconnect: Deviceconnect,
     pub(crate) jobs: Jobs,
     /// When the process started.
     pub(crate) started: SystemTime,
@@ -45,8 +47,25 @@ async fn show(State(sources): State<Sources>) -> Response {
     metrics::http(&mut text);
     database(&mut text, &sources.db);
     jobs(&mut text, &sources.jobs).await;
+    connections(&mut text, &sources.deviceconnect);
     services(&mut text, &sources).await;
     ([(CONTENT_TYPE, Exposition::CONTENT_TYPE)], text.finish()).into_response()
+}
+
+fn connections(text: &mut Exposition, deviceconnect: &Deviceconnect) {
+    let (devices, users) = deviceconnect.connections();
+    text.family(
+        "ambidex_remote_connections",
+        "gauge",
+        "Websockets of devices and users in this instance.",
+    );
+    for (peer, count) in [("device", devices), ("user", users)] {
+        text.sample(
+            "ambidex_remote_connections",
+            &[("peer", peer)],
+            count as f64,
+        );
+    }
 }
 
 fn database(text: &mut Exposition, db: &Db) {

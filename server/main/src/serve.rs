@@ -57,12 +57,15 @@ pub(crate) async fn run(config: Serve) -> anyhow::Result<()> {
     let listen_file = ListenFile::write(&config.store.data_dir, public_at, internal_at)?;
 
     let shutdown = Shutdown::new();
+    let (connections, upgraded) = connections_max();
     let limits = Limits {
-        connections: connections_max(),
+        connections,
+        upgraded,
         ..Limits::default()
     };
     let internal_limits = Limits {
         connections: INTERNAL_CONNECTIONS.min(limits.connections),
+        upgraded: 0,
         ..Limits::default()
     };
     let listeners = [
@@ -99,6 +102,9 @@ pub(crate) async fn run(config: Serve) -> anyhow::Result<()> {
     if let Err(error) = services.devauth.record_check_ins().await {
         tracing::warn!(%error, "the last check-in times were not recorded");
     }
+    if let Err(error) = services.deviceconnect.leave().await {
+        tracing::warn!(%error, "the end of the devices' connections was not recorded");
+    }
     services.db.close().await.context("closing the database")?;
     tracing::info!("stopped");
     Ok(())
@@ -111,6 +117,7 @@ fn background(services: &Services) -> Vec<JoinHandle<()>> {
     let auditlogs = services.auditlogs.clone();
     let (blobs, clock) = (services.blobs.clone(), services.clock.clone());
     let hints = Hints::new(services.bus.clone(), services.jobs.clone());
+    let deviceconnect = services.deviceconnect.clone();
     vec![
         keep_running("devauth", move || {
             let devauth = devauth.clone();
@@ -130,6 +137,10 @@ fn background(services: &Services) -> Vec<JoinHandle<()>> {
         keep_running("auditlogs", move || {
             let auditlogs = auditlogs.clone();
             async move { auditlogs.run().await }
+        }),
+        keep_running("deviceconnect", move || {
+            let deviceconnect = deviceconnect.clone();
+            async move { deviceconnect.run().await }
         }),
     ]
 }
@@ -190,9 +201,9 @@ async fn greet(
     Ok(())
 }
 
-/// As many as the process may open files for, less a reserve.
-fn connections_max() -> usize {
-    let wanted = Limits::default().connections;
+/// As many as the process may open files for, less a reserve: requests, and websockets besides.
+fn connections_max() -> (usize, usize) {
+    let wanted = Limits::default();
     let limit = std::fs::read_to_string("/proc/self/limits")
         .ok()
         .and_then(|text| {
@@ -201,15 +212,43 @@ fn connections_max() -> usize {
                 .find(|line| line.starts_with("Max open files"))?;
             line.split_whitespace().nth(3)?.parse::<usize>().ok()
         });
+    let all = wanted.connections + wanted.upgraded + DESCRIPTORS_RESERVED;
     match limit {
-        Some(files) if files < wanted + DESCRIPTORS_RESERVED => {
-            // A transfer of an artifact holds two descriptors.
-            let connections = (files.saturating_sub(DESCRIPTORS_RESERVED) / 2).max(64);
+        Some(files) if files < all => {
+            let (connections, upgraded) = shares(files, &wanted);
             tracing::info!(
-                "at most {connections} connections at the same time, because the process may open {files} files only; raise it with ulimit -n or LimitNOFILE= for more"
+                "at most {connections} requests and {upgraded} remote sessions at the same time, because the process may open {files} files only; raise it with ulimit -n or LimitNOFILE= for more"
             );
-            connections
+            (connections, upgraded)
         }
-        _ => wanted,
+        _ => (wanted.connections, wanted.upgraded),
+    }
+}
+
+/// Half of the descriptors for requests, of which a transfer of an artifact holds two each, and the rest
+/// for websockets, of which every device holds one.
+fn shares(files: usize, wanted: &Limits) -> (usize, usize) {
+    let free = files.saturating_sub(DESCRIPTORS_RESERVED);
+    let connections = (free / 4).clamp(64, wanted.connections);
+    let upgraded = free.saturating_sub(2 * connections);
+    (connections, upgraded.clamp(64, wanted.upgraded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_shared_out() {
+        let wanted = Limits::default();
+        for (files, share) in [
+            (100, (64, 64)),
+            (1024, (192, 384)),
+            (20_000, (4936, 9872)),
+            (65_536, (16_320, 32_640)),
+            (80_000, (16_384, 46_976)),
+        ] {
+            assert_eq!(shares(files, &wanted), share, "{files}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use ambidex_bus::Bus;
 use ambidex_db::Db;
 use ambidex_deployments::Deployments;
 use ambidex_devauth::Devauth;
+use ambidex_deviceconnect::Deviceconnect;
 use ambidex_inventory::Inventory;
 use ambidex_jobs::Jobs;
 use ambidex_kit::{Clock, front};
@@ -24,7 +25,7 @@ use crate::data_dir;
 use crate::metrics;
 use crate::openapi;
 use crate::ports::accounts::Accounts;
-use crate::ports::{auditlogs, deployments, devauth, useradm};
+use crate::ports::{auditlogs, deployments, devauth, deviceconnect, useradm};
 
 /// Between two looks for uploads that nobody will finish.
 const UPLOADS_ROUND: Duration = Duration::from_secs(24 * 60 * 60);
@@ -49,6 +50,7 @@ pub(crate) struct Services {
     pub(crate) useradm: Useradm,
     pub(crate) tenantadm: Tenantadm,
     pub(crate) auditlogs: Auditlogs,
+    pub(crate) deviceconnect: Deviceconnect,
     multi_tenant: bool,
     keys: Arc<Keys>,
     pub(crate) clock: Clock,
@@ -122,6 +124,23 @@ impl Services {
         )
         .context("auditlogs")?;
         jobs.handle(ambidex_jobs::AUDIT, Arc::new(auditlogs.clone()));
+        let deviceconnect = Deviceconnect::new(
+            db.clone(),
+            clock.clone(),
+            options.bus.clone(),
+            jobs.clone(),
+            Arc::new(deviceconnect::Neighbours {
+                inventory: inventory.clone(),
+                devauth: devauth.clone(),
+                useradm: useradm.clone(),
+                tenants: options.multi_tenant.then(|| tenantadm.clone()),
+            }),
+            ambidex_deviceconnect::Settings {
+                spool: Some(store.data_dir.clone()),
+                ..ambidex_deviceconnect::Settings::default()
+            },
+        )
+        .context("deviceconnect")?;
         Ok(Services {
             db,
             jobs,
@@ -133,6 +152,7 @@ impl Services {
             useradm,
             tenantadm,
             auditlogs,
+            deviceconnect,
             multi_tenant: options.multi_tenant,
             keys,
             clock,
@@ -149,7 +169,8 @@ impl Services {
             .merge(self.deployments.routes())
             .merge(self.useradm.routes())
             .merge(self.tenantadm.routes())
-            .merge(self.auditlogs.routes());
+            .merge(self.auditlogs.routes())
+            .merge(self.deviceconnect.routes());
         let document = openapi::routes(openapi::Audience::Public)?;
         Ok(front(
             routes.merge(document).layer(Extension(self.access())),
@@ -165,11 +186,13 @@ impl Services {
             .merge(self.deployments.internal_routes())
             .merge(self.useradm.internal_routes())
             .merge(self.tenantadm.internal_routes())
-            .merge(self.auditlogs.internal_routes());
+            .merge(self.auditlogs.internal_routes())
+            .merge(self.deviceconnect.internal_routes());
         let metrics = metrics::routes(metrics::Sources {
             db: self.db.clone(),
             devauth: self.devauth.clone(),
             deployments: self.deployments.clone(),
+            deviceconnect: self.deviceconnect.clone(),
             jobs: self.jobs.clone(),
             started: self.started,
         });
@@ -206,6 +229,10 @@ impl Services {
             self.blobs.remove_unfinished(self.clock.now_ms()).await?;
         }
         self.deployments.recover().await.context("deployments")?;
+        self.deviceconnect
+            .join(!self.bus.is_shared())
+            .await
+            .context("deviceconnect")?;
         // A user whose address was saved here but not yet told to tenant administration.
         for tenant in self.tenantadm.all().await? {
             let id = ambidex_access::TenantId::new(tenant.id.as_str());

@@ -249,6 +249,12 @@ impl<'a> MessageRef<'a> {
         })
     }
 
+    /// The same message with another body.
+    #[must_use]
+    pub fn with_body(self, body: &'a [u8]) -> MessageRef<'a> {
+        MessageRef { body, ..self }
+    }
+
     /// The message as bytes, with another session id and other properties.
     #[must_use]
     pub fn encode_as(&self, sid: &str, props: &Props) -> Vec<u8> {

@@ -5,6 +5,7 @@ pub(crate) mod accounts;
 pub(crate) mod auditlogs;
 pub(crate) mod deployments;
 pub(crate) mod devauth;
+pub(crate) mod deviceconnect;
 pub(crate) mod useradm;
 
 /// The whole chain of an error as one text, for a port's error.
