@@ -9,6 +9,8 @@ mod enrol;
 mod install;
 mod measure;
 mod server;
+mod sessions;
+mod socket;
 
 use std::path::PathBuf;
 
@@ -18,12 +20,20 @@ const HELP: &str = "\
 Measure real processes. Each verb prints one JSON object; progress goes to standard error.
 
 usage: ambidex-load idle-polls --server-bin FILE [options]
+       ambidex-load idle-sockets --server-bin FILE [--devices N]
+       ambidex-load echo --server-bin FILE [--devices N] [--keystrokes N]
        ambidex-load idle-agent --agent-bin FILE
        ambidex-load install --agent-bin FILE --cli-bin FILE --work-dir DIR [options]
 
 idle-polls starts the server on an empty data directory, enrols the devices through the public
 API (preauthorise, then a signed authentication request), and polls for deployments over
 keep-alive connections, each poll with the token of another device.
+
+idle-sockets connects the devices' websockets and reads the memory of the server. Many sockets need
+many open files: run it as root or with a high ulimit -n.
+
+echo measures a keystroke's way from a user's websocket to a device's and back, with the other
+devices connected.
 
 idle-agent starts the agent's daemon against a server that refuses the connection and reads its
 memory once it waits for the next poll.
@@ -38,6 +48,10 @@ options of idle-polls:
   --seconds N         length of the measured part               [default: 20]
   --rate N            polls per second to offer; 0 is unlimited [default: 0]
 
+options of idle-sockets and echo:
+  --devices N         devices that are connected      [default: 100000]
+  --keystrokes N      keystrokes to measure           [default: 10000]
+
 options of install:
   --rounds N          rounds of all contenders                  [default: 4]
   --only TEXT         only contenders whose name contains TEXT
@@ -49,6 +63,8 @@ enum Verb {
     IdlePolls(measure::Options),
     IdleAgent(PathBuf),
     Install(install::Options),
+    IdleSockets(sessions::Options),
+    Echo(sessions::Options),
 }
 
 fn parse_options() -> anyhow::Result<Option<Verb>> {
@@ -61,6 +77,7 @@ fn parse_options() -> anyhow::Result<Option<Verb>> {
         rounds: 4,
         only: None,
     };
+    let mut keystrokes = 10_000;
     let mut verb = None;
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
@@ -74,6 +91,7 @@ fn parse_options() -> anyhow::Result<Option<Verb>> {
             Long("connections") => polls.connections = parser.value()?.parse()?,
             Long("seconds") => polls.seconds = parser.value()?.parse()?,
             Long("rate") => polls.rate = parser.value()?.parse()?,
+            Long("keystrokes") => keystrokes = parser.value()?.parse()?,
             Long("work-dir") => install.work_dir = parser.value()?.into(),
             Long("agent-bin") => install.agent_bin = parser.value()?.into(),
             Long("cli-bin") => install.cli_bin = parser.value()?.into(),
@@ -97,6 +115,21 @@ fn parse_options() -> anyhow::Result<Option<Verb>> {
                 bail!("--devices, --connections and --seconds must be at least 1");
             }
             Ok(Some(Verb::IdlePolls(polls)))
+        }
+        Some(measurement @ ("idle-sockets" | "echo")) => {
+            required(&polls.server_bin, "server-bin")?;
+            if polls.devices == 0 || keystrokes == 0 {
+                bail!("--devices and --keystrokes must be at least 1");
+            }
+            let options = sessions::Options {
+                server_bin: polls.server_bin,
+                devices: polls.devices,
+                keystrokes,
+            };
+            Ok(Some(match measurement {
+                "echo" => Verb::Echo(options),
+                _ => Verb::IdleSockets(options),
+            }))
         }
         Some("idle-agent") => {
             required(&install.agent_bin, "agent-bin")?;
@@ -123,6 +156,8 @@ async fn main() -> anyhow::Result<()> {
         Some(Verb::Install(options)) => install::run(&options)?,
         Some(Verb::IdleAgent(agent)) => agent::idle(&agent).await?,
         Some(Verb::IdlePolls(options)) => idle_polls(&options).await?,
+        Some(Verb::IdleSockets(options)) => sessions::idle_sockets(&options).await?,
+        Some(Verb::Echo(options)) => sessions::echo(&options).await?,
     };
     println!("{report}");
     Ok(())

@@ -86,6 +86,11 @@ impl Server {
 
     /// Resident memory of the server process in MiB.
     pub fn rss_mib(&self) -> anyhow::Result<u64> {
+        Ok(self.rss_kib()? / 1024)
+    }
+
+    /// Resident memory of the server process in KiB.
+    pub fn rss_kib(&self) -> anyhow::Result<u64> {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = text
             .lines()
@@ -97,7 +102,7 @@ impl Server {
             .context("VmRSS value")?
             .parse()
             .context("VmRSS")?;
-        Ok(kib / 1024)
+        Ok(kib)
     }
 
     /// CPU time the server process has used, user and system, in clock ticks of 10 ms.
