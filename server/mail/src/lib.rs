@@ -117,6 +117,13 @@ impl Mailer {
     }
 }
 
+impl Default for Mailer {
+    /// As [`Mailer::none`].
+    fn default() -> Mailer {
+        Mailer::none()
+    }
+}
+
 impl std::fmt::Debug for Mailer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.0 {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::tenancy::TenancyArgs;
+
 /// Over-the-air updates for devices: the server and its administration verbs.
 #[derive(Debug, Parser)]
 #[command(name = "ambidex-server", version, propagate_version = true)]
@@ -89,7 +91,8 @@ pub(crate) struct ServeArgs {
     /// Serve several tenants: devices need a tenant token
     #[arg(long, env = "AMBIDEX_MULTI_TENANT")]
     pub(crate) multi_tenant: bool,
-    /// Mail server
+    /// Mail server: smtp://USER:PASSWORD@HOST:PORT or smtps://…, with ?from=ADDRESS, ?starttls=required,
+    /// opportunistic or never, ?ca=FILE [default: no mail is sent]
     #[arg(
         long,
         value_name = "URL",
@@ -97,6 +100,8 @@ pub(crate) struct ServeArgs {
         hide_env_values = true
     )]
     pub(crate) smtp_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) tenancy: TenancyArgs,
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -206,6 +211,62 @@ pub(crate) enum TenantVerb {
     },
     /// List tenants
     List,
+    /// Suspend a tenant: sessions and device tokens end at once, data is kept
+    Suspend {
+        /// Tenant id
+        id: String,
+    },
+    /// Activate a tenant that is suspended, has cancelled or was never activated
+    Activate {
+        /// Tenant id
+        id: String,
+    },
+    /// Give a tenant a plan; a trial ends
+    SetPlan {
+        /// Tenant id
+        id: String,
+        /// Plan
+        plan: PlanName,
+        /// Add-ons, separated by commas; the others are switched off [default: as they are]
+        #[arg(long, value_enum, value_delimiter = ',', num_args = 0..)]
+        addons: Option<Vec<AddonName>>,
+    },
+    /// Limit what a tenant may do; what is not named is kept
+    SetLimits {
+        /// Tenant id
+        id: String,
+        #[command(flatten)]
+        limits: LimitArgs,
+    },
+}
+
+/// Add-ons of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AddonName {
+    Configure,
+    Troubleshoot,
+    Monitor,
+}
+
+/// Limits of a tenant.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct LimitArgs {
+    /// Devices that may be accepted; 0 for any number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) devices: Option<u64>,
+    /// Calls that each user may make: CALLS/SECONDS, or none
+    #[arg(long, value_name = "QUOTA")]
+    pub(crate) management_quota: Option<String>,
+    /// Calls that each device may make: CALLS/SECONDS, or none
+    #[arg(long, value_name = "QUOTA")]
+    pub(crate) device_quota: Option<String>,
+    /// One call of each user in so many seconds: "METHOD PATH SECONDS"; may be repeated, or none
+    #[arg(long = "management-burst", value_name = "RULE")]
+    pub(crate) management_bursts: Option<Vec<String>>,
+    /// One call of each device in so many seconds: "METHOD PATH SECONDS"; may be repeated, or none
+    #[arg(long = "device-burst", value_name = "RULE")]
+    pub(crate) device_bursts: Option<Vec<String>>,
 }
 
 #[cfg(test)]

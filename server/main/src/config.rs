@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use ambidex_mail::Mailer;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
 use crate::address;
 use crate::cli::{LogFormat, ServeArgs, StoreArgs};
+use crate::tenancy::{BillingName, Tenancy, TenancyArgs};
 
 const DEFAULT_FILE: &str = "/etc/ambidex/server.toml";
 const DEFAULT_DATA_DIR: &str = "/var/lib/ambidex-server";
@@ -27,12 +29,37 @@ pub(crate) struct File {
     tls_key: Option<PathBuf>,
     multi_tenant: Option<bool>,
     smtp_url: Option<String>,
+    self_sign_up: Option<bool>,
+    billing: Option<BillingName>,
+    trial_days: Option<u32>,
+    notice_days: Option<u32>,
+    recaptcha_secret: Option<String>,
+    recaptcha_url: Option<String>,
+    support_email: Option<String>,
+    default_tenant_token: Option<String>,
+    rate_limit_per_address: Option<u64>,
+    trusted_proxies: Option<Vec<String>>,
     log_format: Option<LogFormat>,
     log_level: Option<String>,
     access_log: Option<bool>,
 }
 
 impl File {
+    fn take_tenancy(&mut self) -> TenancyArgs {
+        TenancyArgs {
+            self_sign_up: self.self_sign_up.unwrap_or(false),
+            billing: self.billing,
+            trial_days: self.trial_days,
+            notice_days: self.notice_days,
+            recaptcha_secret: self.recaptcha_secret.take(),
+            recaptcha_url: self.recaptcha_url.take(),
+            support_email: self.support_email.take(),
+            default_tenant_token: self.default_tenant_token.take(),
+            rate_limit_per_address: self.rate_limit_per_address,
+            trusted_proxies: self.trusted_proxies.take().unwrap_or_default(),
+        }
+    }
+
     fn read(named: Option<&Path>) -> anyhow::Result<File> {
         let path = named.unwrap_or(Path::new(DEFAULT_FILE));
         match std::fs::read_to_string(path) {
@@ -114,7 +141,7 @@ impl std::fmt::Debug for Secret {
 }
 
 /// Everything `serve` needs to know.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Serve {
     pub(crate) store: Store,
     pub(crate) listen: SocketAddr,
@@ -123,6 +150,8 @@ pub(crate) struct Serve {
     pub(crate) public_url: Option<String>,
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     pub(crate) multi_tenant: bool,
+    pub(crate) tenancy: Tenancy,
+    pub(crate) mailer: Mailer,
     pub(crate) log: Log,
 }
 
@@ -173,20 +202,14 @@ impl Serve {
         Serve::merge(store, args, file)
     }
 
-    fn merge(store: StoreArgs, args: ServeArgs, file: File) -> anyhow::Result<Serve> {
+    fn merge(store: StoreArgs, args: ServeArgs, mut file: File) -> anyhow::Result<Serve> {
         let store = Store::merge(store, &file)?;
-        for (flag, url, instead) in [(
-            "--smtp-url",
-            args.smtp_url.or(file.smtp_url),
-            "set passwords with `ambidex-server user set-password`",
-        )] {
-            if let Some(url) = url {
-                bail!(
-                    "{flag} {}: not supported by this version; leave the option out and {instead}",
-                    scheme(&url)
-                );
-            }
-        }
+        let mailer = match args.smtp_url.or_else(|| file.smtp_url.take()) {
+            Some(url) => Mailer::smtp(&url, None).context("--smtp-url")?,
+            None => Mailer::none(),
+        };
+        let multi_tenant = args.multi_tenant || file.multi_tenant.unwrap_or(false);
+        let from_file = file.take_tenancy();
         let tls = match (
             args.tls_cert.or(file.tls_cert),
             args.tls_key.or(file.tls_key),
@@ -215,7 +238,14 @@ impl Serve {
             nats: args.nats_url.or(file.nats_url).map(Secret),
             public_url,
             tls,
-            multi_tenant: args.multi_tenant || file.multi_tenant.unwrap_or(false),
+            multi_tenant,
+            tenancy: Tenancy::merge(
+                args.tenancy,
+                from_file,
+                multi_tenant,
+                mailer.is_configured(),
+            )?,
+            mailer,
             log: Log {
                 format: args.log.log_format.or(file.log_format).unwrap_or_default(),
                 level: args.log.log_level.or(file.log_level),
@@ -308,7 +338,7 @@ mod tests {
         assert!(storage.contains("file:DIR"), "{storage}");
         refused(
             plain(),
-            with(|a| a.smtp_url = Some("smtp://u:secret@h".to_owned())),
+            with(|a| a.smtp_url = Some("smtp://u:secret@h?from=nobody".to_owned())),
         );
         refused(plain(), with(|a| a.tls_cert = Some("cert.pem".into())));
         refused(plain(), with(|a| a.tls_key = Some("key.pem".into())));

@@ -17,6 +17,7 @@ mod openapi;
 mod ports;
 mod serve;
 mod services;
+mod tenancy;
 mod verbs;
 
 use std::process::ExitCode;

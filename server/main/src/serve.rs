@@ -44,6 +44,8 @@ pub(crate) async fn run(config: Serve) -> anyhow::Result<()> {
             public_url: config.public_url.clone(),
             multi_tenant: config.multi_tenant,
             bus,
+            tenancy: config.tenancy.clone(),
+            mailer: config.mailer.clone(),
         },
     )
     .await?;
@@ -118,7 +120,12 @@ fn background(services: &Services) -> Vec<JoinHandle<()>> {
     let (blobs, clock) = (services.blobs.clone(), services.clock.clone());
     let hints = Hints::new(services.bus.clone(), services.jobs.clone());
     let deviceconnect = services.deviceconnect.clone();
+    let tenantadm = services.tenantadm.clone();
     vec![
+        keep_running("tenantadm", move || {
+            let tenantadm = tenantadm.clone();
+            async move { tenantadm.run().await }
+        }),
         keep_running("devauth", move || {
             let devauth = devauth.clone();
             async move { devauth.run().await }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ambidex_access::{Access, Keys};
+use ambidex_access::{Access, CallGate, Keys};
 use ambidex_auditlogs::Auditlogs;
 use ambidex_blob::Blobs;
 use ambidex_bus::Bus;
@@ -14,18 +14,20 @@ use ambidex_deviceconnect::Deviceconnect;
 use ambidex_inventory::Inventory;
 use ambidex_jobs::Jobs;
 use ambidex_kit::{Clock, front};
+use ambidex_mail::Mailer;
 use ambidex_tenantadm::Tenantadm;
 use ambidex_useradm::Useradm;
 use anyhow::Context as _;
 use axum::{Extension, Router};
 
-use crate::access_check::AccessCheck;
+use crate::access_check::{AccessCheck, Limits};
 use crate::config::{Artifacts, Store};
 use crate::data_dir;
 use crate::metrics;
 use crate::openapi;
 use crate::ports::accounts::Accounts;
 use crate::ports::{auditlogs, deployments, devauth, deviceconnect, useradm};
+use crate::tenancy::Tenancy;
 
 /// Between two looks for uploads that nobody will finish.
 const UPLOADS_ROUND: Duration = Duration::from_secs(24 * 60 * 60);
@@ -36,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) public_url: Option<String>,
     pub(crate) multi_tenant: bool,
     pub(crate) bus: Bus,
+    pub(crate) tenancy: Tenancy,
+    pub(crate) mailer: Mailer,
 }
 
 /// All services, wired.
@@ -51,7 +55,9 @@ pub(crate) struct Services {
     pub(crate) tenantadm: Tenantadm,
     pub(crate) auditlogs: Auditlogs,
     pub(crate) deviceconnect: Deviceconnect,
-    multi_tenant: bool,
+    /// Counts calls against the limits of tenants; `None` on a server of one tenant.
+    gate: Option<CallGate>,
+    tenancy: Tenancy,
     keys: Arc<Keys>,
     pub(crate) clock: Clock,
     started: SystemTime,
@@ -90,13 +96,16 @@ impl Services {
             clock.clone(),
             Arc::clone(&keys),
             Arc::clone(&accounts) as Arc<dyn ambidex_tenantadm::ports::Accounts>,
+            jobs.clone(),
+            options.mailer,
+            options.tenancy.settings.clone(),
         )
         .context("tenantadm")?;
         let useradm = Useradm::new(
             db.clone(),
             clock.clone(),
             Arc::clone(&keys),
-            Arc::new(useradm::Tenants(tenantadm.clone())),
+            Arc::new(useradm::Tenants(tenantadm.clone(), clock.clone())),
             ambidex_useradm::Settings::default(),
         )
         .context("useradm")?;
@@ -109,7 +118,10 @@ impl Services {
                 deployments.clone(),
                 options.multi_tenant.then(|| tenantadm.clone()),
             ),
-            ambidex_devauth::Settings::default(),
+            ambidex_devauth::Settings {
+                default_tenant_token: options.tenancy.default_tenant_token.clone(),
+                ..ambidex_devauth::Settings::default()
+            },
         )
         .context("devauth")?;
         accounts.connect(useradm.clone(), devauth.clone());
@@ -141,6 +153,8 @@ impl Services {
             },
         )
         .context("deviceconnect")?;
+        let limits = options.multi_tenant.then(|| Limits(tenantadm.clone()));
+        let gate = limits.map(|limits| CallGate::new(Box::new(limits), clock.clone()));
         Ok(Services {
             db,
             jobs,
@@ -153,7 +167,8 @@ impl Services {
             tenantadm,
             auditlogs,
             deviceconnect,
-            multi_tenant: options.multi_tenant,
+            gate,
+            tenancy: options.tenancy,
             keys,
             clock,
             started: SystemTime::now(),
@@ -172,8 +187,12 @@ impl Services {
             .merge(self.auditlogs.routes())
             .merge(self.deviceconnect.routes());
         let document = openapi::routes(openapi::Audience::Public)?;
+        let routes = routes.merge(document).layer(Extension(self.access()));
         Ok(front(
-            routes.merge(document).layer(Extension(self.access())),
+            match self.tenancy.address_limit(self.clock.clone()) {
+                Some(limit) => limit.around(routes),
+                None => routes,
+            },
         ))
     }
 
@@ -198,14 +217,18 @@ impl Services {
         });
         let document = openapi::routes(openapi::Audience::Internal)?;
         let routes = routes.merge(metrics).merge(document);
-        Ok(front(routes.layer(Extension(self.access()))))
+        let routes = routes.layer(Extension(self.access()));
+        Ok(front(match self.gate.clone() {
+            Some(gate) => routes.layer(Extension(gate)),
+            None => routes,
+        }))
     }
 
     fn access(&self) -> Access {
         let check = AccessCheck {
             devauth: self.devauth.clone(),
             useradm: self.useradm.clone(),
-            tenants: self.multi_tenant.then(|| self.tenantadm.clone()),
+            tenants: self.gate.clone().map(|gate| (self.tenantadm.clone(), gate)),
         };
         Access::new(Arc::clone(&self.keys), self.clock.clone(), Arc::new(check))
     }
@@ -233,6 +256,7 @@ impl Services {
             .join(!self.bus.is_shared())
             .await
             .context("deviceconnect")?;
+        self.tenantadm.recover().await.context("tenantadm")?;
         // A user whose address was saved here but not yet told to tenant administration.
         for tenant in self.tenantadm.all().await? {
             let id = ambidex_access::TenantId::new(tenant.id.as_str());

@@ -2,7 +2,7 @@ use ambidex_access::TokenError;
 use ambidex_db::DbError;
 use ambidex_kit::ApiError;
 
-use crate::ports::PortError;
+use crate::ports::{PortError, UserRefusal};
 
 /// Why something was not done, by what the caller can do about it.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +19,12 @@ pub enum TenantadmError {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(&'static str),
+    /// The state of things does not allow it.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// This may not be done to this tenant, ever or at the moment.
+    #[error("{0}")]
+    NotAllowed(&'static str),
     /// The database.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -28,6 +34,21 @@ pub enum TenantadmError {
     /// A token could not be made.
     #[error("cannot make a token: {0}")]
     Token(#[from] TokenError),
+    /// Nobody could tell whether a person signs up.
+    #[error("cannot check a reCAPTCHA answer: {0}")]
+    Recaptcha(String),
+}
+
+impl From<UserRefusal> for TenantadmError {
+    fn from(refusal: UserRefusal) -> TenantadmError {
+        match refusal {
+            UserRefusal::Invalid(text) => TenantadmError::Invalid(text),
+            UserRefusal::Taken => {
+                TenantadmError::Conflict("user with a given email already exists")
+            }
+            UserRefusal::Failed(error) => error.into(),
+        }
+    }
 }
 
 impl From<TenantadmError> for ApiError {
@@ -37,6 +58,8 @@ impl From<TenantadmError> for ApiError {
             TenantadmError::Unprocessable(text) => ApiError::unprocessable(text),
             TenantadmError::Unauthorized(text) => ApiError::unauthorized(text),
             TenantadmError::NotFound(text) => ApiError::not_found(text),
+            TenantadmError::Conflict(text) => ApiError::conflict(text),
+            TenantadmError::NotAllowed(text) => ApiError::method_not_allowed(text),
             TenantadmError::Db(error) => error.into(),
             other => ApiError::internal(other),
         }

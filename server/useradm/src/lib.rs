@@ -20,7 +20,7 @@ use ambidex_db::Db;
 use ambidex_kit::Clock;
 use axum::Router;
 
-pub use domain::{NewUser, Secret, User};
+pub use domain::{NewUser, Secret, User, Vetted};
 pub use error::UseradmError;
 use ports::Tenants;
 

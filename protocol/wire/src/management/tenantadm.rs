@@ -97,9 +97,13 @@ pub struct TenantUpdate {
     /// On trial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<bool>,
-    /// End of the trial, RFC 3339.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trial_expiration: Option<String>,
+    /// End of the trial, RFC 3339; `null` for none.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "present"
+    )]
+    pub trial_expiration: Option<Option<String>>,
     /// Call quotas and bursts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_limits: Option<TenantApiLimits>,
@@ -158,4 +162,102 @@ pub struct UserUpdate {
     /// Other ways to log in: provider to id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<Map<String, Value>>,
+}
+
+/// Tells `null` from absence.
+fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Body of the three ways to sign up, as JSON or as a form. Unknown fields are ignored.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct SignUp {
+    /// Name of the organisation.
+    #[serde(default)]
+    pub organization: String,
+    /// Login name of the first user.
+    #[serde(default)]
+    pub email: String,
+    /// Not needed with `login`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// What the check for persons gave the browser.
+    #[serde(
+        rename = "g-recaptcha-response",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub recaptcha: Option<String>,
+    /// Name of the customer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `os`, `professional` or `enterprise`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// Other ways to log in: provider to id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Map<String, Value>>,
+}
+
+impl std::fmt::Debug for SignUp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SignUp")
+            .field("organization", &self.organization)
+            .field("email", &self.email)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A tenant that signed up, or that begins an upgrade.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantShortInfo {
+    /// Tenant id.
+    pub id: String,
+    /// Secret of the payment service; empty when nothing is to be paid.
+    pub secret: String,
+}
+
+/// Body of `POST /tenants/{id}/cancel`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct CancelRequest {
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// Body of `POST /tenants/{id}/upgrade/complete`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct UpgradeCompleteRequest {
+    /// `os`, `professional` or `enterprise`.
+    #[serde(default)]
+    pub plan: String,
+}
+
+/// Body of `POST /tenants/{id}/plan`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct PlanRequest {
+    /// `os`, `professional` or `enterprise`.
+    #[serde(default)]
+    pub requested_plan: String,
+    /// Add-ons, for people to read.
+    #[serde(default)]
+    pub requested_addons: String,
+    /// For people to read.
+    #[serde(default)]
+    pub user_message: String,
+}
+
+/// Body of `POST /contact/support`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SupportRequest {
+    /// One line.
+    #[serde(default)]
+    pub subject: String,
+    /// For people to read.
+    #[serde(default)]
+    pub body: String,
 }

@@ -1,14 +1,14 @@
 //! What user administration needs.
 
 use ambidex_access::{Addon, TenantId};
-use ambidex_kit::BoxFuture;
+use ambidex_kit::{BoxFuture, Clock};
 use ambidex_tenantadm::{Status, Tenantadm, TenantadmError};
 use ambidex_useradm::ports::{self, PortError, TenantFacts};
 
 use super::chain;
 use super::devauth::addons;
 
-pub(crate) struct Tenants(pub(crate) Tenantadm);
+pub(crate) struct Tenants(pub(crate) Tenantadm, pub(crate) Clock);
 
 fn port_error(error: TenantadmError) -> PortError {
     PortError(format!("tenantadm: {}", chain(&error)))
@@ -32,8 +32,8 @@ impl ports::Tenants for Tenants {
                 Ok(tenant) => Ok(Some(TenantFacts {
                     plan: tenant.plan.name().to_owned(),
                     trial: Some(tenant.trial),
-                    addons: addons(tenant.addons),
-                    barred: match tenant.status {
+                    addons: addons(tenant.addons.clone()),
+                    barred: match tenant.status_at(self.1.now_ms()) {
                         Status::Active => None,
                         Status::Suspended => Some("tenant account suspended"),
                         Status::Inactive => Some("tenant account inactive"),

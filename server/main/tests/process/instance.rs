@@ -178,10 +178,28 @@ pub fn http(
     authorization: &str,
     body: &str,
 ) -> Option<Answer> {
+    let head = format!("authorization: {authorization}\r\n");
+    send(to, method, path, &head, body)
+}
+
+/// Asks again and again until there is something; `None` when there never is.
+pub fn wait_for<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let started = Instant::now();
+    loop {
+        let found = ask();
+        if found.is_some() || started.elapsed() > START_LIMIT {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Like [`http`], with header lines of the caller's choice, each ended by `\r\n`.
+pub fn send(to: SocketAddr, method: &str, path: &str, head: &str, body: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect(to).ok()?;
     let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {to}\r\nauthorization: {authorization}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nhost: {to}\r\n{head}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).ok()?;
     let mut text = String::new();

@@ -4,6 +4,7 @@
 mod full_disk;
 mod instance;
 mod kill;
+mod limits;
 mod misuse;
 mod observe;
 mod serving;

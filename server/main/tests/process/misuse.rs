@@ -61,9 +61,9 @@ fn what_cannot_be_done_is_refused_at_the_start() {
             vec!["--nats-url", "colour"],
         ),
         (
-            vec!["--smtp-url", "smtp://u:secret@h"],
+            vec!["--smtp-url", "smtp://u:secret@h?tls=1"],
             1,
-            vec!["--smtp-url", "set-password"],
+            vec!["--smtp-url", "starttls"],
         ),
         (
             vec!["--tls-cert", "cert.pem"],

@@ -1,5 +1,7 @@
 //! HTTP: extract, call the domain, respond. One function an operation, named by its operation id.
 
+pub(crate) mod billing;
+mod form;
 pub(crate) mod internal;
 pub(crate) mod management;
 

@@ -12,6 +12,8 @@ const UPDATE: &str =
     "UPDATE tenantadm_users SET name = COALESCE($3, name), login = COALESCE($4, login)
     WHERE tenant_id = $1 AND id = $2";
 
+const DELETE_ALL: &str = "DELETE FROM tenantadm_users WHERE tenant_id = $1";
+
 const DELETE: &str = "DELETE FROM tenantadm_users WHERE tenant_id = $1 AND id = $2";
 
 fn user(row: &Row) -> Result<User, DbError> {
@@ -72,4 +74,8 @@ pub(crate) fn update(
 
 pub(crate) fn delete(tenant: &str, id: &str) -> Statement {
     statement(DELETE, params![tenant, id])
+}
+
+pub(crate) fn delete_all(tenant: &str) -> Statement {
+    statement(DELETE_ALL, params![tenant])
 }

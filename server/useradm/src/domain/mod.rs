@@ -4,10 +4,12 @@ mod email;
 mod password;
 mod plan;
 pub(crate) mod session;
+mod sign_up;
 pub(crate) mod user;
 
 pub(crate) use email::Email;
 pub(crate) use plan::Plan;
+pub use sign_up::Vetted;
 
 use serde_json::{Map, Value};
 
