@@ -10,7 +10,7 @@ mod ci;
 mod demo;
 mod hil;
 mod packages;
-mod s3_server;
+mod python_tools;
 mod test;
 mod test_output;
 mod tidy;

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::packages::{self, For};
-use crate::s3_server;
+use crate::python_tools;
 use crate::test_output::{Count, Runner, summary};
 use crate::workspace;
 
@@ -23,7 +23,7 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
         }
     }
     packages::ensure(For::Test, yes)?;
-    s3_server::ensure();
+    python_tools::ensure();
     workspace::build(&["ambidex-server", "ambidex-agent", "ambidex"])?;
 
     let skip_log = workspace::target_dir().join("skipped-tests");

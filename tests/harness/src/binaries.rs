@@ -54,7 +54,7 @@ fn once(cell: &OnceLock<PathBuf>, make: impl FnOnce() -> Result<PathBuf>) -> Res
 }
 
 /// Where cargo puts what it builds.
-pub(crate) fn target_dir() -> Result<PathBuf> {
+pub fn target_dir() -> Result<PathBuf> {
     let folder = profile_dir()?;
     let target = folder
         .parent()

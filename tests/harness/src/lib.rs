@@ -6,7 +6,8 @@
 //!
 //! Environment:
 //! - `AMBIDEX_SERVER_BIN`, `AMBIDEX_AGENT_BIN`, `AMBIDEX_CLI_BIN`: use these binaries instead of building
-//! - `AMBIDEX_S3_BIN`: the S3 server nanio, if not where `cargo xtask test` installs it
+//! - `AMBIDEX_S3_BIN`, `AMBIDEX_SCHEMATHESIS_BIN`: the Python tools nanio and schemathesis, if not where
+//!   `cargo xtask test` installs them
 //! - `AMBIDEX_BOARD_CACHE`: where board images are kept (default `target/boards`)
 //! - `AMBIDEX_REQUIRE_BOARDS=1`: a board that cannot be had fails the test instead of skipping it
 //! - `AMBIDEX_SKIP_LOG`: a file that receives one line per skipped test

@@ -5,6 +5,9 @@
 mod deployments;
 mod devauth;
 mod inventory;
+mod records;
+mod tenantadm;
+mod useradm;
 
 use ambidex_test_contract::World;
 

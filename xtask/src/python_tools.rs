@@ -1,4 +1,4 @@
-//! The S3 server that tests run against: a Python package, in a folder of its own below `target`.
+//! Python packages that tests run, each in a folder of its own below `target/tools`.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,24 +7,38 @@ use anyhow::{Context, Result, bail};
 
 use crate::workspace;
 
-/// Verifies every signature, presigned links included, and installs in seconds.
-const PACKAGE: &str = "nanio==0.1.7";
+/// The program, its package, and the variable that names another copy of it.
+const TOOLS: &[(&str, &str, &str)] = &[
+    // An S3 server: verifies every signature, presigned links included.
+    ("nanio", "nanio==0.1.7", "AMBIDEX_S3_BIN"),
+    // A fuzzer that reads OpenAPI documents.
+    (
+        "schemathesis",
+        "schemathesis==4.32.5",
+        "AMBIDEX_SCHEMATHESIS_BIN",
+    ),
+];
 
-/// Installs it unless it is there. Without it the tests that need it skip, loudly.
+/// Installs what is not there. Without a tool the tests that need it skip, loudly.
 pub fn ensure() {
-    if let Err(error) = install() {
-        eprintln!(
-            "warning: the S3 server {PACKAGE} is missing ({error:#}); tests that need it will be skipped"
-        );
+    for (program, package, variable) in TOOLS {
+        if std::env::var_os(variable).is_some() {
+            continue;
+        }
+        if let Err(error) = install(program, package) {
+            eprintln!(
+                "warning: {package} is missing ({error:#}); tests that need it will be skipped"
+            );
+        }
     }
 }
 
-fn install() -> Result<()> {
-    let folder = workspace::target_dir().join("tools/nanio");
-    if std::env::var_os("AMBIDEX_S3_BIN").is_some() || folder.join("bin/nanio").is_file() {
+fn install(program: &str, package: &str) -> Result<()> {
+    let folder = workspace::target_dir().join("tools").join(program);
+    if folder.join("bin").join(program).is_file() {
         return Ok(());
     }
-    eprintln!("installing the S3 server {PACKAGE} for tests");
+    eprintln!("installing {package} for tests");
     // Half an installation of an earlier attempt would stay in the way.
     if folder.exists() {
         std::fs::remove_dir_all(&folder).context("removing an earlier attempt")?;
@@ -39,7 +53,7 @@ fn install() -> Result<()> {
     let outcome = quiet(Command::new(folder.join("bin/pip")).args([
         "install",
         "--disable-pip-version-check",
-        PACKAGE,
+        package,
     ]));
     if outcome.is_err() {
         remove(&folder);
