@@ -13,9 +13,10 @@ use crate::packages::{self, For};
 use crate::workspace;
 
 const USAGE: &str = "\
-usage: cargo xtask bench [polls] [install] [idle] [--devices N] [--rounds N] [--yes]
+usage: cargo xtask bench [polls] [fleet] [install] [idle] [--devices N] [--rounds N] [--yes]
 
   polls     idle polls a second of a fleet against the embedded database
+  fleet     every call of a device with 1,000,000 devices in the embedded database
   install   512 MiB into slot B beside dd, pipes, mender-client, rauc and swupdate (needs root)
   idle      memory of the agent between two polls
 
@@ -49,12 +50,14 @@ fn parse(arguments: Vec<String>) -> Result<Option<Options>> {
                 println!("{USAGE}");
                 return Ok(None);
             }
-            "polls" | "install" | "idle" => options.names.push(argument),
+            "polls" | "fleet" | "install" | "idle" => options.names.push(argument),
             other => bail!("unknown argument {other}\n{USAGE}"),
         }
     }
     if options.names.is_empty() {
-        options.names = ["idle", "polls", "install"].map(str::to_owned).to_vec();
+        options.names = ["idle", "polls", "fleet", "install"]
+            .map(str::to_owned)
+            .to_vec();
     }
     Ok(Some(options))
 }
@@ -97,6 +100,14 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
                         .arg(&server),
                 )?;
                 println!("\n{}", polls_table(&report));
+            }
+            "fleet" => {
+                let report = measured(
+                    Command::new(&load)
+                        .args(["fleet", "--server-bin"])
+                        .arg(release("ambidex-server")),
+                )?;
+                println!("\n{}", fleet_table(&report));
             }
             "idle" => {
                 let report = measured(
@@ -173,6 +184,38 @@ fn polls_table(report: &Value) -> String {
     )
 }
 
+fn fleet_table(report: &Value) -> String {
+    let columns = [
+        "calls",
+        "per_second",
+        "p50_ms",
+        "p99_ms",
+        "max_ms",
+        "server_cpu_us",
+    ];
+    let mut text = table(
+        report,
+        &[
+            "devices",
+            "active",
+            "start_ms",
+            "rss_mib_after_polls",
+            "rss_mib_at_the_end",
+            "creation_s",
+        ],
+    );
+    text.push_str(&format!(
+        "\n| {} |\n|{}\n",
+        columns.join(" | "),
+        " --- |".repeat(columns.len())
+    ));
+    for row in report["rows"].as_array().into_iter().flatten() {
+        let cells: Vec<String> = columns.iter().map(|name| cell(&row[*name])).collect();
+        text.push_str(&format!("| {} |\n", cells.join(" | ")));
+    }
+    text
+}
+
 fn install_table(report: &Value) -> String {
     let columns = [
         "contender",
@@ -219,6 +262,6 @@ mod tests {
     fn numbers_are_demanded() {
         assert!(parse(vec!["--devices".into()]).is_err());
         assert!(parse(vec!["everything".into()]).is_err());
-        assert!(parse(Vec::new()).is_ok_and(|options| options.is_some_and(|o| o.names.len() == 3)));
+        assert!(parse(Vec::new()).is_ok_and(|options| options.is_some_and(|o| o.names.len() == 4)));
     }
 }

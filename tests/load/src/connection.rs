@@ -20,6 +20,8 @@ pub struct Connection {
 /// Status and body of one answer.
 pub struct Answer {
     pub status: u16,
+    /// The header of this name.
+    pub location: Option<String>,
     pub body: Vec<u8>,
 }
 
@@ -72,12 +74,15 @@ impl Connection {
             .and_then(|digits| digits.parse().ok())
             .with_context(|| format!("no status line in {head:?}"))?;
         let mut body_length = 0;
+        let mut location = None;
         for line in head.split("\r\n").skip(1) {
             let Some((name, value)) = line.split_once(':') else {
                 continue;
             };
             if name.eq_ignore_ascii_case("content-length") {
                 body_length = value.trim().parse().context("content-length")?;
+            } else if name.eq_ignore_ascii_case("location") {
+                location = Some(value.trim().to_owned());
             } else if name.eq_ignore_ascii_case("transfer-encoding") {
                 bail!("the answer to {method} {path} is chunked, which no measured call is");
             }
@@ -87,6 +92,7 @@ impl Connection {
         }
         Ok(Answer {
             status,
+            location,
             body: self.buffer[head_length..head_length + body_length].to_vec(),
         })
     }

@@ -9,12 +9,32 @@ use ed25519_dalek::{
 
 use crate::{connection::Connection, server::Server};
 
+/// An enrolled device.
+#[derive(Clone)]
+pub struct Member {
+    pub id: String,
+    pub token: String,
+    /// Its authentication request, to be sent again, and the signature of it.
+    pub request: String,
+    pub signature: String,
+}
+
 /// Enrols `count` devices over `connections` connections and returns a token of each.
 pub async fn enrol(
     server: &Server,
     count: usize,
     connections: usize,
 ) -> anyhow::Result<Vec<String>> {
+    let members = members(server, count, connections).await?;
+    Ok(members.into_iter().map(|member| member.token).collect())
+}
+
+/// Enrols `count` devices over `connections` connections.
+pub async fn members(
+    server: &Server,
+    count: usize,
+    connections: usize,
+) -> anyhow::Result<Vec<Member>> {
     let key = SigningKey::generate(&mut rand::rngs::OsRng);
     let public_pem = key.verifying_key().to_public_key_pem(LineEnding::LF)?;
     let mut tasks = Vec::new();
@@ -47,7 +67,7 @@ async fn enrol_one(
     key: &SigningKey,
     public_pem: &str,
     number: usize,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<Member> {
     let identity = serde_json::json!({ "mac": format!("02:00:{number:012x}") });
     let body = serde_json::json!({ "identity_data": identity, "pubkey": public_pem });
     let answer = connection
@@ -67,6 +87,8 @@ async fn enrol_one(
     }
     let request =
         serde_json::json!({ "id_data": identity.to_string(), "pubkey": public_pem }).to_string();
+    let location = answer.location.context("the device has no location")?;
+    let id = location.rsplit('/').next().unwrap_or_default().to_owned();
     let signature = STANDARD.encode(key.sign(request.as_bytes()).to_bytes());
     let headers = format!("X-MEN-Signature: {signature}\r\nContent-Type: application/json\r\n");
     let answer = connection
@@ -80,5 +102,10 @@ async fn enrol_one(
     if answer.status != 200 {
         bail!("auth request answered {}", answer.status);
     }
-    String::from_utf8(answer.body).context("device token")
+    Ok(Member {
+        id,
+        token: String::from_utf8(answer.body).context("device token")?,
+        request,
+        signature,
+    })
 }

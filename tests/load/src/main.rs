@@ -6,6 +6,7 @@
 mod agent;
 mod connection;
 mod enrol;
+mod fleet;
 mod install;
 mod measure;
 mod server;
@@ -22,6 +23,7 @@ Measure real processes. Each verb prints one JSON object; progress goes to stand
 usage: ambidex-load idle-polls --server-bin FILE [options]
        ambidex-load idle-sockets --server-bin FILE [--devices N]
        ambidex-load echo --server-bin FILE [--devices N] [--keystrokes N]
+       ambidex-load fleet --server-bin FILE [options]
        ambidex-load idle-agent --agent-bin FILE
        ambidex-load install --agent-bin FILE --cli-bin FILE --work-dir DIR [options]
 
@@ -34,6 +36,9 @@ many open files: run it as root or with a high ulimit -n.
 
 echo measures a keystroke's way from a user's websocket to a device's and back, with the other
 devices connected.
+fleet puts --devices devices into the embedded database, --active of them enrolled as above and the rest
+copied from them while the server is stopped, and measures polls, inventory updates, auth requests,
+status reports, the start of the server, and polls beside a deployment to all devices.
 
 idle-agent starts the agent's daemon against a server that refuses the connection and reads its
 memory once it waits for the next poll.
@@ -51,6 +56,9 @@ options of idle-polls:
 options of idle-sockets and echo:
   --devices N         devices that are connected      [default: 100000]
   --keystrokes N      keystrokes to measure           [default: 10000]
+options of fleet: --connections and --seconds as above, and
+  --devices N         devices in the database                   [default: 1000000]
+  --active N          of them, those that call                  [default: 20000]
 
 options of install:
   --rounds N          rounds of all contenders                  [default: 4]
@@ -61,6 +69,7 @@ options of install:
 
 enum Verb {
     IdlePolls(measure::Options),
+    Fleet(fleet::Options),
     IdleAgent(PathBuf),
     Install(install::Options),
     IdleSockets(sessions::Options),
@@ -79,6 +88,8 @@ fn parse_options() -> anyhow::Result<Option<Verb>> {
     };
     let mut keystrokes = 10_000;
     let mut verb = None;
+    let mut devices = None;
+    let mut active = 20_000;
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
@@ -87,7 +98,8 @@ fn parse_options() -> anyhow::Result<Option<Verb>> {
                 return Ok(None);
             }
             Long("server-bin") => polls.server_bin = parser.value()?.into(),
-            Long("devices") => polls.devices = parser.value()?.parse()?,
+            Long("devices") => devices = Some(parser.value()?.parse()?),
+            Long("active") => active = parser.value()?.parse()?,
             Long("connections") => polls.connections = parser.value()?.parse()?,
             Long("seconds") => polls.seconds = parser.value()?.parse()?,
             Long("rate") => polls.rate = parser.value()?.parse()?,
@@ -111,6 +123,7 @@ fn parse_options() -> anyhow::Result<Option<Verb>> {
     match verb.as_deref() {
         Some("idle-polls") => {
             required(&polls.server_bin, "server-bin")?;
+            polls.devices = devices.unwrap_or(polls.devices);
             if polls.devices == 0 || polls.connections == 0 || polls.seconds == 0 {
                 bail!("--devices, --connections and --seconds must be at least 1");
             }
@@ -118,6 +131,7 @@ fn parse_options() -> anyhow::Result<Option<Verb>> {
         }
         Some(measurement @ ("idle-sockets" | "echo")) => {
             required(&polls.server_bin, "server-bin")?;
+            polls.devices = devices.unwrap_or(polls.devices);
             if polls.devices == 0 || keystrokes == 0 {
                 bail!("--devices and --keystrokes must be at least 1");
             }
@@ -130,6 +144,22 @@ fn parse_options() -> anyhow::Result<Option<Verb>> {
                 "echo" => Verb::Echo(options),
                 _ => Verb::IdleSockets(options),
             }))
+        }
+        Some("fleet") => {
+            required(&polls.server_bin, "server-bin")?;
+            let devices = devices.unwrap_or(1_000_000);
+            if active == 0 || devices < active || polls.connections == 0 || polls.seconds == 0 {
+                bail!(
+                    "--active, --connections and --seconds must be at least 1, --devices at least --active"
+                );
+            }
+            Ok(Some(Verb::Fleet(fleet::Options {
+                server_bin: polls.server_bin,
+                devices,
+                active,
+                connections: polls.connections,
+                seconds: polls.seconds,
+            })))
         }
         Some("idle-agent") => {
             required(&install.agent_bin, "agent-bin")?;
@@ -158,6 +188,7 @@ async fn main() -> anyhow::Result<()> {
         Some(Verb::IdlePolls(options)) => idle_polls(&options).await?,
         Some(Verb::IdleSockets(options)) => sessions::idle_sockets(&options).await?,
         Some(Verb::Echo(options)) => sessions::echo(&options).await?,
+        Some(Verb::Fleet(options)) => fleet::run(&options).await?,
     };
     println!("{report}");
     Ok(())

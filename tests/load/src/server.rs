@@ -1,7 +1,7 @@
 //! The measured server process.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -15,42 +15,30 @@ use crate::connection::Connection;
 const EMAIL: &str = "load@example.com";
 const PASSWORD: &str = "a-password-for-the-swarm";
 const START_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running server on a data directory of its own; both end with it.
 pub struct Server {
+    binary: PathBuf,
     child: Child,
     pub address: String,
     pub user_token: String,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl Server {
     /// Starts `binary` on free ports, creates a user and logs in.
     pub async fn start(binary: &Path) -> anyhow::Result<Self> {
         let data = tempfile::tempdir().context("make a data directory")?;
-        let log = std::fs::File::create(data.path().join("server.log"))?;
-        let child = Command::new(binary)
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--internal-listen",
-                "127.0.0.1:0",
-            ])
-            .arg("--data-dir")
-            .arg(data.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("start {}", binary.display()))?;
+        let child = launch(binary, data.path())?;
         let mut server = Self {
+            binary: binary.to_owned(),
             child,
             address: String::new(),
             user_token: String::new(),
-            _data: data,
+            data,
         };
-        let directory = server._data.path().to_owned();
+        let directory = server.data.path().to_owned();
         server.address = wait_for_address(&directory).await?;
         let created = Command::new(binary)
             .args([
@@ -84,6 +72,40 @@ impl Server {
         Ok(server)
     }
 
+    /// The file of the embedded database.
+    pub fn database(&self) -> PathBuf {
+        self.data.path().join("server.db")
+    }
+
+    /// Ends the process in order; the data stays.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id())?);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
+        let started = Instant::now();
+        while started.elapsed() < STOP_LIMIT {
+            if self.child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bail!("the server has not stopped after {STOP_LIMIT:?}")
+    }
+
+    /// Starts the process on its data; returns how long it took until it answered a request.
+    pub async fn start_again(&mut self) -> anyhow::Result<Duration> {
+        let started = Instant::now();
+        self.child = launch(&self.binary, self.data.path())?;
+        self.address = wait_for_address(self.data.path()).await?;
+        let mut connection = Connection::open(&self.address).await?;
+        let path = "/api/management/v2/devauth/devices/count";
+        let headers = format!("Authorization: Bearer {}\r\n", self.user_token);
+        let answer = connection.call("GET", path, &headers, b"").await?;
+        if answer.status != 200 {
+            bail!("the first request was answered {}", answer.status);
+        }
+        Ok(started.elapsed())
+    }
+
     /// Resident memory of the server process in MiB.
     pub fn rss_mib(&self) -> anyhow::Result<u64> {
         Ok(self.rss_kib()? / 1024)
@@ -114,6 +136,25 @@ impl Server {
         let system: u64 = fields.get(12).context("stime")?.parse()?;
         Ok(user + system)
     }
+}
+
+fn launch(binary: &Path, data_dir: &Path) -> anyhow::Result<Child> {
+    let log = std::fs::File::create(data_dir.join("server.log"))?;
+    Command::new(binary)
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--internal-listen",
+            "127.0.0.1:0",
+        ])
+        .arg("--data-dir")
+        .arg(data_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("start {}", binary.display()))
 }
 
 impl Drop for Server {
