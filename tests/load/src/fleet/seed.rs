@@ -5,9 +5,15 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use rusqlite::Connection;
 
-/// Tables with a row a device, and how the copies differ: column and expression over `n`, the number of the
-/// copy from 1. `copy_id` is its id as a device.
-const TABLES: &[(&str, &str, &[(&str, &str)])] = &[
+/// A table with a row a device, the column that names the device, and how the copies differ: column and
+/// expression over `n`, the number of the copy from 1. `copy_id` is its id as a device.
+type Table = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
+const TABLES: &[Table] = &[
     (
         "devauth_devices",
         "id",
