@@ -1,6 +1,10 @@
 //! User administration over its routers, with the real database, keys and extractors.
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
+mod account;
+mod mail;
+mod rbac;
+mod roles;
 mod session;
 mod settings;
 mod user;
@@ -11,9 +15,12 @@ use ambidex_access::{
     Access, Addon, Claims, Denied, DeviceClaims, DeviceIdentity, Grants, Keys, TenantId,
     TokenCheck, UserIdentity,
 };
+use ambidex_db::Db;
+use ambidex_jobs::Jobs;
 use ambidex_kit::{BoxFuture, Clock, front};
-use ambidex_useradm::ports::{PortError, TenantFacts, Tenants};
-use ambidex_useradm::{NewUser, Settings, Useradm};
+use ambidex_mail::Mailer;
+use ambidex_useradm::ports::{Devices, PortError, TenantFacts, Tenants};
+use ambidex_useradm::{NewUser, Parts as Stands, RequestDenied, Settings, Useradm};
 use axum::body::Body;
 use axum::{Extension, Router};
 use base64::Engine as _;
@@ -76,6 +83,18 @@ impl Tenants for Neighbour {
     }
 }
 
+/// Device `d-NAME` is in the group `NAME`.
+impl Devices for Neighbour {
+    fn group_of<'a>(
+        &'a self,
+        _: &'a TenantId,
+        device: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, PortError>> {
+        let group = device.strip_prefix("d-").map(str::to_owned);
+        Box::pin(async { Ok(group) })
+    }
+}
+
 struct Check(Useradm);
 
 impl TokenCheck for Check {
@@ -89,12 +108,20 @@ impl TokenCheck for Check {
     fn user<'a>(
         &'a self,
         user: &'a UserIdentity,
-        _: &'a Parts,
+        request: &'a Parts,
     ) -> BoxFuture<'a, Result<Grants, Denied>> {
         Box::pin(async move {
-            match self.0.token_counts(user).await {
-                Ok(true) => Ok(Grants::everything()),
-                Ok(false) => Err(Denied::Unauthorized("unauthorized".to_owned())),
+            let uri = request.uri.path_and_query().unwrap().as_str();
+            match self
+                .0
+                .check_request(user, request.method.as_str(), uri)
+                .await
+            {
+                Ok(grants) => Ok(grants),
+                Err(RequestDenied::Revoked) => Err(Denied::Unauthorized("unauthorized".to_owned())),
+                Err(denied @ RequestDenied::Forbidden) => {
+                    Err(Denied::Forbidden(denied.to_string()))
+                }
                 Err(e) => Err(Denied::Internal(Box::new(e))),
             }
         })
@@ -107,6 +134,9 @@ struct World {
     neighbour: Arc<Neighbour>,
     keys: Arc<Keys>,
     clock: Clock,
+    db: Db,
+    jobs: Jobs,
+    mailer: Mailer,
     public: Router,
     internal: Router,
 }
@@ -132,14 +162,42 @@ impl World {
     }
 
     fn with(settings: Settings) -> World {
+        World::mailing(settings, Mailer::none())
+    }
+
+    /// A server that sends mails, with a runner of jobs.
+    fn with_mail() -> World {
+        let settings = Settings {
+            public_url: Some("https://ota.example".to_owned()),
+            ..Settings::default()
+        };
+        let world = World::mailing(settings, Mailer::memory());
+        let jobs = world.jobs.clone();
+        tokio::spawn(async move { jobs.run().await });
+        world
+    }
+
+    fn mailing(settings: Settings, mailer: Mailer) -> World {
         let dir = tempfile::tempdir().unwrap();
         let db = ambidex_testdb::open(dir.path());
         let keys = Arc::new(Keys::open(dir.path()).unwrap());
         let clock = Clock::manual(NOW);
         let neighbour = Arc::new(Neighbour::default());
-        let tenants = Arc::clone(&neighbour) as Arc<dyn Tenants>;
-        let useradm =
-            Useradm::new(db, clock.clone(), Arc::clone(&keys), tenants, settings).unwrap();
+        let jobs = Jobs::new(db.clone(), clock.clone()).unwrap();
+        let useradm = Useradm::new(
+            Stands {
+                db: db.clone(),
+                clock: clock.clone(),
+                keys: Arc::clone(&keys),
+                seal: Seal::new(&[7; 32]).unwrap(),
+                jobs: jobs.clone(),
+                mailer: mailer.clone(),
+                tenants: Arc::clone(&neighbour) as Arc<dyn Tenants>,
+                devices: Arc::clone(&neighbour) as Arc<dyn Devices>,
+            },
+            settings,
+        )
+        .unwrap();
         let access = Access::new(
             Arc::clone(&keys),
             clock.clone(),
@@ -153,6 +211,9 @@ impl World {
             neighbour,
             keys,
             clock,
+            db,
+            jobs,
+            mailer,
         }
     }
 

@@ -59,7 +59,12 @@ static BUILTINS: LazyLock<Vec<Builtin>> = LazyLock::new(|| {
         },
     };
     vec![
-        make(FULL_ACCESS, "Full access.", vec![everything], &["SuperUser"]),
+        make(
+            FULL_ACCESS,
+            "Full access.",
+            vec![everything],
+            &["SuperUser"],
+        ),
         make(
             "RBAC_ROLE_OBSERVER",
             "Sees all devices, artifacts and deployments, changes nothing.",

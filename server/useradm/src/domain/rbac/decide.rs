@@ -73,14 +73,26 @@ pub(crate) fn decide(roles: &[Arc<Rules>], method: &str, uri: &str) -> Verdict {
         let own = collect(pick);
         // Who may see some devices only can do things to no others.
         let limit = if own.is_set() { &own } else { &view };
-        union(SetKind::Devices, plain.then_some(limit), &opening, &all, limit)
+        union(
+            SetKind::Devices,
+            plain.then_some(limit),
+            &opening,
+            &all,
+            limit,
+        )
     };
     let (inventory_groups, inventory_devices) = devices(|role| &role.view).finish();
     let (deployment_groups, deployment_devices) = devices(|role| &role.deploy).finish();
     let (terminal_groups, terminal_devices) = devices(|role| &role.connect).finish();
     let none = Limit::default();
-    let (release_tags, _) = union(SetKind::Releases, plain.then_some(&none), &opening, &all, &none)
-        .finish();
+    let (release_tags, _) = union(
+        SetKind::Releases,
+        plain.then_some(&none),
+        &opening,
+        &all,
+        &none,
+    )
+    .finish();
     Verdict {
         allowed: plain || !opening.is_empty(),
         grants: Grants {
@@ -177,19 +189,69 @@ mod tests {
             ("RBAC_ROLE_OBSERVER", "HEAD", DEVICES, true),
             ("RBAC_ROLE_OBSERVER", "DELETE", DEVICES, false),
             ("RBAC_ROLE_OBSERVER", "POST", DEPLOYMENTS, false),
-            ("RBAC_ROLE_OBSERVER", "POST", "/api/management/v2/inventory/filters/search", true),
-            ("RBAC_ROLE_OBSERVER", "GET", "/api/management/v1/deviceconfig/configurations/device/1", false),
-            ("RBAC_ROLE_CI", "POST", "/api/management/v1/deployments/artifacts", true),
-            ("RBAC_ROLE_CI", "POST", "/api/management/v1/deployments/artifacts/generate", true),
-            ("RBAC_ROLE_CI", "DELETE", "/api/management/v1/deployments/artifacts/1", true),
+            (
+                "RBAC_ROLE_OBSERVER",
+                "POST",
+                "/api/management/v2/inventory/filters/search",
+                true,
+            ),
+            (
+                "RBAC_ROLE_OBSERVER",
+                "GET",
+                "/api/management/v1/deviceconfig/configurations/device/1",
+                false,
+            ),
+            (
+                "RBAC_ROLE_CI",
+                "POST",
+                "/api/management/v1/deployments/artifacts",
+                true,
+            ),
+            (
+                "RBAC_ROLE_CI",
+                "POST",
+                "/api/management/v1/deployments/artifacts/generate",
+                true,
+            ),
+            (
+                "RBAC_ROLE_CI",
+                "DELETE",
+                "/api/management/v1/deployments/artifacts/1",
+                true,
+            ),
             ("RBAC_ROLE_CI", "GET", DEVICES, false),
             ("RBAC_ROLE_CI", "POST", DEPLOYMENTS, false),
             ("RBAC_ROLE_DEPLOYMENTS_MANAGER", "POST", DEPLOYMENTS, true),
-            ("RBAC_ROLE_DEPLOYMENTS_MANAGER", "GET", "/api/management/v1/deployments/artifacts/1/download", false),
-            ("RBAC_ROLE_DEPLOYMENTS_MANAGER", "POST", "/api/management/v1/deployments/artifacts", false),
-            ("RBAC_ROLE_DEPLOYMENTS_MANAGER", "GET", "/api/management/v1/deployments/artifacts?page=1", true),
-            ("RBAC_ROLE_REMOTE_TERMINAL", "GET", "/api/management/v1/deviceconnect/devices/1/connect", true),
-            ("RBAC_ROLE_REMOTE_TERMINAL", "PUT", "/api/management/v1/deviceconnect/devices/1/upload", true),
+            (
+                "RBAC_ROLE_DEPLOYMENTS_MANAGER",
+                "GET",
+                "/api/management/v1/deployments/artifacts/1/download",
+                false,
+            ),
+            (
+                "RBAC_ROLE_DEPLOYMENTS_MANAGER",
+                "POST",
+                "/api/management/v1/deployments/artifacts",
+                false,
+            ),
+            (
+                "RBAC_ROLE_DEPLOYMENTS_MANAGER",
+                "GET",
+                "/api/management/v1/deployments/artifacts?page=1",
+                true,
+            ),
+            (
+                "RBAC_ROLE_REMOTE_TERMINAL",
+                "GET",
+                "/api/management/v1/deviceconnect/devices/1/connect",
+                true,
+            ),
+            (
+                "RBAC_ROLE_REMOTE_TERMINAL",
+                "PUT",
+                "/api/management/v1/deviceconnect/devices/1/upload",
+                true,
+            ),
             ("RBAC_ROLE_REMOTE_TERMINAL", "POST", DEPLOYMENTS, false),
         ] {
             let verdict = decide(&[builtin(role)], method, uri);
@@ -230,15 +292,32 @@ mod tests {
             {"name": "DeployToDevices"},
             {"name": "ReadReleases", "scope": {"type": "ReleaseTags", "value": ["t"]}}]));
         let ask = |method: &str, uri: &str| decide(std::slice::from_ref(&role), method, uri);
-        assert_eq!(ask("GET", DEVICES).grants.inventory_groups, groups(&["a", "b"]));
+        assert_eq!(
+            ask("GET", DEVICES).grants.inventory_groups,
+            groups(&["a", "b"])
+        );
         let put = ask("PUT", &format!("{DEVICES}/1/group"));
         assert!(put.allowed);
-        assert_eq!(put.grants.inventory_groups, groups(&["a"]), "reading b is no right to change it");
+        assert_eq!(
+            put.grants.inventory_groups,
+            groups(&["a"]),
+            "reading b is no right to change it"
+        );
         let deploy = ask("POST", DEPLOYMENTS);
-        assert_eq!((deploy.allowed, deploy.grants.deployment_groups), (true, None));
-        assert_eq!(deploy.grants.release_tags, groups(&["t"]), "only releases that may be seen");
+        assert_eq!(
+            (deploy.allowed, deploy.grants.deployment_groups),
+            (true, None)
+        );
+        assert_eq!(
+            deploy.grants.release_tags,
+            groups(&["t"]),
+            "only releases that may be seen"
+        );
         assert!(!ask("POST", "/api/management/v1/deployments/artifacts").allowed);
-        assert!(ask("GET", "/api/management/v1/useradm/settings").allowed, "basic");
+        assert!(
+            ask("GET", "/api/management/v1/useradm/settings").allowed,
+            "basic"
+        );
         assert!(!ask("GET", "/api/management/v1/useradm/users").allowed);
 
         let wider = decide(&[role, builtin("RBAC_ROLE_OBSERVER")], "GET", DEVICES);

@@ -11,7 +11,7 @@ mod rules;
 pub(crate) mod sets;
 
 pub(crate) use decide::{Verdict, decide, own_thing};
-pub(crate) use rules::{ACTION_ANY, RuleCache, Rules, check_permission};
+pub(crate) use rules::{RuleCache, Rules, check_permission};
 
 /// Role of a user who may do everything.
 pub(crate) const FULL_ACCESS: &str = "RBAC_ROLE_PERMIT_ALL";

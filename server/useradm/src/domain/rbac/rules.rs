@@ -8,8 +8,8 @@ use regex::{Regex, RegexBuilder};
 
 use super::sets::{self, SetKind};
 
-pub(crate) const ACTION_ANY: &str = "any";
-pub(super) const ACTION_HTTP: &str = "http";
+const ACTION_ANY: &str = "any";
+const ACTION_HTTP: &str = "http";
 const METHODS: [&str; 6] = ["any", "GET", "POST", "PUT", "PATCH", "DELETE"];
 /// Patterns are for paths; a longer one is a mistake or an attack.
 const PATTERN_BYTES_MAX: usize = 1024;
@@ -69,7 +69,10 @@ impl HttpRule {
     fn opens(&self, method: &str, uri: &str) -> bool {
         let path = uri.find(['?', '#']).unwrap_or(uri.len());
         self.method.as_deref().is_none_or(|wanted| wanted == method)
-            && self.pattern.find(uri).is_some_and(|found| found.start() < path)
+            && self
+                .pattern
+                .find(uri)
+                .is_some_and(|found| found.start() < path)
     }
 }
 
@@ -125,7 +128,9 @@ impl Rules {
             scope: None,
         });
         for set in sets.iter().chain(basic.as_ref()) {
-            let Some(known) = sets::find(&set.name) else { continue };
+            let Some(known) = sets::find(&set.name) else {
+                continue;
+            };
             if known.everything {
                 rules.everything = true;
             }
@@ -149,7 +154,9 @@ impl Rules {
 
 fn compile(pattern: &str) -> Result<Regex, String> {
     if pattern.len() > PATTERN_BYTES_MAX {
-        return Err(format!("the pattern is longer than {PATTERN_BYTES_MAX} bytes"));
+        return Err(format!(
+            "the pattern is longer than {PATTERN_BYTES_MAX} bytes"
+        ));
     }
     RegexBuilder::new(pattern)
         .size_limit(COMPILED_BYTES_MAX)
@@ -163,7 +170,10 @@ fn compile(pattern: &str) -> Result<Regex, String> {
 
 /// Whether a permission of version 1 makes sense; the text tells what does not.
 pub(crate) fn check_permission(permission: &Permission) -> Result<(), String> {
-    let (kind, value) = (permission.object.kind.as_str(), permission.object.value.as_str());
+    let (kind, value) = (
+        permission.object.kind.as_str(),
+        permission.object.value.as_str(),
+    );
     match permission.action.as_str() {
         ACTION_ANY if (kind, value) == ("any", "any") => Ok(()),
         ACTION_ANY => Err("object: must be any of any for the action any.".to_owned()),
@@ -179,15 +189,16 @@ pub(crate) fn check_permission(permission: &Permission) -> Result<(), String> {
             "DEVICE_GROUP" | "DEVICE_ID" if value.is_empty() => {
                 Err("value: cannot be blank.".to_owned())
             }
-            "DEVICE_GROUP" | "DEVICE_ID" if value.len() > NAME_BYTES_MAX => {
-                Err(format!("value: the length must be no more than {NAME_BYTES_MAX}."))
-            }
+            "DEVICE_GROUP" | "DEVICE_ID" if value.len() > NAME_BYTES_MAX => Err(format!(
+                "value: the length must be no more than {NAME_BYTES_MAX}."
+            )),
             "DEVICE_GROUP" | "DEVICE_ID" => Ok(()),
             _ => Err("type: must be DEVICE_GROUP or DEVICE_ID.".to_owned()),
         },
         "" => Err("action: cannot be blank.".to_owned()),
         _ => Err(
-            "action: must be any, http, CREATE_DEPLOYMENT, VIEW_DEVICE or REMOTE_TERMINAL.".to_owned(),
+            "action: must be any, http, CREATE_DEPLOYMENT, VIEW_DEVICE or REMOTE_TERMINAL."
+                .to_owned(),
         ),
     }
 }
@@ -254,7 +265,11 @@ mod tests {
             ("FLY", "any", "any", false),
         ] {
             let verdict = check_permission(&permission(action, kind, value));
-            assert_eq!(verdict.is_ok(), fine, "{action} {kind} {value}: {verdict:?}");
+            assert_eq!(
+                verdict.is_ok(),
+                fine,
+                "{action} {kind} {value}: {verdict:?}"
+            );
         }
     }
 
@@ -263,7 +278,9 @@ mod tests {
         let rule = HttpRule::new(&permission("http", "GET", "/deployments/artifacts")).ok();
         let opens = |uri: &str| rule.as_ref().is_some_and(|rule| rule.opens("GET", uri));
         assert!(opens("/api/management/v1/deployments/artifacts?page=1"));
-        assert!(!opens("/api/management/v1/useradm/users?x=/deployments/artifacts"));
+        assert!(!opens(
+            "/api/management/v1/useradm/users?x=/deployments/artifacts"
+        ));
         assert!(!opens("/x#/deployments/artifacts"));
         let download = HttpRule::new(&permission("http", "GET", r"/download\?path=[^&]+$")).ok();
         assert!(download.is_some_and(|rule| rule.opens("GET", "/a/download?path=/etc/hosts")));

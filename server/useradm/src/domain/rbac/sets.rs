@@ -65,74 +65,183 @@ const fn set(
     description: &'static str,
     http: &'static [(&'static str, &'static str)],
 ) -> Set {
-    Set { name, kind, everything: false, action, object, description, http }
+    Set {
+        name,
+        kind,
+        everything: false,
+        action,
+        object,
+        description,
+        http,
+    }
 }
 
 /// All sets, in the order in which they are listed.
 pub(crate) const SETS: &[Set] = &[
-    set(BASIC, SetKind::Other, "", "", "What every user may do: own account, settings, names of roles.", &[
-        ("any", "^/api/management/v1/useradm/settings$"),
-        ("any", "^/api/management/(v[1-9])/useradm/users/me$"),
-        ("any", "^/api/management/1.0/auth/verify$"),
-        ("PUT", "^/api/management/v1/useradm/2faverify$"),
-        ("POST", "^/api/management/v1/useradm/users/me/2fa/(enable|disable)$"),
-        ("GET", "^/api/management/(v[1-9])/useradm/(roles|permission_sets|plans|plan_binding)"),
-        ("GET", "^/api/management/(v[1-9])/tenantadm/user/tenant"),
-    ]),
-    set("ReadDevices", SetKind::Devices, "Read", DEVICES, "View devices.", &[
-        ("POST", "^/api/management/v2/inventory/filters/search$"),
-        ("POST", "^/api/management/v2/devauth/devices/search"),
-        ("POST", "^/api/management/v1/reporting/devices/search"),
-        ("GET", api!("(devauth|inventory|deviceconfig|devicemonitor|reporting)/")),
-        ("GET", api!("deployments/deployments")),
-        ("POST", api!("deployments/deployments/(statistics|devices)/")),
-        ("GET", api!("deviceconnect/devices/[^/?]+$")),
-    ]),
-    set("ManageDevices", SetKind::Devices, "Manage", DEVICES, "Accept, reject, remove and group devices.", &[
-        ("POST", api!("(devauth|inventory)/")),
-        ("PUT", api!("(devauth|inventory)/")),
-        ("PATCH", api!("(devauth|inventory)/")),
-        ("DELETE", api!("(devauth|inventory)/")),
-    ]),
-    set("DeployToDevices", SetKind::Devices, "Deploy", DEVICES, "Create, see and abort deployments.", &[
-        ("any", api!("deployments/deployments")),
-        ("GET", api!("deployments/devices")),
-        ("GET", api!("deployments/(artifacts|artifacts/list|releases)([?]|$)")),
-        ("GET", api!("inventory/(groups|filters)")),
-    ]),
-    set("ConfigureDevices", SetKind::Devices, "Configure", DEVICES, "See, change and deploy the configuration of devices.", &[
-        ("any", api!("deviceconfig/")),
-    ]),
-    set("ConnectToDevices", SetKind::Devices, "Connect", DEVICES, "Open terminals on devices, copy files, forward ports.", &[
-        ("GET", api!("deviceconnect/devices/[^/?]+(/connect|/download)?([?]|$)")),
-        ("PUT", api!("deviceconnect/devices/[^/?]+/upload([?]|$)")),
-        ("POST", api!("deviceconnect/devices/[^/?]+/(check-update|send-inventory)([?]|$)")),
-        ("GET", api!("deviceconnect/sessions/")),
-    ]),
-    set("ReadReleases", SetKind::Releases, "Read", RELEASES, "View releases and artifacts.", &[
-        ("GET", api!("deployments/(artifacts|releases|deployments/releases)")),
-    ]),
-    set("ManageReleases", SetKind::Releases, "Manage", RELEASES, "Change and remove releases and artifacts.", &[
-        ("GET", api!("deployments/(artifacts|releases)")),
-        ("PUT", api!("deployments/artifacts/[^/?]+$")),
-        ("PATCH", api!("deployments/releases/[^/?]+$")),
-        ("DELETE", api!("deployments/(artifacts/[^/?]+$|releases)")),
-    ]),
-    set("UploadArtifacts", SetKind::Other, "Upload", "Artifacts", "Upload and generate artifacts.", &[
-        ("POST", api!("deployments/artifacts")),
-    ]),
-    set("ReadUsers", SetKind::Other, "Read", USERS, "View users and roles.", &[
-        ("GET", "^/api/management/(v[1-9])/useradm/"),
-    ]),
-    set("ManageUsers", SetKind::Other, "Manage", USERS, "Create, change and remove users and roles.", &[
-        ("any", "^/api/management/(v[1-9])/useradm/"),
-    ]),
-    set("ManageTokens", SetKind::Other, "Manage", "Personal access tokens", "Create and revoke own personal access tokens.", &[
-        ("any", "^/api/management/v1/useradm/settings/tokens"),
-    ]),
-    set("ReadAuditLogs", SetKind::Other, "Read", "System audit log", "View the audit log.", &[
-        ("GET", api!("auditlogs/logs")),
-    ]),
+    set(
+        BASIC,
+        SetKind::Other,
+        "",
+        "",
+        "What every user may do: own account, settings, names of roles.",
+        &[
+            ("any", "^/api/management/v1/useradm/settings$"),
+            ("any", "^/api/management/(v[1-9])/useradm/users/me$"),
+            ("any", "^/api/management/1.0/auth/verify$"),
+            ("PUT", "^/api/management/v1/useradm/2faverify$"),
+            (
+                "POST",
+                "^/api/management/v1/useradm/users/me/2fa/(enable|disable)$",
+            ),
+            (
+                "GET",
+                "^/api/management/(v[1-9])/useradm/(roles|permission_sets|plans|plan_binding)",
+            ),
+            ("GET", "^/api/management/(v[1-9])/tenantadm/user/tenant"),
+        ],
+    ),
+    set(
+        "ReadDevices",
+        SetKind::Devices,
+        "Read",
+        DEVICES,
+        "View devices.",
+        &[
+            ("POST", "^/api/management/v2/inventory/filters/search$"),
+            ("POST", "^/api/management/v2/devauth/devices/search"),
+            ("POST", "^/api/management/v1/reporting/devices/search"),
+            (
+                "GET",
+                api!("(devauth|inventory|deviceconfig|devicemonitor|reporting)/"),
+            ),
+            ("GET", api!("deployments/deployments")),
+            (
+                "POST",
+                api!("deployments/deployments/(statistics|devices)/"),
+            ),
+            ("GET", api!("deviceconnect/devices/[^/?]+$")),
+        ],
+    ),
+    set(
+        "ManageDevices",
+        SetKind::Devices,
+        "Manage",
+        DEVICES,
+        "Accept, reject, remove and group devices.",
+        &[
+            ("POST", api!("(devauth|inventory)/")),
+            ("PUT", api!("(devauth|inventory)/")),
+            ("PATCH", api!("(devauth|inventory)/")),
+            ("DELETE", api!("(devauth|inventory)/")),
+        ],
+    ),
+    set(
+        "DeployToDevices",
+        SetKind::Devices,
+        "Deploy",
+        DEVICES,
+        "Create, see and abort deployments.",
+        &[
+            ("any", api!("deployments/deployments")),
+            ("GET", api!("deployments/devices")),
+            (
+                "GET",
+                api!("deployments/(artifacts|artifacts/list|releases)([?]|$)"),
+            ),
+            ("GET", api!("inventory/(groups|filters)")),
+        ],
+    ),
+    set(
+        "ConfigureDevices",
+        SetKind::Devices,
+        "Configure",
+        DEVICES,
+        "See, change and deploy the configuration of devices.",
+        &[("any", api!("deviceconfig/"))],
+    ),
+    set(
+        "ConnectToDevices",
+        SetKind::Devices,
+        "Connect",
+        DEVICES,
+        "Open terminals on devices, copy files, forward ports.",
+        &[
+            (
+                "GET",
+                api!("deviceconnect/devices/[^/?]+(/connect|/download)?([?]|$)"),
+            ),
+            ("PUT", api!("deviceconnect/devices/[^/?]+/upload([?]|$)")),
+            (
+                "POST",
+                api!("deviceconnect/devices/[^/?]+/(check-update|send-inventory)([?]|$)"),
+            ),
+            ("GET", api!("deviceconnect/sessions/")),
+        ],
+    ),
+    set(
+        "ReadReleases",
+        SetKind::Releases,
+        "Read",
+        RELEASES,
+        "View releases and artifacts.",
+        &[(
+            "GET",
+            api!("deployments/(artifacts|releases|deployments/releases)"),
+        )],
+    ),
+    set(
+        "ManageReleases",
+        SetKind::Releases,
+        "Manage",
+        RELEASES,
+        "Change and remove releases and artifacts.",
+        &[
+            ("GET", api!("deployments/(artifacts|releases)")),
+            ("PUT", api!("deployments/artifacts/[^/?]+$")),
+            ("PATCH", api!("deployments/releases/[^/?]+$")),
+            ("DELETE", api!("deployments/(artifacts/[^/?]+$|releases)")),
+        ],
+    ),
+    set(
+        "UploadArtifacts",
+        SetKind::Other,
+        "Upload",
+        "Artifacts",
+        "Upload and generate artifacts.",
+        &[("POST", api!("deployments/artifacts"))],
+    ),
+    set(
+        "ReadUsers",
+        SetKind::Other,
+        "Read",
+        USERS,
+        "View users and roles.",
+        &[("GET", "^/api/management/(v[1-9])/useradm/")],
+    ),
+    set(
+        "ManageUsers",
+        SetKind::Other,
+        "Manage",
+        USERS,
+        "Create, change and remove users and roles.",
+        &[("any", "^/api/management/(v[1-9])/useradm/")],
+    ),
+    set(
+        "ManageTokens",
+        SetKind::Other,
+        "Manage",
+        "Personal access tokens",
+        "Create and revoke own personal access tokens.",
+        &[("any", "^/api/management/v1/useradm/settings/tokens")],
+    ),
+    set(
+        "ReadAuditLogs",
+        SetKind::Other,
+        "Read",
+        "System audit log",
+        "View the audit log.",
+        &[("GET", api!("auditlogs/logs"))],
+    ),
     Set {
         name: "SuperUser",
         kind: SetKind::Other,
@@ -173,7 +282,9 @@ pub(super) fn permissions(set: &Set) -> Vec<Permission> {
 pub(crate) fn flatten(sets: &[ScopedPermissionSet]) -> Vec<Permission> {
     let mut flat = Vec::new();
     for scoped in sets {
-        let Some(known) = find(&scoped.name) else { continue };
+        let Some(known) = find(&scoped.name) else {
+            continue;
+        };
         flat.extend(permissions(known));
         if let (Some(scope), Some(action)) = (&scoped.scope, known.limits()) {
             let groups = scope.value.iter();
