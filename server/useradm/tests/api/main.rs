@@ -12,7 +12,7 @@ mod user;
 use std::sync::{Arc, Mutex};
 
 use ambidex_access::{
-    Access, Addon, Claims, Denied, DeviceClaims, DeviceIdentity, Grants, Keys, TenantId,
+    Access, Addon, Claims, Denied, DeviceClaims, DeviceIdentity, Grants, Keys, Seal, TenantId,
     TokenCheck, UserIdentity,
 };
 use ambidex_db::Db;
@@ -36,7 +36,7 @@ const BASE: &str = "/api/management/v1/useradm";
 const INTERNAL: &str = "/api/internal/v1/useradm";
 const PASSWORD: &str = "correct horse";
 
-/// Two tenants besides the default one; keeps what it is told.
+/// Three tenants besides the default one; keeps what it is told.
 #[derive(Default)]
 struct Neighbour {
     suspended: Mutex<Vec<String>>,
@@ -48,14 +48,14 @@ impl Tenants for Neighbour {
         &'a self,
         tenant: &'a TenantId,
     ) -> BoxFuture<'a, Result<Option<TenantFacts>, PortError>> {
-        let known = ["", "t1", "t2"].contains(&tenant.as_str());
+        let known = ["", "t1", "t2", "t3"].contains(&tenant.as_str());
         let barred = self.suspended.lock().unwrap().contains(&tenant.to_string());
         Box::pin(async move {
             Ok(known.then(|| TenantFacts {
-                plan: if tenant.as_str() == "t2" {
-                    "os"
-                } else {
-                    "enterprise"
+                plan: match tenant.as_str() {
+                    "t2" => "os",
+                    "t3" => "professional",
+                    _ => "enterprise",
                 }
                 .to_owned(),
                 trial: None,
@@ -236,12 +236,30 @@ impl World {
     }
 
     async fn call(&self, method: &str, path: &str, token: &str, body: impl ToString) -> Answer {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{BASE}{path}"))
-            .header("authorization", format!("Bearer {token}"))
-            .body(Body::from(body.to_string()))
-            .unwrap();
+        self.call_with(method, path, token, &[], body).await
+    }
+
+    /// Paths that do not begin with `/api` are of version 1 of the management API.
+    async fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        headers: &[(&str, &str)],
+        body: impl ToString,
+    ) -> Answer {
+        let uri = match path.starts_with("/api") {
+            true => path.to_owned(),
+            false => format!("{BASE}{path}"),
+        };
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Body::from(body.to_string())).unwrap();
         self.send(&self.public, request).await
     }
 
@@ -263,6 +281,37 @@ impl World {
             request.body(Body::from(body.to_string())).unwrap(),
         )
         .await
+    }
+
+    /// The events of the audit log that were handed over so far.
+    async fn events(&self) -> Vec<Value> {
+        let sql = "SELECT payload FROM jobs WHERE kind = 'audit' ORDER BY created_ms, id";
+        let rows = self.db.query(sql, Vec::new()).await.unwrap();
+        rows.iter()
+            .map(|row| serde_json::from_str(row.text(0).unwrap()).unwrap())
+            .collect()
+    }
+
+    /// A user with these roles, logged in.
+    async fn with_roles(&self, tenant: &str, email: &str, roles: &[&str]) -> String {
+        let new = NewUser {
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            ..NewUser::with_password(email, PASSWORD)
+        };
+        let tenant = TenantId::new(tenant);
+        self.useradm.create_user(&tenant, new).await.unwrap();
+        self.login(email).await
+    }
+
+    /// What the gateway is told about a request.
+    async fn verify(&self, token: &str, method: &str, uri: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("x-original-uri", uri),
+            ("x-original-method", method),
+        ];
+        self.inner("POST", "/auth/verify", &headers, "").await
     }
 
     async fn try_login(&self, email: &str, password: &str, body: &str) -> Answer {
