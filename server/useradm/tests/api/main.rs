@@ -285,7 +285,7 @@ impl World {
 
     /// The events of the audit log that were handed over so far.
     async fn events(&self) -> Vec<Value> {
-        let sql = "SELECT payload FROM jobs WHERE kind = 'audit' ORDER BY created_ms, id";
+        let sql = "SELECT payload FROM jobs_jobs WHERE kind = 'audit' ORDER BY created_ms, id";
         let rows = self.db.query(sql, Vec::new()).await.unwrap();
         rows.iter()
             .map(|row| serde_json::from_str(row.text(0).unwrap()).unwrap())
