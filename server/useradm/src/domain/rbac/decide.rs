@@ -139,16 +139,22 @@ pub(crate) fn own_thing(method: &str, uri: &str) -> bool {
     let Some(rest) = path.strip_prefix("/api/management/") else {
         return false;
     };
-    match (method, rest) {
+    matches!(
+        (method, rest),
         ("GET" | "HEAD" | "PUT", "v1/useradm/users/me")
-        | ("PUT", "v2/useradm/users/me")
-        | ("POST", "v1/useradm/auth/logout" | "v1/useradm/auth/plan-verify")
-        | ("GET" | "HEAD" | "POST", "v1/useradm/settings/me")
-        | ("GET" | "HEAD", "v1/useradm/2faqr")
-        | ("PUT", "v1/useradm/2faverify")
-        | ("POST", "v1/useradm/users/me/2fa/enable" | "v1/useradm/users/me/2fa/disable") => true,
-        _ => false,
-    }
+            | ("PUT", "v2/useradm/users/me")
+            | (
+                "POST",
+                "v1/useradm/auth/logout" | "v1/useradm/auth/plan-verify"
+            )
+            | ("GET" | "HEAD" | "POST", "v1/useradm/settings/me")
+            | ("GET" | "HEAD", "v1/useradm/2faqr")
+            | ("PUT", "v1/useradm/2faverify")
+            | (
+                "POST",
+                "v1/useradm/users/me/2fa/enable" | "v1/useradm/users/me/2fa/disable"
+            )
+    )
 }
 
 #[cfg(test)]
