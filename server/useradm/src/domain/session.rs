@@ -29,7 +29,7 @@ pub(crate) async fn login(inner: &Inner, attempt: Attempt<'_>) -> Result<String,
         .as_ref()
         .map(|email| format!("{}/{}", email.as_str(), attempt.address));
     if let Some(bucket) = &bucket {
-        inner.throttles.login.charge(bucket, now_ms)?;
+        inner.throttles.login.check(bucket, now_ms)?;
     }
     let stored = match &email {
         Some(email) => store::user::by_email(inner.db(), email.as_str()).await?,
@@ -38,6 +38,10 @@ pub(crate) async fn login(inner: &Inner, attempt: Attempt<'_>) -> Result<String,
     let hash = stored.as_ref().and_then(|s| s.password_hash.clone());
     let right = inner.passwords.verify(attempt.password, hash).await?;
     let Some(stored) = stored.filter(|_| right) else {
+        if let Some(bucket) = &bucket {
+            // That the bucket is empty by now is told to the next one.
+            let _ = inner.throttles.login.charge(bucket, now_ms);
+        }
         return Err(REFUSED);
     };
     bucket

@@ -29,10 +29,22 @@ impl Throttle {
         }
     }
 
-    /// Counts a try.
+    /// Whether another try counts at the moment.
     ///
     /// # Errors
     /// [`UseradmError::TooMany`] when there were too many.
+    pub(crate) fn check(&self, name: &str, now_ms: i64) -> Result<(), UseradmError> {
+        let buckets = self
+            .full_again_ms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.wait(buckets.get(name).copied(), now_ms).map(|_| ())
+    }
+
+    /// Counts a try.
+    ///
+    /// # Errors
+    /// As [`Throttle::check`].
     pub(crate) fn charge(&self, name: &str, now_ms: i64) -> Result<(), UseradmError> {
         let mut buckets = self
             .full_again_ms
@@ -44,15 +56,21 @@ impl Throttle {
                 buckets.clear();
             }
         }
-        let full_again_ms = buckets.get(name).copied().unwrap_or(now_ms).max(now_ms);
+        let full_again_ms = self.wait(buckets.get(name).copied(), now_ms)?;
+        buckets.insert(name.to_owned(), full_again_ms + self.interval_ms);
+        Ok(())
+    }
+
+    /// When a bucket will be full again, if it is not empty.
+    fn wait(&self, full_again_ms: Option<i64>, now_ms: i64) -> Result<i64, UseradmError> {
+        let full_again_ms = full_again_ms.unwrap_or(now_ms).max(now_ms);
         let wait_ms = full_again_ms - now_ms - (self.burst - 1) * self.interval_ms;
         if wait_ms > 0 {
             return Err(UseradmError::TooMany {
                 retry_after_s: u64::try_from(wait_ms).unwrap_or(0).div_ceil(1000),
             });
         }
-        buckets.insert(name.to_owned(), full_again_ms + self.interval_ms);
-        Ok(())
+        Ok(full_again_ms)
     }
 
     /// Forgets the tries: the last one was right.
@@ -66,7 +84,8 @@ impl Throttle {
 
 /// All that is throttled.
 pub(crate) struct Throttles {
-    /// Passwords, by address of the user and of the caller.
+    /// Wrong passwords, by address of the user and of the caller. Right ones are not counted: many machines may log
+    /// in at once with one account. What is under way at the same time is bounded by the pool that checks passwords.
     pub(crate) login: Throttle,
     /// Codes and current passwords, by user: whoever guesses at them has the password or a token already.
     pub(crate) second: Throttle,
