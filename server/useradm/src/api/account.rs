@@ -18,7 +18,7 @@ pub(crate) fn routes() -> Router<Useradm> {
     let path = |tail: &str| format!("{BASE}{tail}");
     Router::new()
         .route(&path("/2faqr"), get(get_2fa_qr_code))
-        .route(&path("/2faverify"), put(verify_2fa_token))
+        .route(&path("/2faverify"), put(verify_the_2fa_token))
         .route(&path("/users/{id}/2fa/enable"), post(enable_2fa))
         .route(&path("/users/{id}/2fa/disable"), post(disable_2fa))
         .route(
@@ -42,7 +42,7 @@ async fn get_2fa_qr_code(
 }
 
 /// Verify the 2FA token
-async fn verify_2fa_token(
+async fn verify_the_2fa_token(
     UserAuth(caller): UserAuth,
     State(useradm): State<Useradm>,
     body: RawBody,

@@ -23,11 +23,11 @@ pub(crate) fn routes() -> Router<Useradm> {
         .route(&path("/logout"), post(logout))
         .route(
             &path("/password-reset/start"),
-            post(initiate_password_reset),
+            post(initiate_password_reset_request),
         )
         .route(
             &path("/password-reset/complete"),
-            post(complete_password_reset),
+            post(complete_password_reset_request),
         )
         .route(
             &path("/verify-email/start"),
@@ -100,7 +100,7 @@ fn secret(body: &RawBody) -> Result<(String, Option<String>), ApiError> {
 }
 
 /// Initiate a Password Reset request based on the provided email address
-async fn initiate_password_reset(
+async fn initiate_password_reset_request(
     State(useradm): State<Useradm>,
     ClientAddress(address): ClientAddress,
     body: RawBody,
@@ -109,7 +109,7 @@ async fn initiate_password_reset(
 }
 
 /// Complete a Password Reset request
-async fn complete_password_reset(
+async fn complete_password_reset_request(
     State(useradm): State<Useradm>,
     body: RawBody,
 ) -> Result<StatusCode, ApiError> {
