@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 mod password;
 mod plan;
+mod seal;
 mod secret_file;
 
 pub use authorization::{Authorization, authorization, basic_credentials};
@@ -24,4 +25,5 @@ pub use keys::{KeyError, Keys, TOKEN_SIGNING, TokenError};
 pub use limits::{Burst, CallGate, CallLimits, LimitSource, TenantLimits};
 pub use password::{PasswordError, Passwords};
 pub use plan::Plan;
+pub use seal::{Seal, SealError};
 pub use secret_file::{adopt_secret, secret};

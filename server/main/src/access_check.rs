@@ -7,14 +7,16 @@ use ambidex_access::{
     UserIdentity,
 };
 use ambidex_devauth::{Devauth, TokenDenied};
+use ambidex_inventory::{Inventory, InventoryError};
 use ambidex_kit::BoxFuture;
 use ambidex_tenantadm::{Standing, Status, Tenantadm};
-use ambidex_useradm::Useradm;
+use ambidex_useradm::{RequestDenied, Useradm};
 use http::request::Parts;
 
 pub(crate) struct AccessCheck {
     pub(crate) devauth: Devauth,
     pub(crate) useradm: Useradm,
+    pub(crate) inventory: Inventory,
     /// `None` on a server of one tenant, which limits nothing.
     pub(crate) tenants: Option<(Tenantadm, CallGate)>,
 }
@@ -60,6 +62,44 @@ impl AccessCheck {
     }
 }
 
+impl AccessCheck {
+    /// Device authentication knows no groups: whether a user may reach one of its devices is decided here. Other
+    /// services know the groups of their devices themselves.
+    async fn reaches(
+        &self,
+        user: &UserIdentity,
+        grants: &Grants,
+        request: &Parts,
+    ) -> Result<(), Denied> {
+        let Some(device) = devauth_device(request.uri.path()) else {
+            return Ok(());
+        };
+        if grants.inventory_groups.is_none() {
+            return Ok(());
+        }
+        let group = match self.inventory.device_group(&user.tenant, device).await {
+            Ok(group) => group,
+            Err(InventoryError::DeviceNotFound) => None,
+            Err(error) => return Err(Denied::Internal(Box::new(error))),
+        };
+        if grants.sees_device(device, group.as_deref()) {
+            Ok(())
+        } else {
+            Err(Denied::Forbidden(RequestDenied::Forbidden.to_string()))
+        }
+    }
+}
+
+/// The device in a path of device authentication's management API.
+fn devauth_device(path: &str) -> Option<&str> {
+    let (_, rest) = path
+        .strip_prefix("/api/management/")?
+        .split_once("/devauth/devices/")?;
+    let device = rest.split('/').next().filter(|id| !id.is_empty())?;
+    // These are no devices but what is counted and searched.
+    (!["count", "search"].contains(&device)).then_some(device)
+}
+
 fn unauthorized() -> Denied {
     Denied::Unauthorized("unauthorized".to_owned())
 }
@@ -96,15 +136,44 @@ impl TokenCheck for AccessCheck {
     ) -> BoxFuture<'a, Result<Grants, Denied>> {
         Box::pin(async move {
             self.tenant_is_active(&user.tenant).await?;
-            match self.useradm.token_counts(user).await {
-                Ok(true) => {}
-                Ok(false) => return Err(unauthorized()),
-                Err(error) => return Err(Denied::Internal(Box::new(error))),
-            }
+            let uri = request.uri.path_and_query().map_or("/", |uri| uri.as_str());
+            let method = request.method.as_str();
+            let outcome = match self.useradm.check_request(user, method, uri).await {
+                Err(RequestDenied::Revoked) => return Err(unauthorized()),
+                Err(error @ RequestDenied::Failed(_)) => {
+                    return Err(Denied::Internal(Box::new(error)));
+                }
+                outcome => outcome,
+            };
+            // Calls that the roles refuse count as well.
             if let Some((_, gate)) = &self.tenants {
                 gate.user(user, &request.method, request.uri.path()).await?;
             }
-            Ok(Grants::everything())
+            let grants = outcome.map_err(|denied| Denied::Forbidden(denied.to_string()))?;
+            self.reaches(user, &grants, request).await?;
+            Ok(grants)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_in_paths_are_found() {
+        for (path, wanted) in [
+            ("/api/management/v2/devauth/devices/1", Some("1")),
+            (
+                "/api/management/v2/devauth/devices/1/auth/2/status",
+                Some("1"),
+            ),
+            ("/api/management/v2/devauth/devices", None),
+            ("/api/management/v2/devauth/devices/count", None),
+            ("/api/management/v2/devauth/devices/search", None),
+            ("/api/management/v1/inventory/devices/1", None),
+        ] {
+            assert_eq!(devauth_device(path), wanted, "{path}");
+        }
     }
 }

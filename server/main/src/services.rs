@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ambidex_access::{Access, CallGate, Keys};
+use ambidex_access::{Access, CallGate, Keys, Seal};
 use ambidex_auditlogs::Auditlogs;
 use ambidex_blob::Blobs;
 use ambidex_bus::Bus;
@@ -97,16 +97,26 @@ impl Services {
             Arc::clone(&keys),
             Arc::clone(&accounts) as Arc<dyn ambidex_tenantadm::ports::Accounts>,
             jobs.clone(),
-            options.mailer,
+            options.mailer.clone(),
             options.tenancy.settings.clone(),
         )
         .context("tenantadm")?;
+        let seal = ambidex_access::secret(&keys_dir, "second-factors.key")?;
         let useradm = Useradm::new(
-            db.clone(),
-            clock.clone(),
-            Arc::clone(&keys),
-            Arc::new(useradm::Tenants(tenantadm.clone(), clock.clone())),
-            ambidex_useradm::Settings::default(),
+            ambidex_useradm::Parts {
+                db: db.clone(),
+                clock: clock.clone(),
+                keys: Arc::clone(&keys),
+                seal: Seal::new(&seal)?,
+                jobs: jobs.clone(),
+                mailer: options.mailer.clone(),
+                tenants: Arc::new(useradm::Tenants(tenantadm.clone(), clock.clone())),
+                devices: Arc::new(useradm::Devices(inventory.clone())),
+            },
+            ambidex_useradm::Settings {
+                public_url: options.public_url.clone(),
+                ..ambidex_useradm::Settings::default()
+            },
         )
         .context("useradm")?;
         let devauth = Devauth::new(
@@ -228,6 +238,7 @@ impl Services {
         let check = AccessCheck {
             devauth: self.devauth.clone(),
             useradm: self.useradm.clone(),
+            inventory: self.inventory.clone(),
             tenants: self.gate.clone().map(|gate| (self.tenantadm.clone(), gate)),
         };
         Access::new(Arc::clone(&self.keys), self.clock.clone(), Arc::new(check))

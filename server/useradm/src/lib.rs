@@ -1,9 +1,11 @@
-//! Users, login and settings.
+//! Users, login, roles and settings.
 //!
-//! Owns user accounts, the tokens issued to them and the settings object of a tenant. Does not own
-//! tenants: what it must know of them it asks through [`ports`].
+//! Owns user accounts, their roles, the tokens issued to them, their second factor, the secrets in the links of
+//! mails, and the settings of tenants and users. Decides what roles allow ([`Useradm::check_request`]); what they
+//! leave of the fleet is enforced by the services that own the things. Does not own tenants and devices: what it
+//! must know of them it asks through [`ports`].
 //!
-//! Not implemented here yet: roles other than full access, two-factor login, password reset by mail.
+//! Not implemented: login through other providers (OAuth, SAML, OpenID Connect).
 
 #![forbid(unsafe_code)]
 
@@ -15,14 +17,16 @@ mod store;
 
 use std::sync::Arc;
 
-use ambidex_access::{Keys, Passwords, TenantId, UserIdentity};
+use ambidex_access::{Grants, Keys, Passwords, Seal, TenantId, UserIdentity};
 use ambidex_db::Db;
+use ambidex_jobs::Jobs;
 use ambidex_kit::Clock;
+use ambidex_mail::Mailer;
 use axum::Router;
 
-pub use domain::{NewUser, Secret, User, Vetted};
-pub use error::UseradmError;
-use ports::Tenants;
+pub use domain::{NewUser, Secret, TwoFactorStatus, User, Vetted};
+pub use error::{RequestDenied, UseradmError};
+use ports::{Devices, Tenants};
 
 /// What can be set.
 #[derive(Debug, Clone)]
@@ -31,6 +35,9 @@ pub struct Settings {
     pub token_lifetime_s: i64,
     /// Logins of one user that count at the same time; the oldest is dropped for a new one.
     pub sessions_max: u32,
+    /// How browsers reach this server, without a trailing slash; the links of mails begin with it. Without one no
+    /// mail with a link is sent: what a request claims in its `Host` must not end up in a mail to somebody else.
+    pub public_url: Option<String>,
 }
 
 impl Default for Settings {
@@ -40,8 +47,29 @@ impl Default for Settings {
         Settings {
             token_lifetime_s: 604_800,
             sessions_max: 100,
+            public_url: None,
         }
     }
+}
+
+/// What the service stands on.
+pub struct Parts {
+    /// Its tables.
+    pub db: Db,
+    /// Its time.
+    pub clock: Clock,
+    /// Signs tokens.
+    pub keys: Arc<Keys>,
+    /// Encrypts the secrets of second factors.
+    pub seal: Seal,
+    /// Carries out what follows a change.
+    pub jobs: Jobs,
+    /// Sends mails.
+    pub mailer: Mailer,
+    /// Tenant administration.
+    pub tenants: Arc<dyn Tenants>,
+    /// The inventory.
+    pub devices: Arc<dyn Devices>,
 }
 
 /// The user administration service. Cheap to clone.
@@ -49,40 +77,44 @@ impl Default for Settings {
 pub struct Useradm(Arc<Inner>);
 
 struct Inner {
-    db: Db,
-    clock: Clock,
-    keys: Arc<Keys>,
+    parts: Parts,
     passwords: Passwords,
-    tenants: Arc<dyn Tenants>,
     settings: Settings,
+    rules: domain::rbac::RuleCache,
+    throttles: domain::Throttles,
+}
+
+impl Inner {
+    fn db(&self) -> &Db {
+        &self.parts.db
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.parts.clock.now_ms()
+    }
 }
 
 impl Useradm {
-    /// Starts the service: brings its tables up to date.
+    /// Starts the service: brings its tables up to date, takes its jobs.
     ///
     /// # Errors
     /// [`UseradmError::Db`] when the tables cannot be brought up to date.
-    pub fn new(
-        db: Db,
-        clock: Clock,
-        keys: Arc<Keys>,
-        tenants: Arc<dyn Tenants>,
-        settings: Settings,
-    ) -> Result<Useradm, UseradmError> {
-        db.migrate("useradm", store::MIGRATIONS)?;
-        Ok(Useradm(Arc::new(Inner {
-            db,
-            clock,
-            keys,
+    pub fn new(parts: Parts, settings: Settings) -> Result<Useradm, UseradmError> {
+        parts.db.migrate("useradm", store::MIGRATIONS)?;
+        let inner = Arc::new(Inner {
             passwords: Passwords::new(),
-            tenants,
             settings,
-        })))
+            rules: domain::rbac::RuleCache::default(),
+            throttles: domain::Throttles::default(),
+            parts,
+        });
+        domain::mail::register(&inner);
+        Ok(Useradm(inner))
     }
 
     /// Routes of the public listener.
     pub fn routes(&self) -> Router {
-        api::management::routes(self.clone())
+        api::routes(self.clone())
     }
 
     /// Routes of the internal listener.
@@ -90,13 +122,19 @@ impl Useradm {
         api::internal::routes(self.clone())
     }
 
-    /// Whether a token with a good signature still counts: its record exists. One point read.
+    /// Whether a user's request may go on: the token counts and the user's roles open it. Tells what they leave of
+    /// the fleet. `uri` is path and query as they came. Reads the database each time, so that a change of a role or
+    /// a logout holds at once, on all instances.
     ///
     /// # Errors
-    /// [`UseradmError::Db`].
-    pub async fn token_counts(&self, user: &UserIdentity) -> Result<bool, UseradmError> {
-        let jti = user.jti.to_string();
-        Ok(store::token::exists(&self.0.db, user.tenant.as_str(), &user.user_id, &jti).await?)
+    /// [`RequestDenied`].
+    pub async fn check_request(
+        &self,
+        user: &UserIdentity,
+        method: &str,
+        uri: &str,
+    ) -> Result<Grants, RequestDenied> {
+        domain::access::check(&self.0, user, method, uri).await
     }
 
     /// Creates a user and returns its id.
@@ -108,7 +146,7 @@ impl Useradm {
         tenant: &TenantId,
         new: NewUser,
     ) -> Result<String, UseradmError> {
-        domain::user::create(&self.0, tenant, new).await
+        domain::user::create(&self.0, tenant, None, new).await
     }
 
     /// All users of a tenant, in the order of their creation.
@@ -141,7 +179,7 @@ impl Useradm {
     /// # Errors
     /// [`UseradmError::Db`].
     pub async fn any_user(&self) -> Result<bool, UseradmError> {
-        Ok(store::user::any(&self.0.db).await?)
+        Ok(store::user::any(self.0.db()).await?)
     }
 
     /// Ends the sessions of a tenant, or of one of its users.
@@ -154,7 +192,7 @@ impl Useradm {
         user: Option<&str>,
     ) -> Result<(), UseradmError> {
         self.0
-            .db
+            .db()
             .apply(vec![store::token::delete_all(tenant.as_str(), user)])
             .await?;
         Ok(())

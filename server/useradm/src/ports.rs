@@ -42,3 +42,13 @@ pub trait Tenants: Send + Sync {
         user: &'a str,
     ) -> BoxFuture<'a, Result<(), PortError>>;
 }
+
+/// Devices, as far as users need them.
+pub trait Devices: Send + Sync {
+    /// The static group of a device; `None` if it is in none or unknown.
+    fn group_of<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        device: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, PortError>>;
+}

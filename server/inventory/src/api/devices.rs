@@ -1,6 +1,6 @@
 //! Devices as operators call them (`/api/management/v1/inventory/devices`).
 
-use ambidex_access::UserAuth;
+use ambidex_access::{UserAuth, UserIdentity};
 use ambidex_kit::{ApiError, Json, Page, QueryPairs, RawBody, link_headers};
 use ambidex_wire::management::inventory::{DeviceInventory, Group};
 use axum::Router;
@@ -14,6 +14,7 @@ use super::{attributes, object};
 use crate::Inventory;
 use crate::domain::group::GroupName;
 use crate::domain::predicate::{AttributeKey, Operand, TERMS_MAX, Term, Test};
+use crate::domain::reach::Reach;
 use crate::domain::scope::Scope;
 use crate::domain::search::Search;
 use crate::domain::sort::{Direction, SORT_KEYS_MAX, SortBy};
@@ -43,12 +44,21 @@ async fn list_device_inventories(
     page: Page,
     query: QueryPairs,
 ) -> Result<(HeaderMap, Json<Vec<DeviceInventory>>), ApiError> {
-    let search = read_query(&query)?;
+    let search = Search {
+        reach: Reach::from(&user.grants),
+        ..read_query(&query)?
+    };
     let (devices, total) = inventory
         .search(&user.tenant, &search, page.per_page, page.offset())
         .await?;
     let more = page.offset() + (devices.len() as u64) < total;
     Ok((link_headers(&uri, &page, more, Some(total)), Json(devices)))
+}
+
+/// A device outside of what the user's roles reach is not found.
+async fn reach(inventory: &Inventory, user: &UserIdentity, id: &str) -> Result<(), ApiError> {
+    let reach = Reach::from(&user.grants);
+    Ok(inventory.demand_reach(&user.tenant, &reach, id).await?)
 }
 
 /// The search that a query string asks for: `scope/name=value`, `sort`, `group`, `has_group`.
@@ -150,6 +160,7 @@ async fn get_device_inventory(
     State(inventory): State<Inventory>,
     Path(id): Path<String>,
 ) -> Result<([(HeaderName, String); 1], Json<DeviceInventory>), ApiError> {
+    reach(&inventory, &user, &id).await?;
     let tag = inventory.tags_entity_tag(&user.tenant, &id).await?;
     Ok((
         [(ETAG, tag)],
@@ -163,6 +174,7 @@ async fn delete_device_inventory(
     State(inventory): State<Inventory>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
+    reach(&inventory, &user, &id).await?;
     inventory.clear_inventory(&user.tenant, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -173,6 +185,7 @@ async fn get_device_group(
     State(inventory): State<Inventory>,
     Path(id): Path<String>,
 ) -> Result<Json<Group>, ApiError> {
+    reach(&inventory, &user, &id).await?;
     Ok(Json(Group {
         group: inventory.device_group(&user.tenant, &id).await?,
     }))
@@ -192,6 +205,7 @@ async fn assign_group(
     body: RawBody,
 ) -> Result<StatusCode, ApiError> {
     const PREFIX: &str = "failed to decode device group data";
+    reach(&inventory, &user, &id).await?;
     if body.0.is_empty() {
         return Err(ApiError::bad_request(format!(
             "{PREFIX}: JSON payload is empty"
@@ -210,6 +224,7 @@ async fn clear_group(
     State(inventory): State<Inventory>,
     Path((id, name)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
+    reach(&inventory, &user, &id).await?;
     inventory.clear_group(&user.tenant, &id, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -222,6 +237,7 @@ async fn replace_tags(
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<StatusCode, ApiError> {
+    reach(&inventory, &user, &id).await?;
     let expected = if_match(&headers)?;
     inventory
         .set_tags(&user.tenant, &id, attributes(&body)?, true, expected)
@@ -237,6 +253,7 @@ async fn assign_tags(
     headers: HeaderMap,
     body: RawBody,
 ) -> Result<StatusCode, ApiError> {
+    reach(&inventory, &user, &id).await?;
     let expected = if_match(&headers)?;
     inventory
         .set_tags(&user.tenant, &id, attributes(&body)?, false, expected)

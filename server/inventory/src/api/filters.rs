@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 use super::object;
 use crate::Inventory;
 use crate::domain::predicate::{AttributeKey, PredicateError, Term};
+use crate::domain::reach::Reach;
 use crate::domain::scope::Scope;
 use crate::domain::search::{IDS_MAX, Search};
 use crate::domain::sort::SortBy;
@@ -51,12 +52,13 @@ async fn search_device_inventories(
     body: RawBody,
 ) -> Result<(HeaderMap, Json<Vec<DeviceInventory>>), ApiError> {
     user.requires(Plan::Professional)?;
-    run_search(&inventory, &user.tenant, &body).await
+    run_search(&inventory, &user.tenant, Reach::from(&user.grants), &body).await
 }
 
 pub(super) async fn run_search(
     inventory: &Inventory,
     tenant: &TenantId,
+    reach: Reach,
     body: &RawBody,
 ) -> Result<(HeaderMap, Json<Vec<DeviceInventory>>), ApiError> {
     let request: SearchRequest = match body.0.is_empty() {
@@ -64,7 +66,10 @@ pub(super) async fn run_search(
         false => object(body, "failed to decode request body")?,
     };
     let (page, per_page) = paging(&request)?;
-    let search = read_search(request)?;
+    let search = Search {
+        reach,
+        ..read_search(request)?
+    };
     let (devices, total) = inventory
         .search(tenant, &search, per_page, (page - 1) * per_page)
         .await?;
@@ -129,6 +134,7 @@ fn read_search(request: SearchRequest) -> Result<Search, InventoryError> {
         sort: SortBy::compile_all(&request.sort.unwrap_or_default())?,
         device_ids,
         attributes,
+        reach: Reach::default(),
     })
 }
 
@@ -193,7 +199,13 @@ async fn execute_filter(
 ) -> Result<(HeaderMap, Json<Vec<DeviceInventory>>), ApiError> {
     user.requires(Plan::Enterprise)?;
     let (devices, total) = inventory
-        .run_filter(&user.tenant, &id, page.per_page, page.offset())
+        .run_filter(
+            &user.tenant,
+            &id,
+            Reach::from(&user.grants),
+            page.per_page,
+            page.offset(),
+        )
         .await?;
     let more = page.offset() + (devices.len() as u64) < total;
     Ok((link_headers(&uri, &page, more, Some(total)), Json(devices)))

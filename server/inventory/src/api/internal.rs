@@ -18,6 +18,7 @@ use super::filters::run_search;
 use super::{attributes, object};
 use crate::Inventory;
 use crate::domain::attribute::{AttributeError, NewAttribute, named_scope, read_attributes};
+use crate::domain::reach::Reach;
 use crate::domain::scope::Scope;
 use crate::error::InventoryError;
 
@@ -264,5 +265,5 @@ async fn search_of_tenant(
     Path(target): Path<Target>,
     body: RawBody,
 ) -> Result<(HeaderMap, Json<Vec<DeviceInventory>>), ApiError> {
-    run_search(&inventory, &target.tenant(), &body).await
+    run_search(&inventory, &target.tenant(), Reach::default(), &body).await
 }

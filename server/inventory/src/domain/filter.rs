@@ -5,6 +5,7 @@ use ambidex_db::DbError;
 use ambidex_wire::management::inventory::{DeviceInventory, Filter, FilterPredicate, NewFilter};
 
 use super::predicate::{PredicateError, Term};
+use super::reach::Reach;
 use super::search::Search;
 use crate::Inventory;
 use crate::error::InventoryError;
@@ -87,17 +88,19 @@ impl Inventory {
         Ok(())
     }
 
-    /// The devices that meet a saved filter now, and how many there are.
+    /// The devices within reach that meet a saved filter now, and how many there are.
     pub async fn run_filter(
         &self,
         tenant: &TenantId,
         id: &str,
+        reach: Reach,
         limit: u64,
         offset: u64,
     ) -> Result<(Vec<DeviceInventory>, u64), InventoryError> {
         let filter = self.get_filter(tenant, id).await?;
         let search = Search {
             terms: Term::compile_all(&filter.terms)?,
+            reach,
             ..Search::default()
         };
         self.search(tenant, &search, limit, offset).await

@@ -9,6 +9,7 @@ pub mod filter;
 pub mod fleet;
 pub mod group;
 pub mod predicate;
+pub mod reach;
 pub mod scope;
 pub mod search;
 pub mod sort;

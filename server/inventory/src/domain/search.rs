@@ -15,6 +15,7 @@ use ambidex_wire::management::inventory::DeviceInventory;
 use super::device::show;
 use super::document::Document;
 use super::predicate::{AttributeKey, Found, Operand, Term, Test};
+use super::reach::Reach;
 use super::scope::Scope;
 use super::sort::{Direction, Rank, SortBy};
 use crate::Inventory;
@@ -37,6 +38,8 @@ pub struct Search {
     pub device_ids: Option<Vec<String>>,
     /// Show only these attributes.
     pub attributes: Option<HashSet<AttributeKey>>,
+    /// Only devices that the caller may see.
+    pub reach: Reach,
 }
 
 /// A search split between the database and the pass.
@@ -49,6 +52,7 @@ struct Plan<'a> {
 
 impl Search {
     fn plan(&self, mut conditions: Vec<Condition>) -> Plan<'_> {
+        conditions.extend(self.reach.condition());
         if let Some(ids) = &self.device_ids {
             conditions.push(Condition::IdIn(ids.clone()));
         }

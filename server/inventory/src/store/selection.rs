@@ -14,6 +14,11 @@ pub enum Condition {
     GroupIn(Vec<String>),
     GroupNotIn(Vec<String>),
     IdIn(Vec<String>),
+    /// In one of the groups, or one of these devices.
+    Within {
+        groups: Vec<String>,
+        ids: Vec<String>,
+    },
     /// The document of a scope contains this text. A rough sieve: more may pass than match.
     DocumentContains(Scope, String),
 }
@@ -45,6 +50,23 @@ fn where_clause(tenant: &str, conditions: &[Condition]) -> (String, Vec<Value>) 
             Condition::GroupIn(list) => ("group_name", false, list),
             Condition::GroupNotIn(list) => ("group_name", true, list),
             Condition::IdIn(list) => ("id", false, list),
+            Condition::Within { groups, ids } => {
+                let mut either = Vec::new();
+                for (column, list) in [("group_name", groups), ("id", ids)] {
+                    // The empty name stands for no group.
+                    let list: Vec<&String> = list.iter().filter(|name| !name.is_empty()).collect();
+                    if !list.is_empty() {
+                        let marks = placeholders(values.len() + 1, list.len());
+                        either.push(format!("{column} IN ({marks})"));
+                        values.extend(list.into_iter().map(Value::from));
+                    }
+                }
+                sql.push_str(&match either.is_empty() {
+                    true => " AND 1 = 0".to_owned(),
+                    false => format!(" AND ({})", either.join(" OR ")),
+                });
+                continue;
+            }
             Condition::DocumentContains(scope, text) => {
                 let number = values.len() + 1;
                 sql.push_str(&format!(

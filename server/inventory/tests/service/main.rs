@@ -8,6 +8,7 @@ mod fleet;
 mod groups;
 mod hostile;
 mod internal;
+mod reach;
 mod rig;
 mod scale;
 mod search;

@@ -1,6 +1,7 @@
 //! What user administration needs.
 
 use ambidex_access::{Addon, TenantId};
+use ambidex_inventory::InventoryError;
 use ambidex_kit::{BoxFuture, Clock};
 use ambidex_tenantadm::{Status, Tenantadm, TenantadmError};
 use ambidex_useradm::ports::{self, PortError, TenantFacts};
@@ -71,6 +72,24 @@ impl ports::Tenants for Tenants {
             }
             let done = self.0.user_deleted(tenant.as_str(), user).await;
             done.map_err(port_error)
+        })
+    }
+}
+
+pub(crate) struct Devices(pub(crate) ambidex_inventory::Inventory);
+
+impl ports::Devices for Devices {
+    fn group_of<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        device: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, PortError>> {
+        Box::pin(async move {
+            match self.0.device_group(tenant, device).await {
+                Ok(group) => Ok(group),
+                Err(InventoryError::DeviceNotFound) => Ok(None),
+                Err(error) => Err(PortError(format!("inventory: {}", chain(&error)))),
+            }
         })
     }
 }

@@ -51,7 +51,11 @@ pub(super) async fn run(store: Store, verb: UserVerb) -> anyhow::Result<()> {
                 {
                     let login = user.login_ms.map_or("never".to_owned(), rfc3339);
                     let tenant = if tenant.is_empty() { "-" } else { &tenant };
-                    println!("{}\t{}\t{tenant}\tlast login {login}", user.id, user.email);
+                    let roles = user.roles.join(",");
+                    println!(
+                        "{}\t{}\t{tenant}\tlast login {login}\t{roles}",
+                        user.id, user.email
+                    );
                 }
             }
             services.db.close().await?;

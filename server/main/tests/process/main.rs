@@ -7,5 +7,6 @@ mod kill;
 mod limits;
 mod misuse;
 mod observe;
+mod rbac;
 mod serving;
 mod tenants;

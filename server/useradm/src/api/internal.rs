@@ -1,6 +1,8 @@
 //! `/api/internal/v1/useradm`, in the order of the specification.
 
-use ambidex_access::{Authorization, CallGate, Identity, TenantId, TokenError, authorization};
+use ambidex_access::{
+    Authorization, CallGate, Grants, Identity, TenantId, TokenError, authorization,
+};
 use ambidex_kit::{ApiError, Json, QueryPairs, RawBody};
 use ambidex_wire::management::useradm as wire;
 use axum::extract::{Path, State};
@@ -12,8 +14,8 @@ use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 
 use super::{filter, view};
-use crate::domain::user;
-use crate::{NewUser, Secret, Useradm, store};
+use crate::domain::{access, user};
+use crate::{NewUser, RequestDenied, Secret, Useradm, store};
 
 pub(crate) fn routes(useradm: Useradm) -> Router {
     const BASE: &str = "/api/internal/v1/useradm";
@@ -27,7 +29,23 @@ pub(crate) fn routes(useradm: Useradm) -> Router {
             &path("/tenants/{tenant_id}/users"),
             get(list_tenant_users).post(create_tenant_user),
         )
+        .route(
+            &path("/tenants/{tenant_id}/users/{user_id}"),
+            delete(delete_tenant_user),
+        )
+        .route(
+            &path("/tenants/{tenant_id}/devices/{device_id}/users"),
+            get(list_device_users),
+        )
         // The one tenant of a server without tenants has an empty id.
+        .route(
+            &path("/tenants//users/{user_id}"),
+            delete(delete_default_user),
+        )
+        .route(
+            &path("/tenants//devices/{device_id}/users"),
+            get(list_default_device_users),
+        )
         .route(
             &path("/tenants//users"),
             get(list_default_users).post(create_default_user),
@@ -38,7 +56,7 @@ pub(crate) fn routes(useradm: Useradm) -> Router {
 
 /// Check the health of the service
 async fn check_health(State(useradm): State<Useradm>) -> Result<StatusCode, ApiError> {
-    match useradm.0.db.ping().await {
+    match useradm.0.db().ping().await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         Err(error) => Err(ApiError::unavailable(format!(
             "error reaching the database: {error}"
@@ -56,7 +74,7 @@ async fn verify_jwt(
     State(useradm): State<Useradm>,
     gate: Option<Extension<CallGate>>,
     headers: HeaderMap,
-) -> Result<StatusCode, ApiError> {
+) -> Result<HeaderMap, ApiError> {
     let token = match authorization(&headers) {
         Authorization::Bearer(token) => token,
         Authorization::Missing => {
@@ -70,15 +88,16 @@ async fn verify_jwt(
     };
     let claims = useradm
         .0
+        .parts
         .keys
         .verify(token)
         .map_err(|_| ApiError::unauthorized("invalid jwt"))?;
-    match claims.check_time(useradm.0.clock.now_ms()) {
+    match claims.check_time(useradm.0.now_ms()) {
         Ok(()) => {}
         Err(TokenError::Expired) => return Err(ApiError::forbidden("token expired")),
         Err(_) => return Err(ApiError::unauthorized("invalid jwt")),
     }
-    let (method, path) = original_request(&headers)?;
+    let (method, uri) = original_request(&headers)?;
     if claims
         .scp
         .as_deref()
@@ -89,13 +108,38 @@ async fn verify_jwt(
     let Some(Identity::User(user)) = claims.identity() else {
         return Err(ApiError::unauthorized("unauthorized"));
     };
-    if !useradm.token_counts(&user).await? {
-        return Err(ApiError::unauthorized("unauthorized"));
-    }
-    if let Some(Extension(gate)) = gate {
+    let outcome = useradm.check_request(&user, method.as_str(), uri).await;
+    // Calls that the roles refuse count as well.
+    if let (Some(Extension(gate)), Ok(_) | Err(RequestDenied::Forbidden)) = (gate, &outcome) {
+        let path = uri.split(['?', '#']).next().unwrap_or_default();
         gate.user(&user, &method, path).await?;
     }
-    Ok(StatusCode::OK)
+    match outcome {
+        Ok(grants) => rbac_headers(&grants),
+        Err(RequestDenied::Revoked) => Err(ApiError::unauthorized("unauthorized")),
+        Err(denied @ RequestDenied::Forbidden) => Err(ApiError::forbidden(denied.to_string())),
+        Err(RequestDenied::Failed(error)) => Err(error.into()),
+    }
+}
+
+/// What the roles leave of the fleet, for the services behind the gateway. Single devices have no header.
+fn rbac_headers(grants: &Grants) -> Result<HeaderMap, ApiError> {
+    let mut headers = HeaderMap::new();
+    for (name, list) in [
+        ("x-men-rbac-inventory-groups", &grants.inventory_groups),
+        ("x-men-rbac-deployments-groups", &grants.deployment_groups),
+        ("x-men-rbac-remote-terminal-groups", &grants.terminal_groups),
+        ("x-men-rbac-releases-tags", &grants.release_tags),
+    ] {
+        if let Some(list) = list {
+            // Other names cannot be told in a list with commas, and no group has one.
+            let plain = |name: &&str| name.bytes().all(|b| b.is_ascii_graphic() && b != b',');
+            let names: Vec<&str> = list.iter().map(String::as_str).filter(plain).collect();
+            let value = HeaderValue::from_str(&names.join(",")).map_err(ApiError::internal)?;
+            headers.insert(name, value);
+        }
+    }
+    Ok(headers)
 }
 
 /// The gateway says which request it asks for; one that does not is misconfigured.
@@ -119,7 +163,7 @@ fn original_request(headers: &HeaderMap) -> Result<(Method, &str), ApiError> {
         .ok_or_else(|| ApiError::bad_request("missing X-Original-Method header"))?;
     let method = Method::from_bytes(method.as_bytes())
         .map_err(|_| ApiError::bad_request("malformed X-Original-Method header"))?;
-    Ok((method, path))
+    Ok((method, uri))
 }
 
 #[derive(Deserialize)]
@@ -139,7 +183,7 @@ async fn create_tenant(
     }
     useradm
         .0
-        .db
+        .db()
         .apply(vec![store::tenant::put(&new.tenant_id)])
         .await?;
     Ok(StatusCode::CREATED)
@@ -221,6 +265,40 @@ async fn list(
 ) -> Result<Json<Vec<wire::User>>, ApiError> {
     let users = user::list(&useradm.0, tenant, &filter(query)?).await?;
     Ok(Json(users.into_iter().map(view).collect()))
+}
+
+/// Delete a user of a tenant
+async fn delete_tenant_user(
+    State(useradm): State<Useradm>,
+    Path((tenant, user)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    user::delete(&useradm.0, &TenantId::new(tenant), None, &user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn delete_default_user(
+    State(useradm): State<Useradm>,
+    Path(user): Path<String>,
+) -> Result<StatusCode, ApiError> {
+    user::delete(&useradm.0, &TenantId::default(), None, &user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// List the addresses of users who may see a device
+async fn list_device_users(
+    State(useradm): State<Useradm>,
+    Path((tenant, device)): Path<(String, String)>,
+) -> Result<Json<wire::Emails>, ApiError> {
+    let emails = access::who_sees_device(&useradm.0, &TenantId::new(tenant), &device).await?;
+    Ok(Json(wire::Emails { emails }))
+}
+
+async fn list_default_device_users(
+    State(useradm): State<Useradm>,
+    Path(device): Path<String>,
+) -> Result<Json<wire::Emails>, ApiError> {
+    let emails = access::who_sees_device(&useradm.0, &TenantId::default(), &device).await?;
+    Ok(Json(wire::Emails { emails }))
 }
 
 /// Delete all user tokens

@@ -1,13 +1,36 @@
 //! HTTP: extract, call the domain, respond. One function an operation, named by its operation id.
 
+pub(crate) mod account;
+pub(crate) mod address;
 pub(crate) mod internal;
-pub(crate) mod management;
+pub(crate) mod plans;
+pub(crate) mod roles;
+pub(crate) mod sessions;
+pub(crate) mod settings;
+pub(crate) mod users;
+pub(crate) mod v2;
 
 use ambidex_kit::{ApiError, QueryPairs, rfc3339};
 use ambidex_wire::management::useradm as wire;
+use axum::Router;
 
-use crate::User;
 use crate::domain::user::Filter;
+use crate::{User, Useradm};
+
+/// Version 1 of the management API.
+const BASE: &str = "/api/management/v1/useradm";
+
+/// Routes of the public listener.
+pub(crate) fn routes(useradm: Useradm) -> Router {
+    sessions::routes()
+        .merge(users::routes())
+        .merge(roles::routes())
+        .merge(settings::routes())
+        .merge(account::routes())
+        .merge(plans::routes())
+        .merge(v2::routes())
+        .with_state(useradm)
+}
 
 fn view(user: User) -> wire::User {
     wire::User {
@@ -17,6 +40,18 @@ fn view(user: User) -> wire::User {
         updated_ts: rfc3339(user.updated_ms),
         login_ts: user.login_ms.map(rfc3339),
         login: user.login,
+        roles: user.roles,
+        verified: user.verified,
+        tfa_status: user.two_factor.name().to_owned(),
+    }
+}
+
+/// The user that a path names: `me` is the caller.
+fn me<'a>(id: &'a str, caller: &'a str) -> &'a str {
+    if id.eq_ignore_ascii_case("me") {
+        caller
+    } else {
+        id
     }
 }
 

@@ -1,15 +1,25 @@
-//! Rules of users and sessions.
+//! Rules of users, roles and sessions.
 
+pub(crate) mod access;
+mod audit;
 mod email;
+pub(crate) mod mail;
 mod password;
-mod plan;
+pub(crate) mod personal_token;
+pub(crate) mod plan;
+pub(crate) mod rbac;
+pub(crate) mod role;
 pub(crate) mod session;
+pub(crate) mod settings;
 mod sign_up;
+mod throttle;
+pub(crate) mod totp;
+pub(crate) mod two_factor;
 pub(crate) mod user;
 
 pub(crate) use email::Email;
-pub(crate) use plan::Plan;
 pub use sign_up::Vetted;
+pub(crate) use throttle::Throttles;
 
 use serde_json::{Map, Value};
 
@@ -28,6 +38,42 @@ pub struct User {
     pub login_ms: Option<i64>,
     /// Other ways to log in: provider to id.
     pub login: Option<Map<String, Value>>,
+    /// Names of roles.
+    pub roles: Vec<String>,
+    /// Whether the user has proven to receive mail at the address.
+    pub verified: bool,
+    /// The second factor.
+    pub two_factor: TwoFactorStatus,
+}
+
+/// Where a user's second factor stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TwoFactorStatus {
+    /// None.
+    Disabled,
+    /// A secret was made; the user has not shown to have it yet. Logins work without it.
+    Unverified,
+    /// Needed to log in.
+    Enabled,
+}
+
+impl TwoFactorStatus {
+    pub(crate) fn parse(text: &str) -> TwoFactorStatus {
+        match text {
+            "enabled" => TwoFactorStatus::Enabled,
+            "unverified" => TwoFactorStatus::Unverified,
+            _ => TwoFactorStatus::Disabled,
+        }
+    }
+
+    /// As clients see it.
+    pub fn name(self) -> &'static str {
+        match self {
+            TwoFactorStatus::Disabled => "disabled",
+            TwoFactorStatus::Unverified => "unverified",
+            TwoFactorStatus::Enabled => "enabled",
+        }
+    }
 }
 
 /// What makes a new user able to log in.
@@ -39,6 +85,8 @@ pub enum Secret {
     Hash(String),
     /// Only other ways to log in.
     None,
+    /// The user sets a password by the link of a mail.
+    Invite,
 }
 
 /// A user to be created.
@@ -51,7 +99,7 @@ pub struct NewUser {
     pub secret: Secret,
     /// Other ways to log in.
     pub login: Option<Map<String, Value>>,
-    /// Roles; only full access exists.
+    /// Names of roles; full access if there are none.
     pub roles: Vec<String>,
     /// Whether tenant administration is told.
     pub propagate: bool,

@@ -28,9 +28,9 @@ impl Useradm {
     pub async fn vet_user(&self, email: &str, clear: Option<&str>) -> Result<Vetted, UseradmError> {
         let email = Email::parse(email)?;
         if let Some(clear) = clear {
-            password::check(clear)?;
+            password::check(clear, &email)?;
         }
-        let known = store::user::by_email(&self.0.db, email.as_str()).await?;
+        let known = store::user::by_email(self.0.db(), email.as_str()).await?;
         if known.is_some() {
             return Ok(Vetted::Taken);
         }
@@ -67,7 +67,7 @@ impl Useradm {
         match self.create_user(tenant, new).await {
             Ok(_) => Ok(true),
             Err(UseradmError::Unprocessable(text)) => {
-                let own = store::user::by_id(&self.0.db, tenant.as_str(), id).await?;
+                let own = store::user::by_id(self.0.db(), tenant.as_str(), id).await?;
                 if own.is_none() {
                     tracing::info!(%tenant, user = id, "a user cannot be created: {text}");
                 }
@@ -84,9 +84,9 @@ impl Useradm {
     pub async fn remove_users(&self, tenant: &TenantId) -> Result<(), UseradmError> {
         let mut batch = vec![store::token::delete_all(tenant.as_str(), None)];
         for user in self.users(tenant).await? {
-            batch.push(store::user::delete(tenant.as_str(), &user.id));
+            batch.extend(super::user::removal(tenant, &user.id));
         }
-        self.0.db.apply(batch).await?;
+        self.0.db().apply(batch).await?;
         Ok(())
     }
 }

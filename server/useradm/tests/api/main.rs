@@ -1,6 +1,10 @@
 //! User administration over its routers, with the real database, keys and extractors.
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
+mod account;
+mod mail;
+mod rbac;
+mod roles;
 mod session;
 mod settings;
 mod user;
@@ -8,12 +12,15 @@ mod user;
 use std::sync::{Arc, Mutex};
 
 use ambidex_access::{
-    Access, Addon, Claims, Denied, DeviceClaims, DeviceIdentity, Grants, Keys, TenantId,
+    Access, Addon, Claims, Denied, DeviceClaims, DeviceIdentity, Grants, Keys, Seal, TenantId,
     TokenCheck, UserIdentity,
 };
+use ambidex_db::Db;
+use ambidex_jobs::Jobs;
 use ambidex_kit::{BoxFuture, Clock, front};
-use ambidex_useradm::ports::{PortError, TenantFacts, Tenants};
-use ambidex_useradm::{NewUser, Settings, Useradm};
+use ambidex_mail::Mailer;
+use ambidex_useradm::ports::{Devices, PortError, TenantFacts, Tenants};
+use ambidex_useradm::{NewUser, Parts as Stands, RequestDenied, Settings, Useradm};
 use axum::body::Body;
 use axum::{Extension, Router};
 use base64::Engine as _;
@@ -29,7 +36,7 @@ const BASE: &str = "/api/management/v1/useradm";
 const INTERNAL: &str = "/api/internal/v1/useradm";
 const PASSWORD: &str = "correct horse";
 
-/// Two tenants besides the default one; keeps what it is told.
+/// Three tenants besides the default one; keeps what it is told.
 #[derive(Default)]
 struct Neighbour {
     suspended: Mutex<Vec<String>>,
@@ -41,14 +48,14 @@ impl Tenants for Neighbour {
         &'a self,
         tenant: &'a TenantId,
     ) -> BoxFuture<'a, Result<Option<TenantFacts>, PortError>> {
-        let known = ["", "t1", "t2"].contains(&tenant.as_str());
+        let known = ["", "t1", "t2", "t3"].contains(&tenant.as_str());
         let barred = self.suspended.lock().unwrap().contains(&tenant.to_string());
         Box::pin(async move {
             Ok(known.then(|| TenantFacts {
-                plan: if tenant.as_str() == "t2" {
-                    "os"
-                } else {
-                    "enterprise"
+                plan: match tenant.as_str() {
+                    "t2" => "os",
+                    "t3" => "professional",
+                    _ => "enterprise",
                 }
                 .to_owned(),
                 trial: None,
@@ -76,6 +83,18 @@ impl Tenants for Neighbour {
     }
 }
 
+/// Device `d-NAME` is in the group `NAME`.
+impl Devices for Neighbour {
+    fn group_of<'a>(
+        &'a self,
+        _: &'a TenantId,
+        device: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, PortError>> {
+        let group = device.strip_prefix("d-").map(str::to_owned);
+        Box::pin(async { Ok(group) })
+    }
+}
+
 struct Check(Useradm);
 
 impl TokenCheck for Check {
@@ -89,12 +108,20 @@ impl TokenCheck for Check {
     fn user<'a>(
         &'a self,
         user: &'a UserIdentity,
-        _: &'a Parts,
+        request: &'a Parts,
     ) -> BoxFuture<'a, Result<Grants, Denied>> {
         Box::pin(async move {
-            match self.0.token_counts(user).await {
-                Ok(true) => Ok(Grants::everything()),
-                Ok(false) => Err(Denied::Unauthorized("unauthorized".to_owned())),
+            let uri = request.uri.path_and_query().unwrap().as_str();
+            match self
+                .0
+                .check_request(user, request.method.as_str(), uri)
+                .await
+            {
+                Ok(grants) => Ok(grants),
+                Err(RequestDenied::Revoked) => Err(Denied::Unauthorized("unauthorized".to_owned())),
+                Err(denied @ RequestDenied::Forbidden) => {
+                    Err(Denied::Forbidden(denied.to_string()))
+                }
                 Err(e) => Err(Denied::Internal(Box::new(e))),
             }
         })
@@ -107,6 +134,9 @@ struct World {
     neighbour: Arc<Neighbour>,
     keys: Arc<Keys>,
     clock: Clock,
+    db: Db,
+    jobs: Jobs,
+    mailer: Mailer,
     public: Router,
     internal: Router,
 }
@@ -132,14 +162,42 @@ impl World {
     }
 
     fn with(settings: Settings) -> World {
+        World::mailing(settings, Mailer::none())
+    }
+
+    /// A server that sends mails, with a runner of jobs.
+    fn with_mail() -> World {
+        let settings = Settings {
+            public_url: Some("https://ota.example".to_owned()),
+            ..Settings::default()
+        };
+        let world = World::mailing(settings, Mailer::memory());
+        let jobs = world.jobs.clone();
+        tokio::spawn(async move { jobs.run().await });
+        world
+    }
+
+    fn mailing(settings: Settings, mailer: Mailer) -> World {
         let dir = tempfile::tempdir().unwrap();
         let db = ambidex_testdb::open(dir.path());
         let keys = Arc::new(Keys::open(dir.path()).unwrap());
         let clock = Clock::manual(NOW);
         let neighbour = Arc::new(Neighbour::default());
-        let tenants = Arc::clone(&neighbour) as Arc<dyn Tenants>;
-        let useradm =
-            Useradm::new(db, clock.clone(), Arc::clone(&keys), tenants, settings).unwrap();
+        let jobs = Jobs::new(db.clone(), clock.clone()).unwrap();
+        let useradm = Useradm::new(
+            Stands {
+                db: db.clone(),
+                clock: clock.clone(),
+                keys: Arc::clone(&keys),
+                seal: Seal::new(&[7; 32]).unwrap(),
+                jobs: jobs.clone(),
+                mailer: mailer.clone(),
+                tenants: Arc::clone(&neighbour) as Arc<dyn Tenants>,
+                devices: Arc::clone(&neighbour) as Arc<dyn Devices>,
+            },
+            settings,
+        )
+        .unwrap();
         let access = Access::new(
             Arc::clone(&keys),
             clock.clone(),
@@ -153,6 +211,9 @@ impl World {
             neighbour,
             keys,
             clock,
+            db,
+            jobs,
+            mailer,
         }
     }
 
@@ -175,12 +236,30 @@ impl World {
     }
 
     async fn call(&self, method: &str, path: &str, token: &str, body: impl ToString) -> Answer {
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("{BASE}{path}"))
-            .header("authorization", format!("Bearer {token}"))
-            .body(Body::from(body.to_string()))
-            .unwrap();
+        self.call_with(method, path, token, &[], body).await
+    }
+
+    /// Paths that do not begin with `/api` are of version 1 of the management API.
+    async fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        headers: &[(&str, &str)],
+        body: impl ToString,
+    ) -> Answer {
+        let uri = match path.starts_with("/api") {
+            true => path.to_owned(),
+            false => format!("{BASE}{path}"),
+        };
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Body::from(body.to_string())).unwrap();
         self.send(&self.public, request).await
     }
 
@@ -202,6 +281,37 @@ impl World {
             request.body(Body::from(body.to_string())).unwrap(),
         )
         .await
+    }
+
+    /// The events of the audit log that were handed over so far.
+    async fn events(&self) -> Vec<Value> {
+        let sql = "SELECT payload FROM jobs_jobs WHERE kind = 'audit' ORDER BY created_ms, id";
+        let rows = self.db.query(sql, Vec::new()).await.unwrap();
+        rows.iter()
+            .map(|row| serde_json::from_str(row.text(0).unwrap()).unwrap())
+            .collect()
+    }
+
+    /// A user with these roles, logged in.
+    async fn with_roles(&self, tenant: &str, email: &str, roles: &[&str]) -> String {
+        let new = NewUser {
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            ..NewUser::with_password(email, PASSWORD)
+        };
+        let tenant = TenantId::new(tenant);
+        self.useradm.create_user(&tenant, new).await.unwrap();
+        self.login(email).await
+    }
+
+    /// What the gateway is told about a request.
+    async fn verify(&self, token: &str, method: &str, uri: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("x-original-uri", uri),
+            ("x-original-method", method),
+        ];
+        self.inner("POST", "/auth/verify", &headers, "").await
     }
 
     async fn try_login(&self, email: &str, password: &str, body: &str) -> Answer {

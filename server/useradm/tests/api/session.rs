@@ -36,6 +36,7 @@ async fn login_issues_the_documented_token() {
             "id": id, "email": "user@example.com",
             "created_ts": "2021-02-01T10:00:00Z", "updated_ts": "2021-02-01T10:00:00Z",
             "login_ts": "2021-02-01T10:00:00Z",
+            "roles": ["RBAC_ROLE_PERMIT_ALL"], "verified": false, "tfa_status": "disabled",
         })
     );
     let forever = world
@@ -113,6 +114,29 @@ async fn secured_operations_answer_401_first() {
         ("DELETE", "/users/x"),
         ("GET", "/settings"),
         ("POST", "/settings"),
+        ("GET", "/settings/me"),
+        ("POST", "/settings/me"),
+        ("GET", "/settings/tokens"),
+        ("POST", "/settings/tokens"),
+        ("DELETE", "/settings/tokens/x"),
+        ("GET", "/roles"),
+        ("POST", "/roles"),
+        ("GET", "/roles/x"),
+        ("PUT", "/roles/x"),
+        ("DELETE", "/roles/x"),
+        ("GET", "/2faqr"),
+        ("PUT", "/2faverify"),
+        ("POST", "/users/me/2fa/enable"),
+        ("POST", "/users/me/2fa/disable"),
+        ("GET", "/plans"),
+        ("GET", "/plan_binding"),
+        ("GET", "/api/management/v2/useradm/roles"),
+        ("POST", "/api/management/v2/useradm/roles"),
+        ("GET", "/api/management/v2/useradm/roles/x"),
+        ("PUT", "/api/management/v2/useradm/roles/x"),
+        ("DELETE", "/api/management/v2/useradm/roles/x"),
+        ("GET", "/api/management/v2/useradm/permission_sets"),
+        ("PUT", "/api/management/v2/useradm/users/me"),
     ] {
         for (header, text) in [
             (None, "Authorization not present in header"),
@@ -121,15 +145,11 @@ async fn secured_operations_answer_401_first() {
             (Some("Bearer nonsense"), "unauthorized"),
             (Some(&*format!("Bearer {device}")), "unauthorized"),
         ] {
-            let mut request = Request::builder()
-                .method(method)
-                .uri(format!("{BASE}{path}"));
-            if let Some(header) = header {
-                request = request.header("authorization", header);
-            }
-            let answer = world
-                .send(&world.public, request.body(Body::empty()).unwrap())
-                .await;
+            let headers: Vec<_> = header
+                .map(|value| ("authorization", value))
+                .into_iter()
+                .collect();
+            let answer = world.call_with(method, path, "", &headers, "").await;
             assert_eq!(
                 (answer.status, answer.error().as_str()),
                 (401, text),
@@ -297,5 +317,46 @@ async fn the_gateway_can_ask_about_tokens() {
         world.inner("POST", "/auth/verify", &late, "").await.status,
         403,
         "expired"
+    );
+}
+
+#[tokio::test]
+async fn guessing_is_slowed_down_for_the_guesser_only() {
+    let world = World::new();
+    world.user("", "a@b.c").await;
+    let attempt = async |address: &str, email: &str, password: &str| {
+        let basic = base64::engine::general_purpose::STANDARD.encode(format!("{email}:{password}"));
+        let request = Request::post(format!("{BASE}/auth/login"))
+            .header("authorization", format!("Basic {basic}"))
+            .header("x-forwarded-for", address)
+            .body(Body::empty())
+            .unwrap();
+        world.send(&world.public, request).await
+    };
+    for _ in 0..10 {
+        assert_eq!(
+            attempt("192.0.2.1", "A@b.c", "wrong password").await.status,
+            401
+        );
+    }
+    let answer = attempt("192.0.2.1", "a@b.c", PASSWORD).await;
+    assert_eq!(answer.status, 429, "even with the right password");
+    assert_eq!(answer.headers["retry-after"], "30");
+    assert_eq!(
+        attempt("192.0.2.1", "x@b.c", "wrong").await.status,
+        401,
+        "another user"
+    );
+    assert_eq!(
+        attempt("192.0.2.2", "a@b.c", PASSWORD).await.status,
+        200,
+        "from elsewhere"
+    );
+    world.clock.advance(30_000);
+    assert_eq!(attempt("192.0.2.1", "a@b.c", PASSWORD).await.status, 200);
+    assert_eq!(
+        attempt("192.0.2.1", "a@b.c", "wrong").await.status,
+        401,
+        "forgiven"
     );
 }
