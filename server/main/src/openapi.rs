@@ -25,6 +25,7 @@ const PARTS: &[(&str, &str)] = &[
         "deviceconnect",
         include_str!("../openapi/deviceconnect.json"),
     ),
+    ("deviceconfig", include_str!("../openapi/deviceconfig.json")),
     ("workflows", include_str!("../openapi/workflows.json")),
 ];
 

@@ -138,7 +138,7 @@ impl Services {
             Arc::clone(&keys),
             devauth::ports(
                 inventory.clone(),
-                deployments.clone(),
+                workflows.clone(),
                 options.multi_tenant.then(|| tenantadm.clone()),
             ),
             ambidex_devauth::Settings {

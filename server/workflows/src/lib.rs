@@ -168,6 +168,11 @@ impl Workflows {
         job::within_batch(&self.0, tenant, workflow, input)
     }
 
+    /// Says that a batch with the statement of a job was applied.
+    pub fn wake(&self) {
+        self.0.jobs.wake();
+    }
+
     /// Runs the job now and waits for its end, at most `limit`. Whether it has ended; if not, it goes on.
     pub async fn settle(&self, tenant: &str, id: &str, limit: Duration) -> bool {
         match self.0.jobs.settle(tenant, id, limit).await {

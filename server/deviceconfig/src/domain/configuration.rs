@@ -7,8 +7,8 @@ use crate::error::DeviceconfigError;
 
 /// Settings of one device (reference: device configuration).
 const SETTINGS_MAX: usize = 100;
-/// Length of a name and of a value, in bytes (reference: device configuration).
-const TEXT_BYTES_MAX: usize = 4_096;
+/// Length of a name and of a value, in characters (reference: device configuration).
+const TEXT_CHARACTERS_MAX: usize = 4_096;
 
 /// Takes an object of texts.
 pub(crate) fn parse(members: Map<String, Value>) -> Result<Configuration, DeviceconfigError> {
@@ -28,9 +28,10 @@ pub(crate) fn parse(members: Map<String, Value>) -> Result<Configuration, Device
             let Value::String(value) = value else {
                 return Err(invalid(format!("value: {key:?} must be a string")));
             };
-            if key.len() > TEXT_BYTES_MAX || value.len() > TEXT_BYTES_MAX {
+            let too_long = |text: &str| text.chars().nth(TEXT_CHARACTERS_MAX).is_some();
+            if too_long(&key) || too_long(&value) {
                 return Err(invalid(format!(
-                    "the length of keys and values must be no more than {TEXT_BYTES_MAX}"
+                    "the length of keys and values must be no more than {TEXT_CHARACTERS_MAX}"
                 )));
             }
             Ok((key, value))
@@ -68,6 +69,7 @@ mod tests {
             (json!({"": "x"}), false),
             (json!({"key": long(4096)}), true),
             (json!({"key": long(4097)}), false),
+            (json!({"key": "ä".repeat(4096)}), true),
             (json!({long(4096): ""}), true),
             (json!({long(4097): ""}), false),
             (many(100), true),

@@ -41,3 +41,22 @@ impl ambidex_deviceconfig::ports::Workflows for Workflows {
         Box::pin(self.settle(tenant, job_id))
     }
 }
+
+impl ambidex_devauth::ports::Workflows for Workflows {
+    fn start(
+        &self,
+        tenant: &TenantId,
+        workflow: &'static str,
+        input: Map<String, Value>,
+    ) -> (Statement, String) {
+        self.start(tenant, workflow, input)
+    }
+
+    fn wake(&self) {
+        self.0.wake();
+    }
+
+    fn settle<'a>(&'a self, tenant: &'a TenantId, job_id: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(self.settle(tenant, job_id))
+    }
+}

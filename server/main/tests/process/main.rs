@@ -9,3 +9,4 @@ mod misuse;
 mod observe;
 mod serving;
 mod tenants;
+mod workflows;
