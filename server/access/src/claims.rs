@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{DeviceIdentity, Grants, Identity, TenantId, TokenError, UserIdentity};
+use crate::{DeviceIdentity, Grants, Identity, OpenAddons, TenantId, TokenError, UserIdentity};
 
 /// An add-on and whether the tenant has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +203,7 @@ impl Claims {
 
     /// Whom the token speaks for; none for a tenant token or a mixture.
     pub fn identity(self) -> Option<Identity> {
+        let addons = OpenAddons::of_claims(self.addons, self.trial);
         let tenant = TenantId::new(self.tenant.unwrap_or_default());
         match (self.device, self.user) {
             (Some(true), None | Some(false)) => Some(Identity::Device(DeviceIdentity {
@@ -210,12 +211,14 @@ impl Claims {
                 tenant,
                 jti: self.jti?,
                 plan: self.plan.unwrap_or_default(),
+                addons,
             })),
             (None | Some(false), Some(true)) => Some(Identity::User(UserIdentity {
                 user_id: self.sub,
                 tenant,
                 jti: self.jti?,
                 plan: self.plan.unwrap_or_default(),
+                addons,
                 grants: Grants::everything(),
             })),
             _ => None,

@@ -1,16 +1,28 @@
 //! Who a verified token speaks for.
 
+use ambidex_kit::ApiError;
 use uuid::Uuid;
+
+use crate::Addon;
 
 /// The tenant that a row or a request belongs to. Empty on a server without tenants.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
 pub struct TenantId(String);
 
 impl TenantId {
-    /// Takes an id as it is.
+    /// Takes an id as it is; in the paths of internal calls `default` stands for the one tenant of a server without
+    /// tenants, where an empty segment would be lost.
     pub fn new(id: impl Into<String>) -> TenantId {
-        TenantId(id.into())
+        let id = id.into();
+        TenantId(if id == TenantId::DEFAULT_NAME {
+            String::new()
+        } else {
+            id
+        })
     }
+
+    /// What internal paths call the one tenant of a server without tenants.
+    pub const DEFAULT_NAME: &'static str = "default";
 
     /// The id as text, for statements.
     pub fn as_str(&self) -> &str {
@@ -29,6 +41,52 @@ impl std::fmt::Display for TenantId {
     }
 }
 
+/// The add-ons that a token opens: those of the tenant that are switched on, or all of them on trial.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OpenAddons(Open);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Open {
+    All,
+    Named(Vec<String>),
+}
+
+impl Default for Open {
+    fn default() -> Open {
+        Open::Named(Vec::new())
+    }
+}
+
+impl OpenAddons {
+    /// Every add-on.
+    pub fn all() -> OpenAddons {
+        OpenAddons(Open::All)
+    }
+
+    /// By what a token says.
+    pub(crate) fn of_claims(addons: Option<Vec<Addon>>, trial: Option<bool>) -> OpenAddons {
+        if trial == Some(true) {
+            return OpenAddons::all();
+        }
+        let named = addons.into_iter().flatten();
+        let open = named.filter(|addon| addon.enabled).map(|addon| addon.name);
+        OpenAddons(Open::Named(open.collect()))
+    }
+
+    /// Call it first in the handler of an operation that belongs to an add-on.
+    ///
+    /// # Errors
+    /// 403 with the text of the reference when the add-on is not open.
+    pub fn require(&self, name: &str) -> Result<(), ApiError> {
+        match &self.0 {
+            Open::Named(open) if !open.iter().any(|addon| addon == name) => Err(
+                ApiError::forbidden(format!("operation requires addon: {name}")),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A device that showed a good token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceIdentity {
@@ -40,6 +98,8 @@ pub struct DeviceIdentity {
     pub jti: Uuid,
     /// Plan named by the token.
     pub plan: String,
+    /// Add-ons that the token opens.
+    pub addons: OpenAddons,
 }
 
 /// What the roles of a user leave of the tenant's fleet, for the request at hand. In lists of names `None`
@@ -119,6 +179,8 @@ pub struct UserIdentity {
     pub jti: Uuid,
     /// Plan named by the token.
     pub plan: String,
+    /// Add-ons that the token opens.
+    pub addons: OpenAddons,
     /// What the user's roles leave of the fleet; filled by the [`TokenCheck`](crate::TokenCheck), everything
     /// before it.
     pub grants: Grants,
@@ -136,6 +198,27 @@ pub enum Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addons_open_by_name_or_by_trial() {
+        let addon = |name: &str, enabled| Addon {
+            name: name.to_owned(),
+            enabled,
+        };
+        let own = || Some(vec![addon("configure", true), addon("monitor", false)]);
+        let of = OpenAddons::of_claims(own(), None);
+        assert!(of.require("configure").is_ok());
+        assert!(of.require("monitor").is_err() && of.require("troubleshoot").is_err());
+        let trial = OpenAddons::of_claims(None, Some(true));
+        assert!(trial.require("monitor").is_ok());
+        assert!(OpenAddons::default().require("configure").is_err());
+    }
+
+    #[test]
+    fn the_default_tenant_has_a_name_in_paths() {
+        assert_eq!(TenantId::new("default"), TenantId::default());
+        assert_eq!(TenantId::new("other").as_str(), "other");
+    }
 
     #[test]
     fn grants_admit_groups_and_single_devices() {

@@ -20,7 +20,7 @@ mod secret_file;
 pub use authorization::{Authorization, authorization, basic_credentials};
 pub use claims::{Addon, Claims, DeviceClaims, UserClaims};
 pub use extract::{Access, Denied, DeviceAuth, TokenCheck, UserAuth};
-pub use identity::{DeviceIdentity, Grants, Identity, TenantId, UserIdentity};
+pub use identity::{DeviceIdentity, Grants, Identity, OpenAddons, TenantId, UserIdentity};
 pub use keys::{KeyError, Keys, TOKEN_SIGNING, TokenError};
 pub use limits::{Burst, CallGate, CallLimits, LimitSource, TenantLimits};
 pub use password::{PasswordError, Passwords};

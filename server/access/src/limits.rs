@@ -195,6 +195,7 @@ mod tests {
             tenant: TenantId::new(tenant),
             jti: ambidex_kit::new_id(),
             plan: "os".to_owned(),
+            addons: crate::OpenAddons::all(),
         }
     }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use ambidex_access::{Addon, TenantId};
+use ambidex_db::Statement;
 use ambidex_kit::BoxFuture;
 use serde_json::{Map, Value};
 
@@ -33,12 +34,6 @@ pub trait Inventory: Send + Sync {
         tenant: TenantId,
         devices: Vec<DeviceState>,
     ) -> BoxFuture<'_, Result<(), PortError>>;
-    /// Removes everything about a device that has left the fleet, for good.
-    fn remove_device(
-        &self,
-        tenant: TenantId,
-        device_id: String,
-    ) -> BoxFuture<'_, Result<(), PortError>>;
     /// Devices and when they were last seen, in milliseconds since 1970; each device about once a day.
     fn checked_in(
         &self,
@@ -47,14 +42,19 @@ pub trait Inventory: Send + Sync {
     ) -> BoxFuture<'_, Result<(), PortError>>;
 }
 
-/// Deployments to devices.
-pub trait Deployments: Send + Sync {
-    /// Ends what is under way for a device that has left the fleet.
-    fn remove_device(
+/// The workflow engine, which takes devices into the other services and out of them.
+pub trait Workflows: Send + Sync {
+    /// The statement that starts a workflow with the batch it is part of, and the id of its job.
+    fn start(
         &self,
-        tenant: TenantId,
-        device_id: String,
-    ) -> BoxFuture<'_, Result<(), PortError>>;
+        tenant: &TenantId,
+        workflow: &'static str,
+        input: Map<String, Value>,
+    ) -> (Statement, String);
+    /// Says that a batch with such a statement was applied.
+    fn wake(&self);
+    /// Runs the job now and waits for its end, for a while; it goes on if that was not enough.
+    fn settle<'a>(&'a self, tenant: &'a TenantId, job_id: &'a str) -> BoxFuture<'a, ()>;
 }
 
 /// A tenant as far as its devices' tokens tell of it.
@@ -86,7 +86,7 @@ pub trait Tenants: Send + Sync {
 #[derive(Clone)]
 pub struct Ports {
     pub inventory: Arc<dyn Inventory>,
-    pub deployments: Arc<dyn Deployments>,
+    pub workflows: Arc<dyn Workflows>,
     /// `None` on a server of one tenant: tenant tokens are ignored.
     pub tenants: Option<Arc<dyn Tenants>>,
 }

@@ -301,14 +301,17 @@ impl Jobs {
         store::done(job).expect_one()
     }
 
-    /// Frees the jobs that an earlier process was at. Only for a process that has the database to itself, before it
-    /// runs anything.
+    /// Frees the jobs that an earlier process was at, unless the database is shared. Only for the process that holds
+    /// the lock of the data directory, before it runs anything.
     ///
     /// # Errors
     /// The database.
     pub async fn take_over(&self) -> Result<(), JobsError> {
-        let now_ms = self.0.clock.now_ms();
-        self.0.db.apply(vec![store::take_over(now_ms)]).await?;
+        // Another instance may be at work on a shared database: there the leases run out.
+        if !self.0.db.is_shared() {
+            let now_ms = self.0.clock.now_ms();
+            self.0.db.apply(vec![store::take_over(now_ms)]).await?;
+        }
         Ok(())
     }
 

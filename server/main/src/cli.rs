@@ -100,6 +100,14 @@ pub(crate) struct ServeArgs {
         hide_env_values = true
     )]
     pub(crate) smtp_url: Option<String>,
+    /// Programs that workflows may run, by absolute path, divided by commas [default: none]
+    #[arg(
+        long,
+        value_name = "FILES",
+        env = "AMBIDEX_WORKFLOW_BINARIES",
+        value_delimiter = ','
+    )]
+    pub(crate) workflow_binaries: Vec<String>,
     #[command(flatten)]
     pub(crate) tenancy: TenancyArgs,
     #[command(flatten)]

@@ -39,6 +39,7 @@ pub(crate) struct File {
     default_tenant_token: Option<String>,
     rate_limit_per_address: Option<u64>,
     trusted_proxies: Option<Vec<String>>,
+    workflow_binaries: Option<Vec<String>>,
     log_format: Option<LogFormat>,
     log_level: Option<String>,
     access_log: Option<bool>,
@@ -152,6 +153,8 @@ pub(crate) struct Serve {
     pub(crate) multi_tenant: bool,
     pub(crate) tenancy: Tenancy,
     pub(crate) mailer: Mailer,
+    /// Programs that workflows may run.
+    pub(crate) workflow_binaries: Vec<String>,
     pub(crate) log: Log,
 }
 
@@ -226,6 +229,15 @@ impl Serve {
             .or(file.public_url)
             .map(|url| address::public_url(&url))
             .transpose()?;
+        let workflow_binaries = match args.workflow_binaries {
+            own if own.is_empty() => file.workflow_binaries.unwrap_or_default(),
+            own => own,
+        };
+        for program in &workflow_binaries {
+            if !Path::new(program).is_absolute() {
+                bail!("--workflow-binaries {program}: give the absolute path of the program");
+            }
+        }
         let listen = args.listen.or(file.listen);
         let internal = args.internal_listen.or(file.internal_listen);
         Ok(Serve {
@@ -246,6 +258,7 @@ impl Serve {
                 mailer.is_configured(),
             )?,
             mailer,
+            workflow_binaries,
             log: Log {
                 format: args.log.log_format.or(file.log_format).unwrap_or_default(),
                 level: args.log.log_level.or(file.log_level),
@@ -343,6 +356,10 @@ mod tests {
         refused(plain(), with(|a| a.tls_cert = Some("cert.pem".into())));
         refused(plain(), with(|a| a.tls_key = Some("key.pem".into())));
         refused(plain(), with(|a| a.listen = Some("nonsense".to_owned())));
+        refused(
+            plain(),
+            with(|a| a.workflow_binaries = vec!["sh".to_owned()]),
+        );
         refused(plain(), with(|a| a.public_url = Some("ftp://x".to_owned())));
     }
 

@@ -46,9 +46,11 @@ pub(crate) async fn run(config: Serve) -> anyhow::Result<()> {
             bus,
             tenancy: config.tenancy.clone(),
             mailer: config.mailer.clone(),
+            workflow_binaries: config.workflow_binaries.clone(),
         },
     )
     .await?;
+    services.connect()?;
     services
         .recover()
         .await
@@ -117,6 +119,7 @@ fn background(services: &Services) -> Vec<JoinHandle<()>> {
     let devauth = services.devauth.clone();
     let jobs = services.jobs.clone();
     let auditlogs = services.auditlogs.clone();
+    let workflows = services.workflows.clone();
     let (blobs, clock) = (services.blobs.clone(), services.clock.clone());
     let hints = Hints::new(services.bus.clone(), services.jobs.clone());
     let deviceconnect = services.deviceconnect.clone();
@@ -148,6 +151,10 @@ fn background(services: &Services) -> Vec<JoinHandle<()>> {
         keep_running("deviceconnect", move || {
             let deviceconnect = deviceconnect.clone();
             async move { deviceconnect.run().await }
+        }),
+        keep_running("workflows", move || {
+            let workflows = workflows.clone();
+            async move { workflows.run().await }
         }),
     ]
 }

@@ -10,6 +10,7 @@ use ambidex_bus::Bus;
 use ambidex_db::Db;
 use ambidex_deployments::Deployments;
 use ambidex_devauth::Devauth;
+use ambidex_deviceconfig::Deviceconfig;
 use ambidex_deviceconnect::Deviceconnect;
 use ambidex_inventory::Inventory;
 use ambidex_jobs::Jobs;
@@ -17,6 +18,7 @@ use ambidex_kit::{Clock, front};
 use ambidex_mail::Mailer;
 use ambidex_tenantadm::Tenantadm;
 use ambidex_useradm::Useradm;
+use ambidex_workflows::Workflows;
 use anyhow::Context as _;
 use axum::{Extension, Router};
 
@@ -26,7 +28,8 @@ use crate::data_dir;
 use crate::metrics;
 use crate::openapi;
 use crate::ports::accounts::Accounts;
-use crate::ports::{auditlogs, deployments, devauth, deviceconnect, useradm};
+use crate::ports::loopback::Loopback;
+use crate::ports::{auditlogs, deployments, devauth, deviceconfig, deviceconnect, useradm};
 use crate::tenancy::Tenancy;
 
 /// Between two looks for uploads that nobody will finish.
@@ -40,6 +43,7 @@ pub(crate) struct Options {
     pub(crate) bus: Bus,
     pub(crate) tenancy: Tenancy,
     pub(crate) mailer: Mailer,
+    pub(crate) workflow_binaries: Vec<String>,
 }
 
 /// All services, wired.
@@ -58,6 +62,9 @@ pub(crate) struct Services {
     /// Counts calls against the limits of tenants; `None` on a server of one tenant.
     gate: Option<CallGate>,
     tenancy: Tenancy,
+    pub(crate) workflows: Workflows,
+    deviceconfig: Deviceconfig,
+    loopback: Arc<Loopback>,
     keys: Arc<Keys>,
     pub(crate) clock: Clock,
     started: SystemTime,
@@ -73,6 +80,22 @@ impl Services {
         let clock = Clock::system();
         let db = Db::open_sqlite(&store.database)?;
         let jobs = Jobs::new(db.clone(), clock.clone())?;
+        let loopback = Arc::new(Loopback::default());
+        let workflows = Workflows::new(
+            db.clone(),
+            clock.clone(),
+            jobs.clone(),
+            ambidex_workflows::Tools {
+                services: Arc::clone(&loopback) as Arc<dyn ambidex_workflows::ports::Services>,
+                mailer: options.mailer.clone(),
+                bus: options.bus.clone(),
+            },
+            ambidex_workflows::Settings {
+                binaries: options.workflow_binaries,
+                ..ambidex_workflows::Settings::default()
+            },
+        )
+        .context("workflows")?;
         let inventory = Inventory::new(db.clone(), clock.clone()).context("inventory")?;
         let links = ambidex_access::secret(&keys_dir, "download-links.key")?;
         let blobs = match &store.artifacts {
@@ -125,7 +148,7 @@ impl Services {
             Arc::clone(&keys),
             devauth::ports(
                 inventory.clone(),
-                deployments.clone(),
+                workflows.clone(),
                 options.multi_tenant.then(|| tenantadm.clone()),
             ),
             ambidex_devauth::Settings {
@@ -165,6 +188,13 @@ impl Services {
         .context("deviceconnect")?;
         let limits = options.multi_tenant.then(|| Limits(tenantadm.clone()));
         let gate = limits.map(|limits| CallGate::new(Box::new(limits), clock.clone()));
+        let deviceconfig = Deviceconfig::new(
+            db.clone(),
+            clock.clone(),
+            jobs.clone(),
+            deviceconfig::ports(inventory.clone(), workflows.clone()),
+        )
+        .context("deviceconfig")?;
         Ok(Services {
             db,
             jobs,
@@ -179,6 +209,9 @@ impl Services {
             deviceconnect,
             gate,
             tenancy: options.tenancy,
+            workflows,
+            deviceconfig,
+            loopback,
             keys,
             clock,
             started: SystemTime::now(),
@@ -195,7 +228,8 @@ impl Services {
             .merge(self.useradm.routes())
             .merge(self.tenantadm.routes())
             .merge(self.auditlogs.routes())
-            .merge(self.deviceconnect.routes());
+            .merge(self.deviceconnect.routes())
+            .merge(self.deviceconfig.routes());
         let document = openapi::routes(openapi::Audience::Public)?;
         let routes = routes.merge(document).layer(Extension(self.access()));
         Ok(front(
@@ -216,7 +250,9 @@ impl Services {
             .merge(self.useradm.internal_routes())
             .merge(self.tenantadm.internal_routes())
             .merge(self.auditlogs.internal_routes())
-            .merge(self.deviceconnect.internal_routes());
+            .merge(self.deviceconnect.internal_routes())
+            .merge(self.deviceconfig.internal_routes())
+            .merge(self.workflows.internal_routes());
         let metrics = metrics::routes(metrics::Sources {
             db: self.db.clone(),
             devauth: self.devauth.clone(),
@@ -242,6 +278,12 @@ impl Services {
             tenants: self.gate.clone().map(|gate| (self.tenantadm.clone(), gate)),
         };
         Access::new(Arc::clone(&self.keys), self.clock.clone(), Arc::new(check))
+    }
+
+    /// Lets workflows reach the services. Only for a process that serves.
+    pub(crate) fn connect(&self) -> anyhow::Result<()> {
+        self.loopback.connect(self.public()?, self.internal()?);
+        Ok(())
     }
 
     /// Removes, once a day, what dead processes left in storage that several use. Never ends.

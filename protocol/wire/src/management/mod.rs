@@ -3,6 +3,7 @@
 pub mod auditlogs;
 pub mod deployments;
 pub mod devauth;
+pub mod deviceconfig;
 pub mod deviceconnect;
 pub mod inventory;
 pub mod tenantadm;

@@ -243,19 +243,21 @@ impl Devauth {
         device: &DeviceRow,
     ) -> Result<(), DevauthError> {
         let tenant_id = tenant.as_str();
+        let (start, job) = self.withdraw(tenant, &device.id);
         let batch = vec![
             device::delete(tenant_id, device),
             auth_set::delete_of_device(tenant_id, &device.id),
             token::delete_of_device(tenant_id, &device.id),
             tally::subtract(tenant_id, device.status),
-            handover::removed(tenant_id, &device.id),
+            handover::forget(tenant_id, &device.id),
+            start,
         ];
         self.inner
             .db
             .apply(batch)
             .await
             .map_err(|error| Batch::error(None, error))?;
-        self.hand_over_removal(tenant, &device.id).await;
+        self.inner.ports.workflows.settle(tenant, &job).await;
         Ok(())
     }
 
@@ -265,8 +267,12 @@ impl Devauth {
         tenant: &TenantId,
         change: Change<'_>,
     ) -> Result<DeviceRow, DevauthError> {
-        let batch = change.finish(self.inner.clock.now_ms());
+        let mut batch = change.finish(self.inner.clock.now_ms());
         let limit_index = batch.limit_index();
+        let admitted = batch.status_changed && batch.after.status == DeviceStatus::Accepted;
+        if admitted {
+            batch.statements.push(self.provision(tenant, &batch.after));
+        }
         self.inner
             .db
             .apply(batch.statements)
@@ -274,6 +280,9 @@ impl Devauth {
             .map_err(|error| Batch::error(limit_index, error))?;
         if batch.status_changed {
             self.hand_over(tenant, &batch.after).await;
+        }
+        if admitted {
+            self.inner.ports.workflows.wake();
         }
         Ok(batch.after)
     }

@@ -1,11 +1,18 @@
-//! Telling the neighbours what changed.
+//! Telling the inventory what changed, and starting the workflows that reach every service.
 //!
-//! Each change writes a hand-over row in its own batch. Right after the commit the neighbours are told, so that the
-//! caller's next read sees the change everywhere; the row goes away when they have confirmed. Whatever a crash or a
-//! failing neighbour leaves behind is told again by [`Devauth::hand_over_outstanding`], which runs at start-up and
-//! from time to time. States carry their revision and removals are final, so order and repetition do no harm.
+//! Each change writes a hand-over row in its own batch. Right after the commit the inventory is told, so that the
+//! caller's next read sees the change; the row goes away when it has confirmed. Whatever a crash or a failing inventory
+//! leaves behind is told again by [`Devauth::hand_over_outstanding`], which runs at start-up and from time to time, many
+//! devices at once. States carry their revision, so order and repetition do no harm.
+//!
+//! What concerns every service is a workflow, started in the batch of the change: `provision_device` when a device
+//! becomes accepted, `decommission_device` when it leaves. The latter is waited for, so that the caller's next read
+//! finds the device nowhere.
 
 use ambidex_access::TenantId;
+use ambidex_db::Statement;
+use ambidex_kit::current_request_id;
+use serde_json::{Map, Value, json};
 
 use crate::Devauth;
 use crate::error::DevauthError;
@@ -26,10 +33,21 @@ impl Devauth {
         }
     }
 
-    pub(super) async fn hand_over_removal(&self, tenant: &TenantId, device_id: &str) {
-        if let Err(error) = self.tell_removal(tenant, device_id).await {
-            tracing::warn!(device = %device_id, %error, "a neighbour has not confirmed a removal, it is told again");
-        }
+    /// Starts what makes an accepted device known to every service.
+    pub(super) fn provision(&self, tenant: &TenantId, device: &DeviceRow) -> Statement {
+        let mut input = workflow_input(tenant, &device.id);
+        let known = json!({ "id": device.id, "revision": device.revision });
+        input.insert("device".to_owned(), known);
+        input.insert("status".to_owned(), json!(device.status.as_str()));
+        let workflows = &self.inner.ports.workflows;
+        workflows.start(tenant, "provision_device", input).0
+    }
+
+    /// Starts what removes a device from every service; also the id of the job.
+    pub(super) fn withdraw(&self, tenant: &TenantId, device_id: &str) -> (Statement, String) {
+        let input = workflow_input(tenant, device_id);
+        let workflows = &self.inner.ports.workflows;
+        workflows.start(tenant, "decommission_device", input)
     }
 
     /// Tells whatever is still owed; returns how many devices were confirmed.
@@ -59,7 +77,10 @@ impl Devauth {
         let mut devices = Vec::with_capacity(rows.len());
         for row in rows {
             if row.removed {
-                self.tell_removal(&tenant, &row.device_id).await?;
+                let (start, job) = self.withdraw(&tenant, &row.device_id);
+                let done = handover::forget(tenant.as_str(), &row.device_id);
+                self.inner.db.apply(vec![start, done]).await?;
+                self.inner.ports.workflows.settle(&tenant, &job).await;
             } else if let Some(device) =
                 device::by_id(&self.inner.db, tenant.as_str(), &row.device_id).await?
             {
@@ -95,25 +116,14 @@ impl Devauth {
         self.inner.db.apply(done).await?;
         Ok(())
     }
+}
 
-    async fn tell_removal(&self, tenant: &TenantId, device_id: &str) -> Result<(), DevauthError> {
-        let ports = &self.inner.ports;
-        ports
-            .inventory
-            .remove_device(tenant.clone(), device_id.to_owned())
-            .await
-            .map_err(neighbour)?;
-        ports
-            .deployments
-            .remove_device(tenant.clone(), device_id.to_owned())
-            .await
-            .map_err(neighbour)?;
-        self.inner
-            .db
-            .apply(vec![handover::done_removed(tenant.as_str(), device_id)])
-            .await?;
-        Ok(())
-    }
+fn workflow_input(tenant: &TenantId, device_id: &str) -> Map<String, Value> {
+    Map::from_iter([
+        ("request_id".to_owned(), json!(current_request_id())),
+        ("tenant_id".to_owned(), json!(tenant.as_str())),
+        ("device_id".to_owned(), json!(device_id)),
+    ])
 }
 
 fn neighbour(error: PortError) -> DevauthError {

@@ -7,16 +7,14 @@ use ambidex_db::{Db, DbError, Statement, params, statement};
 pub struct HandoverRow {
     pub tenant: String,
     pub device_id: String,
+    /// Left by a version that told of removals here; a workflow does it now.
     pub removed: bool,
 }
 
 const CHANGED: &str = "INSERT INTO devauth_handovers (tenant_id, device_id, revision, removed) VALUES ($1, $2, $3, 0) \
     ON CONFLICT (tenant_id, device_id) DO UPDATE SET revision = excluded.revision";
-const REMOVED: &str = "INSERT INTO devauth_handovers (tenant_id, device_id, revision, removed) VALUES ($1, $2, 0, 1) \
-    ON CONFLICT (tenant_id, device_id) DO UPDATE SET removed = 1";
 const DONE: &str = "DELETE FROM devauth_handovers WHERE tenant_id = $1 AND device_id = $2 AND revision <= $3 AND removed = 0";
-const DONE_REMOVED: &str =
-    "DELETE FROM devauth_handovers WHERE tenant_id = $1 AND device_id = $2 AND removed = 1";
+const FORGET: &str = "DELETE FROM devauth_handovers WHERE tenant_id = $1 AND device_id = $2";
 const NEXT: &str = "SELECT tenant_id, device_id, removed FROM devauth_handovers \
     WHERE tenant_id > $1 OR (tenant_id = $1 AND device_id > $2) ORDER BY tenant_id, device_id LIMIT $3";
 
@@ -25,17 +23,14 @@ pub fn changed(tenant: &str, device_id: &str, revision: i64) -> Statement {
     statement(CHANGED, params![tenant, device_id, revision])
 }
 
-pub fn removed(tenant: &str, device_id: &str) -> Statement {
-    statement(REMOVED, params![tenant, device_id])
-}
-
 /// The neighbours know the device up to `revision`. A newer change keeps the row.
 pub fn done(tenant: &str, device_id: &str, revision: i64) -> Statement {
     statement(DONE, params![tenant, device_id, revision])
 }
 
-pub fn done_removed(tenant: &str, device_id: &str) -> Statement {
-    statement(DONE_REMOVED, params![tenant, device_id])
+/// There is nothing to tell about the device any more.
+pub fn forget(tenant: &str, device_id: &str) -> Statement {
+    statement(FORGET, params![tenant, device_id])
 }
 
 /// The next devices after this place in the order of keys.

@@ -1,8 +1,10 @@
 use std::sync::atomic::Ordering;
 
+use ambidex_db::{params, statement};
 use ambidex_devauth::ports::Ports;
 use ambidex_devauth::{Devauth, Settings};
 use http::Method;
+use serde_json::json;
 
 use crate::rig::{DEVICES, Device, Rig};
 
@@ -26,7 +28,7 @@ async fn what_a_failing_neighbour_misses_is_told_again() {
     rig.neighbours.down.store(false, Ordering::SeqCst);
     let ports = Ports {
         inventory: rig.neighbours.clone(),
-        deployments: rig.neighbours.clone(),
+        workflows: rig.engine(),
         tenants: None,
     };
     let next = Devauth::new(
@@ -37,7 +39,10 @@ async fn what_a_failing_neighbour_misses_is_told_again() {
         Settings::default(),
     )
     .unwrap();
-    assert_eq!(next.hand_over_outstanding().await.unwrap(), 3);
+    assert_eq!(next.hand_over_outstanding().await.unwrap(), 2);
+    rig.clock.advance(1_000);
+    // The departure of one device and the admission of another.
+    assert_eq!(rig.jobs.run_due().await.unwrap(), 2);
     assert_eq!(rig.neighbours.status(&known), Some("accepted"));
     assert_eq!(rig.neighbours.status(&new), Some("rejected"));
     assert_eq!(rig.neighbours.status(&leaving), None);
@@ -74,4 +79,32 @@ async fn states_carry_growing_revisions() {
     assert_eq!(revision(), 2);
     rig.set_status(&id, &set, "rejected").await.ok(204);
     assert_eq!(revision(), 3);
+}
+
+#[tokio::test]
+async fn an_accepted_device_is_made_known_to_every_service() {
+    let rig = Rig::new();
+    let (id, set) = rig.pending(&Device::new("new")).await;
+    rig.set_status(&id, &set, "rejected").await.ok(204);
+    assert_eq!(rig.jobs.run_due().await.unwrap(), 0);
+    rig.set_status(&id, &set, "accepted").await.ok(204);
+    assert_eq!(rig.jobs.run_due().await.unwrap(), 1);
+    let given = rig.neighbours.provisioned.lock().unwrap()[0].clone();
+    assert_eq!(given["device_id"], id.as_str());
+    assert_eq!(given["status"], "accepted");
+    assert_eq!(given["device"], json!({"id": id, "revision": 3}));
+    assert!(!given["request_id"].as_str().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn removals_that_an_earlier_version_still_owed_become_workflows() {
+    let rig = Rig::new();
+    let owed = statement(
+        "INSERT INTO devauth_handovers (tenant_id, device_id, revision, removed) VALUES ($1, $2, 0, 1)",
+        params!["", "gone"],
+    );
+    rig.db.apply(vec![owed]).await.unwrap();
+    assert_eq!(rig.devauth.hand_over_outstanding().await.unwrap(), 1);
+    assert_eq!(rig.neighbours.removed.lock().unwrap().as_slice(), ["gone"]);
+    assert_eq!(rig.devauth.hand_over_outstanding().await.unwrap(), 0);
 }

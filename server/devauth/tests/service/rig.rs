@@ -8,9 +8,10 @@ use ambidex_access::{
     Access, Addon, Claims, Denied, DeviceIdentity, Grants, Keys, TenantId, TokenCheck, UserClaims,
     UserIdentity,
 };
-use ambidex_db::Db;
-use ambidex_devauth::ports::{Deployments, DeviceState, Inventory, PortError, Ports, Tenants};
+use ambidex_db::{Db, Statement};
+use ambidex_devauth::ports::{DeviceState, Inventory, PortError, Ports, Tenants, Workflows};
 use ambidex_devauth::{Devauth, Settings, TokenDenied};
+use ambidex_jobs::{Handler, Job, JobError, Jobs};
 use ambidex_kit::{BoxFuture, Clock};
 use axum::Router;
 use axum::body::Body;
@@ -21,7 +22,7 @@ use ed25519_dalek::pkcs8::EncodePublicKey as _;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tower::ServiceExt as _;
 
 pub const START_MS: i64 = 1_700_000_000_000;
@@ -40,6 +41,8 @@ static KEYS: LazyLock<Arc<Keys>> = LazyLock::new(|| {
 pub struct Neighbours {
     pub known: Mutex<BTreeMap<String, DeviceState>>,
     pub removed: Mutex<Vec<String>>,
+    /// What `provision_device` was started with.
+    pub provisioned: Mutex<Vec<Value>>,
     pub seen: Mutex<Vec<(String, i64)>>,
     pub down: AtomicBool,
 }
@@ -79,18 +82,6 @@ impl Inventory for Neighbours {
         })
     }
 
-    fn remove_device(
-        &self,
-        _: TenantId,
-        device_id: String,
-    ) -> BoxFuture<'_, Result<(), PortError>> {
-        Box::pin(async move {
-            self.check()?;
-            self.known.lock().unwrap().remove(&device_id);
-            Ok(())
-        })
-    }
-
     fn checked_in(
         &self,
         _: TenantId,
@@ -104,15 +95,53 @@ impl Inventory for Neighbours {
     }
 }
 
-impl Deployments for Neighbours {
-    fn remove_device(
+/// Workflows as durable jobs whose one step is a neighbour.
+pub struct Engine {
+    jobs: Jobs,
+}
+
+impl Workflows for Engine {
+    fn start(
         &self,
-        _: TenantId,
-        device_id: String,
-    ) -> BoxFuture<'_, Result<(), PortError>> {
+        tenant: &TenantId,
+        workflow: &'static str,
+        input: Map<String, Value>,
+    ) -> (Statement, String) {
+        let id = ambidex_kit::new_id().to_string();
+        let payload = Value::Object(input);
+        let start = self
+            .jobs
+            .enqueue_with_id(workflow, tenant.as_str(), &id, &payload);
+        (start, id)
+    }
+
+    fn wake(&self) {
+        self.jobs.wake();
+    }
+
+    fn settle<'a>(&'a self, tenant: &'a TenantId, job_id: &'a str) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            self.check()?;
-            self.removed.lock().unwrap().push(device_id);
+            let limit = std::time::Duration::from_secs(20);
+            self.jobs
+                .settle(tenant.as_str(), job_id, limit)
+                .await
+                .unwrap();
+        })
+    }
+}
+
+impl Handler for Neighbours {
+    fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), JobError>> {
+        Box::pin(async move {
+            self.check().map_err(|error| JobError::retry(job, error))?;
+            let id = job.payload["device_id"].as_str().unwrap().to_owned();
+            assert_eq!(job.payload["tenant_id"], job.tenant.as_str());
+            if job.kind == "provision_device" {
+                self.provisioned.lock().unwrap().push(job.payload.clone());
+            } else {
+                self.known.lock().unwrap().remove(&id);
+                self.removed.lock().unwrap().push(id);
+            }
             Ok(())
         })
     }
@@ -152,6 +181,7 @@ pub struct Rig {
     pub clock: Clock,
     pub keys: Arc<Keys>,
     pub db: Db,
+    pub jobs: Jobs,
     public: Router,
     internal: Router,
     _dir: tempfile::TempDir,
@@ -244,9 +274,13 @@ impl Rig {
         let keys = KEYS.clone();
         let clock = Clock::manual(START_MS);
         let neighbours = Arc::new(Neighbours::default());
+        let jobs = Jobs::new(db.clone(), clock.clone()).unwrap();
+        for workflow in ["provision_device", "decommission_device"] {
+            jobs.handle(workflow, neighbours.clone());
+        }
         let ports = Ports {
             inventory: neighbours.clone(),
-            deployments: neighbours.clone(),
+            workflows: Arc::new(Engine { jobs: jobs.clone() }),
             tenants,
         };
         let devauth =
@@ -264,10 +298,18 @@ impl Rig {
             clock,
             keys,
             db,
+            jobs,
             public,
             internal,
             _dir: dir,
         }
+    }
+
+    /// The engine of this rig, for another process on the same database.
+    pub fn engine(&self) -> Arc<Engine> {
+        Arc::new(Engine {
+            jobs: self.jobs.clone(),
+        })
     }
 
     pub async fn send(&self, router: &Router, request: Request<Body>) -> Answer {

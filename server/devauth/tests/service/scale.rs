@@ -49,6 +49,7 @@ async fn scale_of_token_checks() {
             tenant: TenantId::default(),
             jti: set,
             plan: "enterprise".into(),
+            addons: ambidex_access::OpenAddons::all(),
         };
         rig.devauth.check_device_token(&identity).await.unwrap();
     }

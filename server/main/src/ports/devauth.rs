@@ -9,15 +9,16 @@ use ambidex_kit::BoxFuture;
 use ambidex_tenantadm::{Tenantadm, TenantadmError};
 
 use super::chain;
+use super::workflows::Workflows;
 
 pub(crate) fn ports(
     inventory: ambidex_inventory::Inventory,
-    deployments: ambidex_deployments::Deployments,
+    workflows: ambidex_workflows::Workflows,
     tenants: Option<Tenantadm>,
 ) -> Ports {
     Ports {
         inventory: Arc::new(Inventory(inventory)),
-        deployments: Arc::new(Deployments(deployments)),
+        workflows: Arc::new(Workflows(workflows)),
         tenants: tenants.map(|tenants| Arc::new(Tenants(tenants)) as Arc<dyn ports::Tenants>),
     }
 }
@@ -49,17 +50,6 @@ impl ports::Inventory for Inventory {
         })
     }
 
-    fn remove_device(
-        &self,
-        tenant: TenantId,
-        device_id: String,
-    ) -> BoxFuture<'_, Result<(), PortError>> {
-        Box::pin(async move {
-            let done = self.0.remove_device(&tenant, &device_id).await;
-            done.map_err(|e| port_error("inventory", &e))
-        })
-    }
-
     fn checked_in(
         &self,
         tenant: TenantId,
@@ -68,21 +58,6 @@ impl ports::Inventory for Inventory {
         Box::pin(async move {
             let done = self.0.record_check_ins(&tenant, &devices).await;
             done.map_err(|e| port_error("inventory", &e))
-        })
-    }
-}
-
-struct Deployments(ambidex_deployments::Deployments);
-
-impl ports::Deployments for Deployments {
-    fn remove_device(
-        &self,
-        tenant: TenantId,
-        device_id: String,
-    ) -> BoxFuture<'_, Result<(), PortError>> {
-        Box::pin(async move {
-            let done = self.0.decommission(&tenant, &device_id).await;
-            done.map_err(|e| port_error("deployments", &e))
         })
     }
 }

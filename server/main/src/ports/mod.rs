@@ -5,8 +5,11 @@ pub(crate) mod accounts;
 pub(crate) mod auditlogs;
 pub(crate) mod deployments;
 pub(crate) mod devauth;
+pub(crate) mod deviceconfig;
 pub(crate) mod deviceconnect;
+pub(crate) mod loopback;
 pub(crate) mod useradm;
+pub(crate) mod workflows;
 
 /// The whole chain of an error as one text, for a port's error.
 fn chain(error: &dyn std::error::Error) -> String {

@@ -10,3 +10,4 @@ mod observe;
 mod rbac;
 mod serving;
 mod tenants;
+mod workflows;

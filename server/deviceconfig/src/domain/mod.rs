@@ -1,0 +1,4 @@
+//! Rules of device configuration.
+
+pub(crate) mod configuration;
+pub(crate) mod device;

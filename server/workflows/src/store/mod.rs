@@ -1,0 +1,32 @@
+//! Statements and row mapping; nothing else.
+
+pub(crate) mod definition;
+pub(crate) mod job;
+
+use ambidex_db::Migration;
+
+pub(crate) const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "init",
+    sql: include_str!("migrations/0001_init.sql"),
+}];
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_search_an_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = ambidex_db::Db::open_sqlite(&dir.path().join("db")).unwrap();
+        db.migrate("workflows", MIGRATIONS).unwrap();
+        for sql in [definition::POINTS, job::POINTS].concat() {
+            let plan = db.explain(sql).unwrap();
+            assert!(
+                plan.iter().all(|step| !step.contains("SCAN")),
+                "{sql}: {plan:?}"
+            );
+        }
+    }
+}
