@@ -116,6 +116,7 @@ pub(crate) async fn run(config: Serve) -> anyhow::Result<()> {
 fn background(services: &Services) -> Vec<JoinHandle<()>> {
     let devauth = services.devauth.clone();
     let jobs = services.jobs.clone();
+    let deployments = services.deployments.clone();
     let auditlogs = services.auditlogs.clone();
     let (blobs, clock) = (services.blobs.clone(), services.clock.clone());
     let hints = Hints::new(services.bus.clone(), services.jobs.clone());
@@ -129,6 +130,10 @@ fn background(services: &Services) -> Vec<JoinHandle<()>> {
         keep_running("devauth", move || {
             let devauth = devauth.clone();
             async move { devauth.run().await }
+        }),
+        keep_running("deployments", move || {
+            let deployments = deployments.clone();
+            async move { deployments.run().await }
         }),
         keep_running("jobs", move || {
             let jobs = jobs.clone();
