@@ -43,4 +43,5 @@ pub use sign::sign;
 pub use signature::{KeyError, SignatureState, SigningKey, Verification, VerifyKey};
 pub use writer::{
     ArtifactSpec, Open, PayloadSource, SoftwareVersion, Written, rootfs_checksum_key, write,
+    write_streamed,
 };

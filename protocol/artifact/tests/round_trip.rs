@@ -7,7 +7,7 @@ use std::io::{Cursor, Read};
 
 use ambidex_artifact::{
     ArtifactSpec, CHUNK_BYTES, Compression, CompressionChoice, Error, Payload, PayloadSource,
-    ReadOptions, Reader, Script, SoftwareVersion, Verification, write,
+    ReadOptions, Reader, Script, SoftwareVersion, Verification, write, write_streamed,
 };
 use proptest::prelude::*;
 
@@ -19,6 +19,11 @@ fn make(spec: &ArtifactSpec, files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut out = Cursor::new(Vec::new());
     let written = write(spec, &sources, None, &mut out, &mut |_| {}).unwrap();
     assert_eq!(written.bytes, out.get_ref().len() as u64);
+    // Where the output cannot seek, the same bytes come.
+    let mut streamed = Vec::new();
+    let told = write_streamed(spec, &sources, None, &mut streamed, &mut |_| {}).unwrap();
+    assert_eq!(told, written);
+    assert!(streamed == *out.get_ref(), "streamed bytes differ");
     out.into_inner()
 }
 

@@ -17,6 +17,9 @@ pub struct Instructions {
     /// The deployment's id.
     pub id: String,
     pub artifact: ArtifactSource,
+    /// Where the device is to pause and what it is to do then; only for devices that understand it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_control_map: Option<serde_json::Value>,
 }
 
 /// The artifact that a deployment assigns to a device.

@@ -24,3 +24,9 @@ pub fn deployment_status(deployment_id: &str) -> String {
 pub fn deployment_log(deployment_id: &str) -> String {
     format!("/api/devices/v1/deployments/device/deployments/{deployment_id}/log")
 }
+
+/// Path of the update control map of one deployment, second version (`GET`).
+#[must_use]
+pub fn update_control_map(deployment_id: &str) -> String {
+    format!("/api/devices/v2/deployments/device/deployments/{deployment_id}/update_control_map")
+}

@@ -54,4 +54,14 @@ impl Statement {
         self.expect = Expect::AtLeast(n);
         self
     }
+
+    /// Its text, for [`crate::Tx::execute`].
+    pub fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// Its parameters, for [`crate::Tx::execute`].
+    pub fn params(&self) -> &[Value] {
+        &self.params
+    }
 }

@@ -11,6 +11,9 @@ pub enum Error {
     /// The request is wrong: change it.
     #[error("{0}")]
     Invalid(String),
+    /// The caller may not do this, whatever the request says.
+    #[error("{0}")]
+    Forbidden(String),
     /// There is no such thing, or it belongs to another tenant.
     #[error("{0}")]
     NotFound(&'static str),
@@ -46,7 +49,14 @@ impl Error {
     }
 
     /// Whether somebody else changed a row between our read and our write: read again.
-    pub(crate) const fn is_lost_race(&self) -> bool {
-        matches!(self, Self::Db(DbError::Conflict { .. }))
+    pub(crate) fn is_lost_race(&self) -> bool {
+        match self {
+            Self::Db(DbError::Conflict { .. }) => true,
+            // Two polls of one device joined the same deployment.
+            Self::Db(DbError::UniqueViolation { constraint }) => {
+                constraint.starts_with("deployment_devices")
+            }
+            _ => false,
+        }
     }
 }

@@ -12,10 +12,8 @@
 //! Deliberate differences from the reference: a deployment that has not started yet does not hold up
 //! newer ones and takes its place at its start; a deployment once in progress does not become pending
 //! again through retries; a failure reported twice costs one attempt; aborting an unknown deployment is
-//! 404; an upload beyond the storage limit is 413; releases are sorted by ascending name.
-//!
-//! Not implemented here: deployments by filter (version 2), generated artifacts, configuration
-//! deployments, update control maps, tags and notes of releases, direct upload.
+//! 404; an upload beyond the storage limit is 413; releases are sorted by ascending name; all tenants share
+//! one artifact store; binary deltas are not made.
 
 #![forbid(unsafe_code)]
 
@@ -26,10 +24,12 @@ pub mod ports;
 mod store;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ambidex_access::TenantId;
 use ambidex_blob::Blobs;
 use ambidex_db::{Db, DbError};
+use ambidex_jobs::Jobs;
 use ambidex_kit::Clock;
 use axum::Router;
 use tokio::sync::Semaphore;
@@ -63,6 +63,9 @@ impl Default for Settings {
     }
 }
 
+/// How often work is looked for that a process which died has left.
+const RECOVERY_ROUND: Duration = Duration::from_secs(60);
+
 /// What every operation works with. Cheap to clone.
 #[derive(Clone)]
 struct Context {
@@ -70,6 +73,7 @@ struct Context {
     blobs: Blobs,
     clock: Clock,
     ports: Ports,
+    jobs: Jobs,
     settings: Arc<Settings>,
     intakes: Arc<Semaphore>,
 }
@@ -81,7 +85,7 @@ pub struct Deployments {
 }
 
 impl Deployments {
-    /// Brings the tables up to date.
+    /// Brings the tables up to date and registers what does this service's jobs.
     ///
     /// # Errors
     /// When the database refuses.
@@ -90,21 +94,42 @@ impl Deployments {
         blobs: Blobs,
         clock: Clock,
         ports: Ports,
+        jobs: Jobs,
         settings: Settings,
     ) -> Result<Self, DbError> {
         db.migrate("deployments", store::MIGRATIONS)?;
         let settings = Arc::new(settings);
         let intakes = domain::intake::slots();
-        Ok(Self {
-            context: Context {
-                db,
-                blobs,
-                clock,
-                ports,
-                settings,
-                intakes,
-            },
-        })
+        let context = Context {
+            db,
+            blobs,
+            clock,
+            ports,
+            jobs,
+            settings,
+            intakes,
+        };
+        let jobs = &context.jobs;
+        jobs.handle(domain::generate::JOB, domain::generate::handler(&context));
+        for (kind, handler) in domain::direct_upload::handlers(&context) {
+            jobs.handle(kind, handler);
+        }
+        Ok(Self { context })
+    }
+
+    /// Finishes what other processes of the same database began and cannot finish, forever. May be dropped
+    /// at any await.
+    pub async fn run(&self) {
+        loop {
+            tokio::time::sleep(RECOVERY_ROUND).await;
+            let outcome = match domain::recovery::find(&self.context).await {
+                Ok(left) => domain::recovery::run(&self.context, left).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
+                tracing::warn!(?error, "what was left undone is left until the next round");
+            }
+        }
     }
 
     /// Starts to finish what the last run could not. Call it once and wait for its answer before

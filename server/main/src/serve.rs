@@ -118,6 +118,7 @@ pub(crate) async fn run(config: Serve) -> anyhow::Result<()> {
 fn background(services: &Services) -> Vec<JoinHandle<()>> {
     let devauth = services.devauth.clone();
     let jobs = services.jobs.clone();
+    let deployments = services.deployments.clone();
     let auditlogs = services.auditlogs.clone();
     let workflows = services.workflows.clone();
     let (blobs, clock) = (services.blobs.clone(), services.clock.clone());
@@ -132,6 +133,10 @@ fn background(services: &Services) -> Vec<JoinHandle<()>> {
         keep_running("devauth", move || {
             let devauth = devauth.clone();
             async move { devauth.run().await }
+        }),
+        keep_running("deployments", move || {
+            let deployments = deployments.clone();
+            async move { deployments.run().await }
         }),
         keep_running("jobs", move || {
             let jobs = jobs.clone();

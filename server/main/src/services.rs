@@ -107,6 +107,7 @@ impl Services {
             blobs.clone(),
             clock.clone(),
             deployments::ports(inventory.clone()),
+            jobs.clone(),
             ambidex_deployments::Settings {
                 public_url: options.public_url.clone(),
                 ..ambidex_deployments::Settings::default()

@@ -56,6 +56,81 @@ pub fn write<W: Write + Seek>(
     mut out: W,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Written, Error> {
+    let measured = measure(spec, payload, progress)?;
+    let start = out.stream_position().map_err(Error::Output)?;
+    let manifest = write_front(spec, &measured, key, &mut out)?;
+    write_data(spec, &measured, &mut out, progress)?;
+    let output = |result: io::Result<()>| result.map_err(Error::Output);
+    output(write_end(&mut out))?;
+    output(out.flush())?;
+    let bytes = out.stream_position().map_err(Error::Output)? - start;
+    Ok(Written { bytes, manifest })
+}
+
+/// As [`write`], to an output that cannot seek, such as a connection. Writes the same bytes; the payload is
+/// read and compressed once more, since the size of the compressed data stands before it.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_streamed<W: Write>(
+    spec: &ArtifactSpec,
+    payload: &[PayloadSource<'_>],
+    key: Option<&SigningKey>,
+    out: W,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Written, Error> {
+    let measured = measure(spec, payload, progress)?;
+    let mut sizer = Counting {
+        out: io::sink(),
+        bytes: 0,
+    };
+    write_content(spec, &measured, &mut sizer, progress)?;
+    let mut out = Counting { out, bytes: 0 };
+    let manifest = write_front(spec, &measured, key, &mut out)?;
+    let name = data_name(spec);
+    let entry = data_entry(spec, &name, sizer.bytes, archive_bytes(&measured)?);
+    let output = |result: io::Result<()>| result.map_err(Error::Output);
+    output(write_entry_header(&mut out, &entry))?;
+    let before = out.bytes;
+    write_content(spec, &measured, &mut out, progress)?;
+    if out.bytes - before != sizer.bytes {
+        return Err(Error::Output(io::Error::other(
+            "compressing the same content twice gave different sizes",
+        )));
+    }
+    output(out.write_all(&[0; BLOCK][..pad_bytes(sizer.bytes)]))?;
+    output(write_end(&mut out))?;
+    output(out.flush())?;
+    Ok(Written {
+        bytes: out.bytes,
+        manifest,
+    })
+}
+
+/// Counts what goes through.
+struct Counting<W> {
+    out: W,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Counting<W> {
+    fn write(&mut self, content: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(content)?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// The first pass over the payload.
+fn measure<'a, 'b>(
+    spec: &ArtifactSpec,
+    payload: &'a [PayloadSource<'b>],
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<Measured<'a, 'b>>, Error> {
     spec.check(payload)?;
     let mut measured = Vec::with_capacity(payload.len());
     for source in payload {
@@ -66,9 +141,18 @@ pub fn write<W: Write + Seek>(
             sha256,
         });
     }
-    let header = header_member(spec, &measured)?;
-    let header_name = format!("header.tar{}", spec.compression.compression.suffix());
+    Ok(measured)
+}
 
+/// Writes all members before the data; returns the lines of the manifest.
+fn write_front<W: Write>(
+    spec: &ArtifactSpec,
+    measured: &[Measured<'_, '_>],
+    key: Option<&SigningKey>,
+    out: &mut W,
+) -> Result<Vec<ManifestEntry>, Error> {
+    let header = header_member(spec, measured)?;
+    let header_name = format!("header.tar{}", spec.compression.compression.suffix());
     let mut manifest: Vec<ManifestEntry> = measured
         .iter()
         .map(|file| ManifestEntry {
@@ -88,31 +172,37 @@ pub fn write<W: Write + Seek>(
         .iter()
         .map(|entry| format!("{}  {}\n", entry.sha256, entry.name))
         .collect();
-
-    let start = out.stream_position().map_err(Error::Output)?;
     let output = |result: io::Result<()>| result.map_err(Error::Output);
-    output(write_small(&mut out, "version", VERSION_3, 0))?;
-    output(write_small(
-        &mut out,
-        "manifest",
-        manifest_text.as_bytes(),
-        0,
-    ))?;
+    output(write_small(out, "version", VERSION_3, 0))?;
+    output(write_small(out, "manifest", manifest_text.as_bytes(), 0))?;
     if let Some(key) = key {
         let signature = signature::sign(key, manifest_text.as_bytes())?;
-        output(write_small(
-            &mut out,
-            "manifest.sig",
-            signature.as_bytes(),
-            0,
-        ))?;
+        output(write_small(out, "manifest.sig", signature.as_bytes(), 0))?;
     }
-    output(write_small(&mut out, &header_name, &header, spec.mtime_s))?;
-    write_data(spec, &measured, &mut out, progress)?;
-    output(write_end(&mut out))?;
-    output(out.flush())?;
-    let bytes = out.stream_position().map_err(Error::Output)? - start;
-    Ok(Written { bytes, manifest })
+    output(write_small(out, &header_name, &header, spec.mtime_s))?;
+    Ok(manifest)
+}
+
+fn data_name(spec: &ArtifactSpec) -> String {
+    format!("data/0000.tar{}", spec.compression.compression.suffix())
+}
+
+/// The header of the data member. `content_bytes` is its size before compression.
+fn data_entry<'a>(
+    spec: &ArtifactSpec,
+    name: &'a str,
+    size: u64,
+    content_bytes: u64,
+) -> NewEntry<'a> {
+    NewEntry {
+        name,
+        size,
+        mode: 0o600,
+        mtime_s: spec.mtime_s,
+        // The codecs grow incompressible content by less than a thousandth.
+        size_in_pax: content_bytes.saturating_add(content_bytes / 1000)
+            > OCTAL_SIZE_MAX - 1024 * 1024,
+    }
 }
 
 /// Writes the data member, then its size into its header.
@@ -122,20 +212,30 @@ fn write_data<W: Write + Seek>(
     out: &mut W,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), Error> {
-    let content_bytes = archive_bytes(files)?;
-    let mut entry = NewEntry {
-        name: &format!("data/0000.tar{}", spec.compression.compression.suffix()),
-        size: 0,
-        mode: 0o600,
-        mtime_s: spec.mtime_s,
-        // The codecs grow incompressible content by less than a thousandth.
-        size_in_pax: content_bytes.saturating_add(content_bytes / 1000)
-            > OCTAL_SIZE_MAX - 1024 * 1024,
-    };
+    let name = data_name(spec);
+    let mut entry = data_entry(spec, &name, 0, archive_bytes(files)?);
     let header_at = out.stream_position().map_err(Error::Output)?;
     write_entry_header(out, &entry).map_err(Error::Output)?;
     let content_at = out.stream_position().map_err(Error::Output)?;
+    write_content(spec, files, out, progress)?;
+    let end = out.stream_position().map_err(Error::Output)?;
+    entry.size = end - content_at;
+    out.seek(SeekFrom::Start(header_at))
+        .map_err(Error::Output)?;
+    write_entry_header(out, &entry).map_err(Error::Output)?;
+    out.seek(SeekFrom::Start(end)).map_err(Error::Output)?;
+    out.write_all(&[0; BLOCK][..pad_bytes(entry.size)])
+        .map_err(Error::Output)
+}
 
+/// Writes the data archive, compressed.
+fn write_content<W: Write>(
+    spec: &ArtifactSpec,
+    files: &[Measured<'_, '_>],
+    out: &mut W,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), Error> {
+    let content_bytes = archive_bytes(files)?;
     let mut encoder =
         Encoder::new(&mut *out, spec.compression, Some(content_bytes)).map_err(Error::Output)?;
     for file in files {
@@ -155,15 +255,7 @@ fn write_data<W: Write + Seek>(
     }
     write_end(&mut encoder).map_err(Error::Output)?;
     encoder.finish().map_err(Error::Output)?;
-
-    let end = out.stream_position().map_err(Error::Output)?;
-    entry.size = end - content_at;
-    out.seek(SeekFrom::Start(header_at))
-        .map_err(Error::Output)?;
-    write_entry_header(out, &entry).map_err(Error::Output)?;
-    out.seek(SeekFrom::Start(end)).map_err(Error::Output)?;
-    out.write_all(&[0; BLOCK][..pad_bytes(entry.size)])
-        .map_err(Error::Output)
+    Ok(())
 }
 
 /// Exact size of the data archive before compression.

@@ -39,6 +39,9 @@ pub struct NewDeployment {
     /// Install even where the device already runs that artifact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub force_installation: Option<bool>,
+    /// Where devices are to pause and what they are to do then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_control_map: Option<Value>,
 }
 
 /// Some clients send `null` where they mean "left out".
@@ -99,9 +102,15 @@ pub struct Deployment {
     /// The group whose devices were targeted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
+    /// Where devices are to pause and what they are to do then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_control_map: Option<Value>,
     /// `software` or `configuration`.
     #[serde(default, rename = "type", skip_serializing_if = "String::is_empty")]
     pub kind: String,
+    /// The configuration that is deployed, its values shortened: it may hold secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<DeploymentStatistics>,
 }
@@ -156,6 +165,9 @@ pub struct DeploymentDevice {
     /// RFC 3339, UTC: when the device finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished: Option<String>,
+    /// RFC 3339, UTC: when the device's history was reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -313,12 +325,106 @@ pub struct ArtifactLink {
     pub expire: String,
 }
 
+/// Answer of `POST /artifacts/directupload`: where the file goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadLink {
+    /// The id of the artifact to be.
+    pub id: String,
+    pub uri: String,
+    /// RFC 3339, UTC.
+    pub expire: String,
+    /// How the file is sent: `PUT`.
+    pub method: String,
+    /// Headers that the request must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub header: BTreeMap<String, String>,
+}
+
 /// All artifacts of one name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Release {
     pub name: String,
     #[serde(default)]
     pub artifacts: Vec<Artifact>,
+    /// RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<String>,
+    #[serde(default)]
+    pub artifacts_count: u64,
+    #[serde(default)]
+    pub tags: Vec<String>,
+    #[serde(default)]
+    pub notes: String,
+}
+
+/// Body of the version 2 `PATCH /deployments/releases/{name}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseChange {
+    /// `None` keeps them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<String>,
+}
+
+/// An item of the `GET /software` of version 1 alpha 1: what a release is, without its artifacts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Software {
+    pub name: String,
+    /// `release`.
+    pub kind: String,
+    /// RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<String>,
+    /// Device types of all artifacts together.
+    #[serde(default)]
+    pub compatible_types: Vec<String>,
+    #[serde(default)]
+    pub tags: Vec<String>,
+    #[serde(default)]
+    pub notes: String,
+}
+
+/// Body of `PATCH /deployments/{id}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploymentChange {
+    /// The new map; an empty one takes the old one away.
+    #[serde(default)]
+    pub update_control_map: Option<Value>,
+}
+
+/// Body of the internal `POST .../configuration/deployments/{id}/devices/{device}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewConfigurationDeployment {
+    #[serde(default)]
+    pub name: String,
+    /// Any JSON value, or a text that holds one.
+    #[serde(default)]
+    pub configuration: Value,
+    #[serde(default)]
+    pub retries: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_control_map: Option<Value>,
+}
+
+/// Body of the internal `POST .../devices/deployments/last`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastStatusQuery {
+    #[serde(default)]
+    pub device_ids: Vec<String>,
+}
+
+/// Answer of the internal `POST .../devices/deployments/last`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastStatuses {
+    pub device_deployment_last_statuses: Vec<LastStatus>,
+}
+
+/// How a device's last finished deployment went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastStatus {
+    pub device_id: String,
+    pub deployment_id: String,
+    pub device_deployment_id: String,
+    pub device_deployment_status: DeviceStatus,
 }
 
 /// Storage limit and use of a tenant.

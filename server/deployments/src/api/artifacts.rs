@@ -1,28 +1,26 @@
 //! Artifacts, releases and their storage, as operators call them.
 
-use ambidex_access::UserAuth;
+use ambidex_access::{UserAuth, UserIdentity};
 use ambidex_kit::{ApiError, Json, Page, QueryPairs, RawBody, link_headers, rfc3339};
-use ambidex_wire::management::deployments::{
-    Artifact, ArtifactChange, ArtifactLink, Release, StorageUsage,
-};
+use ambidex_wire::management::deployments::{Artifact, ArtifactChange, ArtifactLink, StorageUsage};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, OriginalUri, Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use http::StatusCode;
 use http::header::LOCATION;
 use serde::Serialize;
 
-use super::{MANAGEMENT_V1, download, id, origin::Origin, upload};
+use super::{MANAGEMENT_V1, MANAGEMENT_V2, download, id, origin::Origin, upload};
 use crate::Context;
-use crate::domain::{artifact, release, removal};
+use crate::domain::release::{Key, NameFilter, Sort};
+use crate::domain::{artifact, grants, removal};
 use crate::error::Error;
 use crate::store;
 
 pub fn routes() -> Router<Context> {
     let path = |rest: &str| format!("{MANAGEMENT_V1}{rest}");
     Router::new()
-        .route(&path("/deployments/releases"), get(list_releases))
         .route(
             &path("/artifacts"),
             // The artifact is streamed; its own limit counts.
@@ -31,6 +29,14 @@ pub fn routes() -> Router<Context> {
                 .layer(DefaultBodyLimit::disable()),
         )
         .route(&path("/artifacts/list"), get(list_artifacts_paged))
+        .route(
+            &path("/artifacts/generate"),
+            post(generate_artifact).layer(DefaultBodyLimit::disable()),
+        )
+        .route(
+            &format!("{MANAGEMENT_V2}/artifacts"),
+            get(list_artifacts_v2),
+        )
         .route(
             &path("/artifacts/{id}"),
             get(show_artifact)
@@ -41,49 +47,8 @@ pub fn routes() -> Router<Context> {
         .route(&path("/limits/{name}"), get(get_storage_usage))
 }
 
-/// A release under both spellings of its keys: clients of different ages read different ones.
-#[derive(Serialize)]
-struct ShownRelease<'a> {
-    name: &'a str,
-    artifacts: &'a [Artifact],
-    #[serde(rename = "Name")]
-    legacy_name: &'a str,
-    #[serde(rename = "Artifacts")]
-    legacy_artifacts: &'a [Artifact],
-}
-
-impl<'a> From<&'a Release> for ShownRelease<'a> {
-    fn from(release: &'a Release) -> Self {
-        ShownRelease {
-            name: &release.name,
-            artifacts: &release.artifacts,
-            legacy_name: &release.name,
-            legacy_artifacts: &release.artifacts,
-        }
-    }
-}
-
-/// List releases
-async fn list_releases(
-    UserAuth(user): UserAuth,
-    State(context): State<Context>,
-    query: QueryPairs,
-    page: Page,
-    OriginalUri(uri): OriginalUri,
-) -> Result<Response, ApiError> {
-    let name = query.first("name").filter(|name| !name.is_empty());
-    let artifacts = store::artifact::list(&context.db, &user.tenant, name).await?;
-    let releases = release::group(artifacts.into_iter().map(artifact::Artifact::into_wire));
-    let shown: Vec<ShownRelease<'_>> = releases.iter().map(ShownRelease::from).collect();
-    // Old clients expect everything at once, unless they ask for a page.
-    if query.first("page").is_none() && query.first("per_page").is_none() {
-        return Ok(Json(shown).into_response());
-    }
-    Ok(paged(shown, &page, &uri))
-}
-
 /// The wanted page of a list that is in memory, with its headers.
-fn paged<T: Serialize>(all: Vec<T>, page: &Page, uri: &http::Uri) -> Response {
+pub fn paged<T: Serialize>(all: Vec<T>, page: &Page, uri: &http::Uri) -> Response {
     let total = all.len() as u64;
     let skip = usize::try_from(page.offset()).unwrap_or(usize::MAX);
     let take = usize::try_from(page.per_page).unwrap_or(usize::MAX);
@@ -92,22 +57,63 @@ fn paged<T: Serialize>(all: Vec<T>, page: &Page, uri: &http::Uri) -> Response {
     (link_headers(uri, page, has_next, Some(total)), Json(items)).into_response()
 }
 
-async fn artifacts(
+/// Which artifacts a list shows.
+#[derive(Default)]
+struct Filter {
+    name: Option<NameFilter>,
+    description: Option<NameFilter>,
+    device_type: Option<NameFilter>,
+}
+
+impl Filter {
+    fn admits(&self, artifact: &artifact::Artifact) -> bool {
+        let text = |filter: &Option<NameFilter>, text: &str| {
+            filter.as_ref().is_none_or(|filter| filter.admits(text))
+        };
+        text(&self.name, &artifact.name)
+            && text(&self.description, &artifact.description)
+            && self.device_type.as_ref().is_none_or(|filter| {
+                let types = &artifact.device_types;
+                types.iter().any(|known| filter.admits(known))
+            })
+    }
+}
+
+/// The artifacts that the user sees and the filter admits, by name.
+async fn found_all(
     context: &Context,
-    tenant: &ambidex_access::TenantId,
-    query: &QueryPairs,
-) -> Result<Vec<Artifact>, Error> {
-    let name = query.first("name").filter(|name| !name.is_empty());
-    let device_type = query.first("device_type").filter(|text| !text.is_empty());
-    Ok(store::artifact::list(&context.db, tenant, name)
-        .await?
-        .into_iter()
-        .filter(|artifact| {
-            device_type
-                .is_none_or(|wanted| artifact.device_types.iter().any(|known| known == wanted))
-        })
-        .map(artifact::Artifact::into_wire)
-        .collect())
+    user: &UserIdentity,
+    filter: &Filter,
+) -> Result<Vec<artifact::Artifact>, Error> {
+    let name = match &filter.name {
+        Some(NameFilter::Exact(names)) => match names.as_slice() {
+            [name] => Some(name.as_str()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let mut found = store::artifact::list(&context.db, &user.tenant, name).await?;
+    found.retain(|artifact| filter.admits(artifact));
+    if user.grants.release_tags.is_some() {
+        let seen = grants::releases(context, &user.tenant, &user.grants).await?;
+        found.retain(|artifact| seen.contains(&artifact.name));
+    }
+    Ok(found)
+}
+
+/// The filters of version 1: whole names, parts of descriptions.
+fn filter_v1(query: &QueryPairs) -> Filter {
+    let text = |key: &str| {
+        query
+            .first(key)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    };
+    Filter {
+        name: text("name").map(|name| NameFilter::Exact(vec![name])),
+        description: text("description").map(NameFilter::Contains),
+        device_type: text("device_type").map(|one| NameFilter::Exact(vec![one])),
+    }
 }
 
 /// List known artifacts
@@ -116,7 +122,13 @@ async fn list_artifacts(
     State(context): State<Context>,
     query: QueryPairs,
 ) -> Result<Json<Vec<Artifact>>, ApiError> {
-    Ok(Json(artifacts(&context, &user.tenant, &query).await?))
+    let found = found_all(&context, &user, &filter_v1(&query)).await?;
+    Ok(Json(
+        found
+            .into_iter()
+            .map(artifact::Artifact::into_wire)
+            .collect(),
+    ))
 }
 
 /// List known artifacts, a page at a time
@@ -127,11 +139,67 @@ async fn list_artifacts_paged(
     page: Page,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    Ok(paged(
-        artifacts(&context, &user.tenant, &query).await?,
-        &page,
-        &uri,
-    ))
+    let sort = match query.first("sort").filter(|text| !text.is_empty()) {
+        None => Sort::default(),
+        Some(text) => Sort::parse(text)?,
+    };
+    if matches!(sort.key, Key::Tags | Key::ArtifactsCount) {
+        return Err(ApiError::bad_request("invalid sort parameter"));
+    }
+    let mut found = found_all(&context, &user, &filter_v1(&query)).await?;
+    if sort.key == Key::Modified {
+        found.sort_by_key(|artifact| artifact.modified_ms);
+    }
+    if sort.descending {
+        found.reverse();
+    }
+    Ok(shown_page(found, &page, &uri))
+}
+
+/// List known artifacts, version 2
+async fn list_artifacts_v2(
+    UserAuth(user): UserAuth,
+    State(context): State<Context>,
+    query: QueryPairs,
+    page: Page,
+    OriginalUri(uri): OriginalUri,
+) -> Result<Response, ApiError> {
+    let all = |key: &str| -> Result<Option<NameFilter>, Error> {
+        let values = query.all(key).filter(|text| !text.is_empty());
+        NameFilter::exact_or_prefix(values.map(str::to_owned).collect())
+    };
+    let filter = Filter {
+        name: all("name")?,
+        description: all("description")?,
+        device_type: all("device_type")?,
+    };
+    let found = found_all(&context, &user, &filter).await?;
+    Ok(shown_page(found, &page, &uri))
+}
+
+fn shown_page(found: Vec<artifact::Artifact>, page: &Page, uri: &http::Uri) -> Response {
+    let total = found.len() as u64;
+    let skip = usize::try_from(page.offset()).unwrap_or(usize::MAX);
+    let take = usize::try_from(page.per_page).unwrap_or(usize::MAX);
+    let has_next = page.offset().saturating_add(page.per_page) < total;
+    let items: Vec<Artifact> = found
+        .into_iter()
+        .skip(skip)
+        .take(take)
+        .map(artifact::Artifact::into_wire)
+        .collect();
+    (link_headers(uri, page, has_next, Some(total)), Json(items)).into_response()
+}
+
+/// Upload raw data to generate a new artifact
+async fn generate_artifact(
+    UserAuth(user): UserAuth,
+    State(context): State<Context>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let id = upload::receive_raw(&context, &user, request).await?;
+    let location = format!("{MANAGEMENT_V1}/artifacts/generate/{id}");
+    Ok((StatusCode::CREATED, [(LOCATION, location)]).into_response())
 }
 
 /// Upload mender artifact
@@ -140,7 +208,7 @@ async fn upload_artifact(
     State(context): State<Context>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let id = upload::receive(&context, &user.tenant, request).await?;
+    let id = upload::receive(&context, &user.tenant, Some(&user), request).await?;
     Ok(created(&id))
 }
 
@@ -152,13 +220,10 @@ pub fn created(id: &str) -> Response {
 
 async fn found(
     context: &Context,
-    tenant: &ambidex_access::TenantId,
+    user: &UserIdentity,
     id: &str,
 ) -> Result<artifact::Artifact, ApiError> {
-    let id = id::parse(id)?;
-    Ok(store::artifact::find(&context.db, tenant, &id)
-        .await?
-        .ok_or(Error::RESOURCE_NOT_FOUND)?)
+    Ok(removal::found(context, user, &id::parse(id)?).await?)
 }
 
 /// Get the details of a selected artifact
@@ -167,7 +232,7 @@ async fn show_artifact(
     State(context): State<Context>,
     Path(id): Path<String>,
 ) -> Result<Json<Artifact>, ApiError> {
-    Ok(Json(found(&context, &user.tenant, &id).await?.into_wire()))
+    Ok(Json(found(&context, &user, &id).await?.into_wire()))
 }
 
 /// Update description of a selected artifact
@@ -179,7 +244,7 @@ async fn update_artifact_info(
 ) -> Result<StatusCode, ApiError> {
     let id = id::parse(&id)?;
     let change: ArtifactChange = body.json("Validating request body")?;
-    removal::describe(&context, &user.tenant, &id, &change.description).await?;
+    removal::describe(&context, &user, &id, &change.description).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -189,7 +254,7 @@ async fn delete_artifact(
     State(context): State<Context>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    removal::remove(&context, &user.tenant, &id::parse(&id)?).await?;
+    removal::remove(&context, &user, &id::parse(&id)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -200,7 +265,7 @@ async fn download_artifact(
     Path(id): Path<String>,
     Origin(origin): Origin,
 ) -> Result<Json<ArtifactLink>, ApiError> {
-    let artifact = found(&context, &user.tenant, &id).await?;
+    let artifact = found(&context, &user, &id).await?;
     let now_ms = context.clock.now_ms();
     let lifetime_ms = context.settings.artifact_link_ms;
     let uri = context

@@ -1,22 +1,24 @@
 //! Deployments as operators call them.
 
-use ambidex_access::{TenantId, UserAuth, UserIdentity};
-use ambidex_kit::{ApiError, Json, Page, QueryPairs, RawBody, link_headers, rfc3339};
+use ambidex_access::{Plan, TenantId, UserAuth, UserIdentity};
+use ambidex_kit::{ApiError, Json, Page, QueryPairs, RawBody, link_headers, new_id, rfc3339};
 use ambidex_wire::management::deployments::{
-    Deployment, DeploymentDevice, DeploymentStatusChange, DeviceImage, NewDeployment, Statistics,
-    StatisticsItem, StatisticsQuery,
+    Deployment, DeploymentChange, DeploymentDevice, DeploymentStatusChange, DeviceImage,
+    NewDeployment, Statistics, StatisticsItem, StatisticsQuery,
 };
 use axum::Router;
 use axum::extract::{OriginalUri, Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
+use axum::routing::{get, post, put};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, LOCATION};
 
-use super::{MANAGEMENT_V1, id};
+use super::streamed::{self, STRETCH_ROWS};
+use super::{MANAGEMENT_V1, MANAGEMENT_V2, id};
 use crate::Context;
 use crate::domain::deployment::{self, Filter, Status};
-use crate::domain::{abort, creation, decommission, draft, report};
+use crate::domain::draft::{self, Scope};
+use crate::domain::{abort, audit, control_map, creation, decommission, grants, report};
 use crate::error::Error;
 use crate::store;
 use crate::store::device::Shown;
@@ -36,10 +38,9 @@ pub fn routes() -> Router<Context> {
         )
         .route(&path("/statistics/list"), post(list_deployment_statistics))
         .route(
-            &path("/devices/{id}"),
-            delete(remove_device_from_deployments),
+            &path("/{id}"),
+            get(show_deployment).patch(update_deployment),
         )
-        .route(&path("/{id}"), get(show_deployment))
         .route(&path("/{id}/status"), put(abort_deployment))
         .route(&path("/{id}/statistics"), get(deployment_status_statistics))
         .route(&path("/{id}/devices"), get(list_devices_in_deployment))
@@ -55,6 +56,15 @@ pub fn routes() -> Router<Context> {
             &path("/{id}/devices/{device_id}/log"),
             get(get_deployment_log_for_device),
         )
+        .route(
+            &format!("{MANAGEMENT_V1}/config"),
+            get(get_deployments_config),
+        )
+        .route(&path("/config"), get(get_deployments_config))
+        .route(
+            &format!("{MANAGEMENT_V2}/deployments"),
+            get(list_deployments_v2).post(create_deployment_v2),
+        )
 }
 
 const DEPLOYMENT_NOT_FOUND: Error = Error::NotFound("Deployment not found");
@@ -67,7 +77,63 @@ async fn list_deployments(
     page: Page,
     OriginalUri(uri): OriginalUri,
 ) -> Result<Response, ApiError> {
-    list(&context, &user.tenant, &filter(&query)?, &page, &uri).await
+    let filter = Filter {
+        groups: grants::visible(&user.grants),
+        ..filter(&query)?
+    };
+    list(&context, &user.tenant, &filter, &page, &uri).await
+}
+
+/// Devices that the fallback of [`list_deployments_v2`] takes into account.
+const FALLBACK_DEVICES_MAX: usize = 20;
+/// Deployments of these devices that it shows.
+const FALLBACK_DEPLOYMENTS_MAX: u64 = 500;
+
+/// List all the deployments matching the specified filter parameters
+async fn list_deployments_v2(
+    UserAuth(user): UserAuth,
+    State(context): State<Context>,
+    query: QueryPairs,
+    page: Page,
+    OriginalUri(uri): OriginalUri,
+) -> Result<Response, ApiError> {
+    let mut filter = Filter {
+        groups: grants::visible(&user.grants),
+        ..filter(&query)?
+    };
+    let attribute = query.first("id_attribute").filter(|text| !text.is_empty());
+    let scope = match query.first("id_scope").filter(|text| !text.is_empty()) {
+        None if attribute == Some("name") => "inventory",
+        None => "identity",
+        Some(scope @ ("identity" | "inventory")) => scope,
+        Some(_) => {
+            return Err(ApiError::bad_request(
+                "id_scope: must be identity or inventory",
+            ));
+        }
+    };
+    // A name that no deployment has may be that of a device.
+    if let (Some(attribute), Some(name)) = (attribute, filter.names.first().cloned()) {
+        let now_ms = context.clock.now_ms();
+        let tenant = &user.tenant;
+        if store::deployment::count(&context.db, tenant, &filter, now_ms).await? == 0 {
+            let devices = context
+                .ports
+                .inventory
+                .devices_with(tenant, (scope, attribute), &name, FALLBACK_DEVICES_MAX)
+                .await
+                .map_err(Error::from)?;
+            filter.names.clear();
+            filter.ids =
+                store::history::targeting(&context.db, tenant, &devices, FALLBACK_DEPLOYMENTS_MAX)
+                    .await?;
+            if filter.ids.is_empty() {
+                // Nothing has an empty id.
+                filter.ids.push(String::new());
+            }
+        }
+    }
+    list(&context, &user.tenant, &filter, &page, &uri).await
 }
 
 /// A page of deployments with its headers.
@@ -97,7 +163,8 @@ pub async fn list(
     Ok((link_headers(uri, page, has_next, Some(total)), Json(shown)).into_response())
 }
 
-async fn show(
+/// A deployment as clients see it.
+pub async fn show(
     context: &Context,
     tenant: &TenantId,
     deployment: deployment::Deployment,
@@ -108,7 +175,8 @@ async fn show(
         Vec::new()
     };
     let artifacts = store::deployment::artifacts(&context.db, tenant, deployment.number).await?;
-    Ok(deployment.into_wire(phases, artifacts, context.clock.now_ms()))
+    let groups = store::group::list(&context.db, tenant, deployment.number).await?;
+    Ok(deployment.into_wire(phases, artifacts, groups, context.clock.now_ms()))
 }
 
 /// Reads the filters of a list.
@@ -159,6 +227,7 @@ pub fn filter(query: &QueryPairs) -> Result<Filter, ApiError> {
         names: all("name"),
         ids: all("id"),
         ascending,
+        groups: None,
     })
 }
 
@@ -168,7 +237,7 @@ async fn create_deployment(
     State(context): State<Context>,
     body: RawBody,
 ) -> Result<Response, ApiError> {
-    create(&context, &user, &body, None).await
+    create(&context, &user, &body, Scope::Devices).await
 }
 
 /// Create a deployment for a group of devices
@@ -178,7 +247,7 @@ async fn create_deployment_for_a_group_of_devices(
     Path(name): Path<String>,
     body: RawBody,
 ) -> Result<Response, ApiError> {
-    create(&context, &user, &body, Some(name)).await
+    create(&context, &user, &body, Scope::Group(name)).await
 }
 
 /// Refuse a deployment for a group without a name
@@ -186,40 +255,119 @@ async fn create_deployment_without_group(UserAuth(_): UserAuth) -> ApiError {
     ApiError::bad_request("Missing group name")
 }
 
+/// Create a deployment for whatever devices meet a filter
+async fn create_deployment_v2(
+    UserAuth(user): UserAuth,
+    State(context): State<Context>,
+    body: RawBody,
+) -> Result<Response, ApiError> {
+    create(&context, &user, &body, Scope::Filter).await
+}
+
 async fn create(
     context: &Context,
     user: &UserIdentity,
     body: &RawBody,
-    group: Option<String>,
+    scope: Scope,
 ) -> Result<Response, ApiError> {
     let body: NewDeployment = body.json("Validating request body")?;
-    check_plan(user, &body)?;
-    let draft = draft::parse(body, group, context.clock.now_ms())?;
-    let id = creation::create(context, &user.tenant, draft).await?;
-    let location = format!("{MANAGEMENT_V1}/deployments/{id}");
+    let base = match scope {
+        Scope::Filter => MANAGEMENT_V2,
+        _ => MANAGEMENT_V1,
+    };
+    user.requires(plan_of(&body, &scope))?;
+    let id = new_id().to_string();
+    let draft = draft::parse(body, scope, id, context.clock.now_ms())?;
+    let id = creation::create(context, user, draft).await?;
+    let location = format!("{base}/deployments/{id}");
     Ok((StatusCode::CREATED, [(LOCATION, location)]).into_response())
 }
 
-/// Phases, later starts and retries belong to the plans above `os`. A server without tenants has no
-/// plans.
-fn check_plan(user: &UserIdentity, body: &NewDeployment) -> Result<(), ApiError> {
+/// Phases, later starts and retries belong to the plans above `os`, deployments by filter and control maps
+/// to `enterprise` alone.
+fn plan_of(body: &NewDeployment, scope: &Scope) -> Plan {
     let phased = body.phases.len() > 1 || body.phases.iter().any(|phase| phase.start_ts.is_some());
-    let wanted = phased || body.retries.is_some_and(|retries| retries > 0);
-    if wanted && !user.tenant.as_str().is_empty() && user.plan == "os" {
-        return Err(ApiError::forbidden("Feature not available in your Plan."));
+    let mapped = body.update_control_map.as_ref().is_some_and(|map| {
+        map.get("states")
+            .and_then(serde_json::Value::as_object)
+            .is_some_and(|states| !states.is_empty())
+    });
+    if mapped || *scope == Scope::Filter {
+        Plan::Enterprise
+    } else if phased || body.retries.is_some_and(|retries| retries > 0) {
+        Plan::Professional
+    } else {
+        Plan::Os
     }
-    Ok(())
 }
 
+/// A deployment that the user sees.
 async fn found(
     context: &Context,
-    tenant: &TenantId,
+    user: &UserIdentity,
     id: &str,
 ) -> Result<deployment::Deployment, ApiError> {
     let id = id::parse(id)?;
-    Ok(store::deployment::find(&context.db, tenant, &id)
+    seen(context, user, &id, Error::RESOURCE_NOT_FOUND).await?;
+    Ok(store::deployment::find(&context.db, &user.tenant, &id)
         .await?
         .ok_or(Error::RESOURCE_NOT_FOUND)?)
+}
+
+/// What the user may not see is not there.
+async fn seen(
+    context: &Context,
+    user: &UserIdentity,
+    id: &str,
+    otherwise: Error,
+) -> Result<(), Error> {
+    if grants::sees_deployment(context, &user.tenant, &user.grants, id).await? {
+        Ok(())
+    } else {
+        Err(otherwise)
+    }
+}
+
+/// The number of a deployment that the user sees.
+async fn number(context: &Context, user: &UserIdentity, id: &str) -> Result<i64, ApiError> {
+    let id = id::parse(id)?;
+    seen(context, user, &id, DEPLOYMENT_NOT_FOUND).await?;
+    Ok(store::deployment::number(&context.db, &user.tenant, &id)
+        .await?
+        .ok_or(DEPLOYMENT_NOT_FOUND)?)
+}
+
+/// Change where the devices of a deployment are to pause
+async fn update_deployment(
+    UserAuth(user): UserAuth,
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    body: RawBody,
+) -> Result<StatusCode, ApiError> {
+    user.requires(Plan::Enterprise)?;
+    let id = id::parse(&id)?;
+    let change: DeploymentChange = body.json("failed to decode request body")?;
+    let map = control_map::parse(change.update_control_map.as_ref(), &id)?;
+    let found = found(&context, &user, &id).await?;
+    let batch = vec![
+        store::deployment::set_control_map(&user.tenant, &id, map.as_deref()),
+        audit::deployment(&context, &user, audit::UPDATE, &found),
+    ];
+    match context.db.apply(batch).await.map_err(Error::from) {
+        Err(error) if error.is_lost_race() => {
+            return Err(ApiError::unprocessable("Deployment already finished"));
+        }
+        outcome => outcome?,
+    };
+    context.jobs.wake();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Get what this server can do beyond deployments of whole artifacts
+///
+/// It makes no binary deltas: web interfaces hide the settings for them then.
+async fn get_deployments_config(UserAuth(_): UserAuth) -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "delta": { "enabled": false } }))
 }
 
 /// Get the details of a selected deployment
@@ -228,7 +376,7 @@ async fn show_deployment(
     State(context): State<Context>,
     Path(id): Path<String>,
 ) -> Result<Json<Deployment>, ApiError> {
-    let deployment = found(&context, &user.tenant, &id).await?;
+    let deployment = found(&context, &user, &id).await?;
     Ok(Json(show(&context, &user.tenant, deployment).await?))
 }
 
@@ -244,7 +392,8 @@ async fn abort_deployment(
     if change.status != "aborted" {
         return Err(ApiError::bad_request("Unexpected deployment status"));
     }
-    abort::abort(&context, &user.tenant, &id).await?;
+    seen(&context, &user, &id, Error::RESOURCE_NOT_FOUND).await?;
+    abort::abort(&context, &user, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -254,9 +403,7 @@ async fn deployment_status_statistics(
     State(context): State<Context>,
     Path(id): Path<String>,
 ) -> Result<Json<Statistics>, ApiError> {
-    Ok(Json(
-        found(&context, &user.tenant, &id).await?.counts.into_wire(),
-    ))
+    Ok(Json(found(&context, &user, &id).await?.counts.into_wire()))
 }
 
 /// Get status counts of several deployments
@@ -273,6 +420,9 @@ async fn list_deployment_statistics(
     let mut items = Vec::with_capacity(body.deployment_ids.len());
     for id in body.deployment_ids {
         let id = id::parse(&id)?;
+        if !grants::sees_deployment(&context, &user.tenant, &user.grants, &id).await? {
+            continue;
+        }
         if let Some(found) = store::deployment::find(&context.db, &user.tenant, &id).await? {
             items.push(StatisticsItem {
                 id,
@@ -283,7 +433,8 @@ async fn list_deployment_statistics(
     Ok(Json(items))
 }
 
-fn device(shown: Shown) -> DeploymentDevice {
+/// A device of a deployment as clients see it.
+pub fn shown_device(shown: Shown) -> DeploymentDevice {
     let Shown {
         artifact_id,
         artifact_size_bytes,
@@ -296,6 +447,7 @@ fn device(shown: Shown) -> DeploymentDevice {
         created: Some(rfc3339(shown.created_ms)),
         started: shown.started_ms.map(rfc3339),
         finished: shown.finished_ms.map(rfc3339),
+        deleted: shown.deleted_ms.map(rfc3339),
         device_type: shown.device_type,
         state: None,
         substate: shown.substate,
@@ -308,26 +460,22 @@ fn device(shown: Shown) -> DeploymentDevice {
     }
 }
 
-async fn devices(
-    context: &Context,
-    tenant: &TenantId,
-    id: &str,
-) -> Result<Vec<DeploymentDevice>, ApiError> {
-    let id = id::parse(id)?;
-    let number = store::deployment::number(&context.db, tenant, &id)
-        .await?
-        .ok_or(DEPLOYMENT_NOT_FOUND)?;
-    let shown = store::device::list(&context.db, tenant, number).await?;
-    Ok(shown.into_iter().map(device).collect())
-}
-
 /// Get list of all devices and their respective status for the deployment
 async fn list_devices_in_deployment(
     UserAuth(user): UserAuth,
     State(context): State<Context>,
     Path(id): Path<String>,
-) -> Result<Json<Vec<DeploymentDevice>>, ApiError> {
-    Ok(Json(devices(&context, &user.tenant, &id).await?))
+) -> Result<Response, ApiError> {
+    let number = number(&context, &user, &id).await?;
+    let fetch = move |after: String| {
+        let (db, tenant) = (context.db.clone(), user.tenant.clone());
+        async move {
+            let rows = store::device::list(&db, &tenant, number, &after, STRETCH_ROWS).await?;
+            Ok(rows.into_iter().map(shown_device).collect::<Vec<_>>())
+        }
+    };
+    let first = fetch(String::new()).await?;
+    Ok(streamed::array(first, |device| &device.id, fetch))
 }
 
 /// Get a page of the devices and their respective status for the deployment
@@ -341,10 +489,7 @@ async fn list_devices_in_deployment_paged(
 ) -> Result<Response, ApiError> {
     let word = query.first("status").filter(|word| !word.is_empty());
     let wanted = store::device::StatusFilter::parse(word)?;
-    let id = id::parse(&id)?;
-    let number = store::deployment::number(&context.db, &user.tenant, &id)
-        .await?
-        .ok_or(DEPLOYMENT_NOT_FOUND)?;
+    let number = number(&context, &user, &id).await?;
     let (shown, total) = store::device::page(
         &context.db,
         &user.tenant,
@@ -355,7 +500,7 @@ async fn list_devices_in_deployment_paged(
     )
     .await?;
     let has_next = page.offset().saturating_add(page.per_page) < total;
-    let shown: Vec<DeploymentDevice> = shown.into_iter().map(device).collect();
+    let shown: Vec<DeploymentDevice> = shown.into_iter().map(shown_device).collect();
     Ok((
         link_headers(&uri, &page, has_next, Some(total)),
         Json(shown),
@@ -368,14 +513,18 @@ async fn list_device_ids_in_deployment(
     UserAuth(user): UserAuth,
     State(context): State<Context>,
     Path(id): Path<String>,
-) -> Result<Json<Vec<String>>, ApiError> {
-    let deployment = found(&context, &user.tenant, &id).await?;
+) -> Result<Response, ApiError> {
+    let deployment = found(&context, &user, &id).await?;
     if deployment.dynamic {
-        return Ok(Json(Vec::new()));
+        return Ok(Json(Vec::<String>::new()).into_response());
     }
-    Ok(Json(
-        store::device::targets(&context.db, &user.tenant, deployment.number).await?,
-    ))
+    let number = deployment.number;
+    let fetch = move |after: String| {
+        let (db, tenant) = (context.db.clone(), user.tenant.clone());
+        async move { store::device::targets(&db, &tenant, number, &after, STRETCH_ROWS).await }
+    };
+    let first = fetch(String::new()).await?;
+    Ok(streamed::array(first, |id| id, fetch))
 }
 
 /// Get the log of a selected device's deployment
@@ -384,6 +533,7 @@ async fn get_deployment_log_for_device(
     State(context): State<Context>,
     Path((id, device_id)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
+    seen(&context, &user, &id, Error::RESOURCE_NOT_FOUND).await?;
     let messages = store::log::find(&context.db, &user.tenant, &id, &device_id)
         .await?
         .ok_or(Error::RESOURCE_NOT_FOUND)?;
@@ -391,11 +541,15 @@ async fn get_deployment_log_for_device(
 }
 
 /// Remove device from all deployments
-async fn remove_device_from_deployments(
+pub async fn remove_device_from_deployments(
     UserAuth(user): UserAuth,
     State(context): State<Context>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     decommission::device(&context, &user.tenant, &id).await?;
+    let gone = "removed from all deployments";
+    let audit = audit::device(&context, &user, audit::ABORT, &id, gone);
+    context.db.apply(vec![audit]).await?;
+    context.jobs.wake();
     Ok(StatusCode::NO_CONTENT)
 }

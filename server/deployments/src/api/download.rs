@@ -1,12 +1,12 @@
 //! Artifact files behind signed links (unauthenticated: the link alone authorises).
 
-mod condition;
+pub mod condition;
 
 use ambidex_blob::{BlobError, DOWNLOAD_PATH};
 use ambidex_kit::ApiError;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{DefaultBodyLimit, OriginalUri, Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{
@@ -23,7 +23,13 @@ const ARTIFACT_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.men
 const CACHING: HeaderValue = HeaderValue::from_static("private, no-transform");
 
 pub fn routes() -> Router<Context> {
-    Router::new().route(&format!("{DOWNLOAD_PATH}/{{*key}}"), get(download))
+    Router::new().route(
+        &format!("{DOWNLOAD_PATH}/{{*key}}"),
+        // A file is streamed; its own limit counts.
+        get(download)
+            .put(super::uploads::put_file)
+            .layer(DefaultBodyLimit::disable()),
+    )
 }
 
 /// A file name that is safe in a header and on a disk.

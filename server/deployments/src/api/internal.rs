@@ -2,18 +2,22 @@
 
 use ambidex_access::TenantId;
 use ambidex_kit::{ApiError, Json, Page, QueryPairs, RawBody};
-use ambidex_wire::management::deployments::{StorageLimit, StorageUsage};
+use ambidex_wire::management::deployments::{
+    DeviceDeployment, LastStatusQuery, LastStatuses, NewConfigurationDeployment, StorageLimit,
+    StorageUsage,
+};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, OriginalUri, Path, Request, State};
-use axum::response::Response;
-use axum::routing::{delete, get, post};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
 use http::StatusCode;
+use http::header::LOCATION;
 use serde::Deserialize;
 
-use super::{artifacts, deployments, upload};
+use super::{MANAGEMENT_V1, artifacts, deployments, history, id, upload};
 use crate::Context;
-use crate::domain::decommission;
 use crate::domain::deployment::Status;
+use crate::domain::{configuration, decommission, history as domain_history};
 use crate::error::Error;
 use crate::store;
 
@@ -36,8 +40,24 @@ pub fn routes() -> Router<Context> {
             post(upload_artifact_for_tenant).layer(DefaultBodyLimit::disable()),
         )
         .route(
+            &path("/tenants/{id}/deployments/devices"),
+            get(list_device_deployments_entries),
+        )
+        .route(
             &path("/tenants/{id}/deployments/devices/{device_id}"),
-            delete(decommission_device),
+            get(list_deployments_for_a_device).delete(decommission_device),
+        )
+        .route(
+            &path("/tenants/{id}/configuration/deployments/{deployment_id}/devices/{device_id}"),
+            post(create_configuration_deployment),
+        )
+        .route(
+            &path("/tenants/{id}/devices/deployments/last"),
+            post(get_last_device_deployment_status),
+        )
+        .route(
+            &path("/tenants/{id}/storage/settings"),
+            get(get_storage_settings).put(set_storage_settings),
         )
         .route(&path("/health"), get(check_health))
         .route(&path("/alive"), get(check_liveliness))
@@ -118,7 +138,7 @@ async fn upload_artifact_for_tenant(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let id = upload::receive(&context, &tenant(id), request).await?;
+    let id = upload::receive(&context, &tenant(id), None, request).await?;
     Ok(artifacts::created(&id))
 }
 
@@ -128,6 +148,80 @@ async fn decommission_device(
     Path((id, device_id)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     decommission::device(&context, &tenant(id), &device_id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Return the deployments history for a device
+async fn list_deployments_for_a_device(
+    State(context): State<Context>,
+    Path((id, device_id)): Path<(String, String)>,
+    query: QueryPairs,
+    OriginalUri(uri): OriginalUri,
+) -> Result<Response, ApiError> {
+    history::page(&context, &tenant(id), &device_id, &query, &uri, None).await
+}
+
+/// Return the deployments history entries for the specified ids
+async fn list_device_deployments_entries(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    query: QueryPairs,
+) -> Result<Json<Vec<DeviceDeployment>>, ApiError> {
+    Ok(Json(history::by_ids(&context, &tenant(id), &query).await?))
+}
+
+/// Create a configuration deployment
+async fn create_configuration_deployment(
+    State(context): State<Context>,
+    Path((id, deployment_id, device_id)): Path<(String, String, String)>,
+    body: RawBody,
+) -> Result<Response, ApiError> {
+    let deployment_id = id::parse(&deployment_id)
+        .map_err(|_| ApiError::bad_request("Deployment ID must be a valid UUID"))?;
+    let body: NewConfigurationDeployment = body.json("Validating request body")?;
+    let location = format!("{MANAGEMENT_V1}/deployments/{deployment_id}");
+    configuration::create(&context, &tenant(id), deployment_id, device_id, body).await?;
+    Ok((StatusCode::CREATED, [(LOCATION, location)]).into_response())
+}
+
+/// Get status of the last device deployment
+async fn get_last_device_deployment_status(
+    State(context): State<Context>,
+    Path(id): Path<String>,
+    body: RawBody,
+) -> Result<Json<LastStatuses>, ApiError> {
+    let LastStatusQuery { device_ids } = body.json("failed to decode request body")?;
+    let found = domain_history::last(&context, &tenant(id), device_ids).await?;
+    Ok(Json(LastStatuses {
+        device_deployment_last_statuses: found,
+    }))
+}
+
+/// Get storage settings for a given tenant
+///
+/// All tenants share the store that the server was started with.
+async fn get_storage_settings(Path(_): Path<String>) -> Json<serde_json::Value> {
+    Json(serde_json::json!({}))
+}
+
+/// Set storage settings for a given tenant
+///
+/// Nothing but the default, the store that the server was started with, can be set.
+async fn set_storage_settings(
+    Path(_): Path<String>,
+    body: RawBody,
+) -> Result<StatusCode, ApiError> {
+    let settings: Option<serde_json::Map<String, serde_json::Value>> = if body.0.is_empty() {
+        None
+    } else {
+        body.json("failed to decode storage settings")?
+    };
+    if settings.is_some_and(|settings| !settings.is_empty()) {
+        return Err(ApiError::bad_request(
+            "all tenants share the artifact store that the server was started with \
+             (--storage-url); a tenant cannot have its own",
+        ));
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

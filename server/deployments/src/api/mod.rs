@@ -2,13 +2,18 @@
 //! operation id.
 
 mod artifacts;
+mod configuration;
 mod deployments;
 mod device;
 mod download;
+mod history;
 mod id;
 mod internal;
 mod origin;
+mod releases;
+mod streamed;
 mod upload;
+mod uploads;
 
 use ambidex_kit::ApiError;
 use axum::Router;
@@ -18,13 +23,19 @@ use crate::error::Error;
 
 /// Base path of the management API, version 1.
 const MANAGEMENT_V1: &str = "/api/management/v1/deployments";
+/// Base path of the management API, version 2.
+const MANAGEMENT_V2: &str = "/api/management/v2/deployments";
 
 pub fn public(context: Context) -> Router {
     Router::new()
         .merge(device::routes())
         .merge(download::routes())
         .merge(deployments::routes())
+        .merge(history::routes())
         .merge(artifacts::routes())
+        .merge(releases::routes())
+        .merge(uploads::routes())
+        .merge(configuration::routes())
         .with_state(context)
 }
 
@@ -38,6 +49,7 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         match error {
             Error::Invalid(text) => Self::bad_request(text),
+            Error::Forbidden(text) => Self::forbidden(text),
             Error::NotFound(text) => Self::not_found(text),
             Error::Conflict(text) => Self::conflict(text),
             Error::Unprocessable(text) => Self::unprocessable(text),

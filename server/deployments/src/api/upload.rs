@@ -6,7 +6,7 @@
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 
-use ambidex_access::TenantId;
+use ambidex_access::{TenantId, UserIdentity};
 use ambidex_kit::ApiError;
 use axum::body::{Body, BodyDataStream};
 use axum::extract::multipart::{Field, MultipartError};
@@ -17,8 +17,11 @@ use http::StatusCode;
 
 use super::id;
 use crate::Context;
-use crate::domain::artifact::check_description;
+use crate::domain::artifact::{Artifact, check_description};
+use crate::domain::generate::{self, RawFile};
 use crate::domain::intake::{Announced, Intake};
+use crate::domain::{audit, grants};
+use crate::error::Error;
 
 /// Parts that may come before the artifact.
 const PARTS_MAX: usize = 32;
@@ -27,24 +30,82 @@ const PART_BYTES_MAX: usize = 64 << 10;
 /// Longest `size`, in digits.
 const SIZE_DIGITS_MAX: usize = 20;
 
-/// Reads the form and stores the artifact; returns its id.
-///
-/// # Errors
-/// 400 for a malformed form or artifact, 409 for an artifact that exists, 413 beyond a limit.
-pub async fn receive(
-    context: &Context,
-    tenant: &TenantId,
-    request: Request,
-) -> Result<String, ApiError> {
+async fn open(request: Request) -> Result<Multipart, ApiError> {
     let request = request.map(|body| {
         Body::from_stream(Paced {
             body: body.into_data_stream(),
             pause: false,
         })
     });
-    let mut form = Multipart::from_request(request, &())
+    Multipart::from_request(request, &())
         .await
-        .map_err(|error| ApiError::bad_request(format!("invalid multipart form: {error}")))?;
+        .map_err(|error| ApiError::bad_request(format!("invalid multipart form: {error}")))
+}
+
+/// Reads the form and orders the artifact that is to be made of its file; returns the id it will have.
+///
+/// # Errors
+/// 400 for a malformed form, 403 for a release outside the user's roles, 413 beyond a limit, 422 for an
+/// artifact that exists.
+pub async fn receive_raw(
+    context: &Context,
+    user: &UserIdentity,
+    request: Request,
+) -> Result<String, ApiError> {
+    let mut form = open(request).await?;
+    let mut told = generate::Form::default();
+    for _ in 0..=PARTS_MAX {
+        let Some(mut field) = form.next_field().await.map_err(malformed)? else {
+            // Whatever else is wrong is the more helpful answer.
+            told.check()?;
+            return Err(ApiError::bad_request(
+                "api: invalid form parameters: missing 'file' section",
+            ));
+        };
+        match field
+            .name()
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+            .as_str()
+        {
+            "file" => {
+                let mut raw = RawFile::begin(context, user, told).await?;
+                while let Some(chunk) = field.chunk().await.map_err(malformed)? {
+                    raw.write(chunk).await?;
+                }
+                return Ok(raw.finish().await?);
+            }
+            "name" => told.name = text(field, "name").await?,
+            "description" => told.description = text(field, "description").await?,
+            "device_types_compatible" => {
+                let list = text(field, "device_types_compatible").await?;
+                told.device_types.push(list);
+            }
+            "type" => told.kind = text(field, "type").await?,
+            "args" => told.args = text(field, "args").await?,
+            "size" => told.size_bytes = size(&text(field, "size").await?)?,
+            _ => {
+                text_bytes(field, "an unknown part").await?;
+            }
+        }
+    }
+    Err(ApiError::bad_request(format!(
+        "more than {PARTS_MAX} parts before the file"
+    )))
+}
+
+/// Reads the form and stores the artifact; returns its id. `user` is `None` for another service.
+///
+/// # Errors
+/// 400 for a malformed form or artifact, 403 for a release outside the user's roles, 409 for an artifact
+/// that exists, 413 beyond a limit.
+pub async fn receive(
+    context: &Context,
+    tenant: &TenantId,
+    user: Option<&UserIdentity>,
+    request: Request,
+) -> Result<String, ApiError> {
+    let mut form = open(request).await?;
     let mut announced = Announced::default();
     for _ in 0..=PARTS_MAX {
         let Some(field) = form.next_field().await.map_err(malformed)? else {
@@ -58,7 +119,7 @@ pub async fn receive(
             .to_ascii_lowercase()
             .as_str()
         {
-            "artifact" => return store(context, tenant, announced, field).await,
+            "artifact" => return store(context, tenant, user, announced, field).await,
             "description" => {
                 announced.description = text(field, "description").await?;
                 check_description(&announced.description)?;
@@ -104,14 +165,35 @@ impl Stream for Paced {
 async fn store(
     context: &Context,
     tenant: &TenantId,
+    user: Option<&UserIdentity>,
     announced: Announced,
     mut field: Field<'_>,
 ) -> Result<String, ApiError> {
+    // The tags are read before the name is known, since what becomes visible is decided in one breath.
+    let seen = match user {
+        Some(user) if user.grants.release_tags.is_some() => {
+            Some(grants::releases(context, tenant, &user.grants).await?)
+        }
+        _ => None,
+    };
+
     let mut intake = Intake::begin(context, tenant, announced).await?;
     while let Some(chunk) = field.chunk().await.map_err(malformed)? {
         intake.write(chunk).await?;
     }
-    Ok(intake.finish().await?)
+    let and = |artifact: &Artifact| {
+        if seen
+            .as_ref()
+            .is_some_and(|seen| !seen.contains(&artifact.name))
+        {
+            return Err(Error::Forbidden("Access denied (RBAC).".to_owned()));
+        }
+        Ok(user
+            .map(|user| audit::artifact(context, user, audit::UPLOAD, &artifact.id, &artifact.name))
+            .into_iter()
+            .collect())
+    };
+    Ok(intake.finish(&and).await?)
 }
 
 /// 0 and an empty text mean that nothing was announced.

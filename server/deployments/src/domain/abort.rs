@@ -3,8 +3,9 @@
 //! One short batch ends the deployment and settles its statistics; from then on no device gets it and
 //! no unfinished device can report to it. The rows of the devices follow in stretches.
 
-use ambidex_access::TenantId;
+use ambidex_access::{TenantId, UserIdentity};
 
+use super::audit;
 use super::deployment::Status;
 use crate::Context;
 use crate::error::Error;
@@ -19,7 +20,8 @@ const CLEANED_BEFORE_ANSWER_MAX: u64 = 10_000;
 ///
 /// # Errors
 /// 404 when there is no such deployment, 422 when it has finished.
-pub async fn abort(context: &Context, tenant: &TenantId, id: &str) -> Result<(), Error> {
+pub async fn abort(context: &Context, user: &UserIdentity, id: &str) -> Result<(), Error> {
+    let tenant = &user.tenant;
     let finished = || Error::Unprocessable("Deployment already finished".to_owned());
     let deployment = store::deployment::find(&context.db, tenant, id)
         .await?
@@ -30,14 +32,18 @@ pub async fn abort(context: &Context, tenant: &TenantId, id: &str) -> Result<(),
     let now_ms = context.clock.now_ms();
     let outcome = context
         .db
-        .apply(vec![store::deployment::abort(tenant, id, now_ms)])
+        .apply(vec![
+            store::deployment::abort(tenant, id, now_ms),
+            audit::deployment(context, user, audit::ABORT, &deployment),
+        ])
         .await
         .map_err(Error::from);
     match outcome {
         Err(error) if error.is_lost_race() => return Err(finished()),
         outcome => outcome?,
     };
-    // A client that hangs up must not stop the work; a failure is made good by the next start.
+    context.jobs.wake();
+    // A client that hangs up must not stop the work; a failure is made good later, see [`super::recovery`].
     let (context, tenant) = (context.clone(), tenant.clone());
     let work = tokio::spawn(async move {
         if let Err(error) = clean(&context, &tenant, deployment.number, now_ms).await {
@@ -64,7 +70,14 @@ pub async fn clean(
     number: i64,
     at_ms: i64,
 ) -> Result<(), Error> {
-    store::device::sweep(&context.db, tenant, number, Sweep::Abort { at_ms }).await?;
+    store::device::sweep(
+        &context.db,
+        &context.clock,
+        tenant,
+        number,
+        Sweep::Abort { at_ms },
+    )
+    .await?;
     context
         .db
         .apply(vec![store::deployment::cleaned(tenant, number)])

@@ -47,6 +47,14 @@ pub struct Document {
 }
 
 impl Artifact {
+    /// What installs its payloads; nothing for an artifact without payload.
+    pub fn update_types(&self) -> impl Iterator<Item = &str> {
+        self.document
+            .updates
+            .iter()
+            .filter_map(|update| update.type_info.kind.as_deref())
+    }
+
     /// The artifact as clients see it.
     pub fn into_wire(self) -> wire::Artifact {
         wire::Artifact {

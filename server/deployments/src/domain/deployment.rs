@@ -5,8 +5,14 @@ use std::fmt;
 use ambidex_kit::rfc3339;
 use ambidex_wire::deployments::DeviceStatus;
 use ambidex_wire::management::deployments as wire;
+use serde_json::{Map, Value};
 
 use super::phase::Phase;
+
+/// The kind of deployments of artifacts.
+pub const SOFTWARE: &str = "software";
+/// The kind of deployments of configurations.
+pub const CONFIGURATION: &str = "configuration";
 
 /// Where a deployment stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +118,10 @@ pub struct Deployment {
     pub retries: u32,
     pub force_installation: bool,
     pub total_size_bytes: u64,
+    /// Where devices are to pause, as JSON.
+    pub control_map: Option<String>,
+    /// Deployments of [`CONFIGURATION`] only: what is deployed.
+    pub configuration: Option<String>,
     pub counts: Counts,
 }
 
@@ -129,6 +139,7 @@ impl Deployment {
         self,
         phases: Vec<Phase>,
         artifacts: Vec<String>,
+        groups: Vec<String>,
         now_ms: i64,
     ) -> wire::Deployment {
         let status = self.status_at(now_ms).as_str().to_owned();
@@ -158,7 +169,14 @@ impl Deployment {
             filter: self
                 .filter
                 .and_then(|text| serde_json::from_str(&text).ok()),
-            groups: self.group.into_iter().collect(),
+            groups: match self.group {
+                Some(group) if groups.is_empty() => vec![group],
+                _ => groups,
+            },
+            update_control_map: self
+                .control_map
+                .and_then(|text| serde_json::from_str(&text).ok()),
+            configuration: self.configuration.as_deref().map(shortened),
             kind: self.kind,
             statistics: Some(wire::DeploymentStatistics {
                 status: self.counts.into_wire(),
@@ -166,6 +184,40 @@ impl Deployment {
             }),
         }
     }
+}
+
+/// A configuration as operators see it: the keys, and no more than the beginnings of the values, for
+/// they may be secrets.
+fn shortened(configuration: &str) -> String {
+    const SHOWN_CHARS: usize = 3;
+    let cut = |text: &str| -> String {
+        if text.chars().count() <= SHOWN_CHARS {
+            return text.to_owned();
+        }
+        let start: String = text.chars().take(SHOWN_CHARS).collect();
+        format!("{start}...<omitted>")
+    };
+    match serde_json::from_str::<Value>(configuration) {
+        Ok(Value::Object(map)) => {
+            let shown: Map<String, Value> = map
+                .into_iter()
+                .map(|(key, value)| match value {
+                    Value::String(text) => (key, Value::String(cut(&text))),
+                    other => (key, Value::String(cut(&other.to_string()))),
+                })
+                .collect();
+            Value::Object(shown).to_string()
+        }
+        _ => cut(configuration),
+    }
+}
+
+/// What a user sees whose roles are limited to groups.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Visible {
+    pub groups: Vec<String>,
+    /// Single devices besides those of the groups.
+    pub devices: Vec<String>,
 }
 
 /// Which deployments a list shows.
@@ -183,4 +235,6 @@ pub struct Filter {
     pub ids: Vec<String>,
     /// Oldest first.
     pub ascending: bool,
+    /// `None`: everything.
+    pub groups: Option<Visible>,
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use ambidex_wire::management::deployments::NewDeployment;
 
+use super::control_map;
 use super::phase::{self, Wave};
 use crate::error::Error;
 
@@ -24,36 +25,61 @@ pub enum Targets {
     All,
     /// The accepted devices of a group at the moment of creation.
     Group(String),
+    /// Whatever accepted devices meet a saved filter, now or later.
+    Filter {
+        id: String,
+        /// The deployment finishes when so many have finished.
+        max_devices: Option<u64>,
+    },
+}
+
+/// Which operation asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Listed or all devices.
+    Devices,
+    /// The devices of this group.
+    Group(String),
+    /// The devices that meet a filter (version 2).
+    Filter,
 }
 
 /// A deployment that passed every check which needs no other service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
+    /// The id that the deployment will have.
+    pub id: String,
     pub name: String,
     pub artifact_name: String,
     pub targets: Targets,
     pub waves: Vec<Wave>,
     pub retries: u32,
     pub force_installation: bool,
+    /// Where devices are to pause, as JSON.
+    pub control_map: Option<String>,
 }
 
-/// Checks the body of `create_deployment` (`group` is `None`) or of `create_deployment_for_group`.
+/// Checks the body of one of the operations that create a deployment, which will have the id `id`.
 ///
 /// # Errors
 /// 400 that names the wrong part.
-pub fn parse(body: NewDeployment, group: Option<String>, now_ms: i64) -> Result<Draft, Error> {
-    check(&body, group.is_some(), now_ms)
+pub fn parse(body: NewDeployment, scope: Scope, id: String, now_ms: i64) -> Result<Draft, Error> {
+    check(&body, &scope, &id, now_ms)
         .map_err(|error| match error {
             Error::Invalid(text) => Error::Invalid(format!("Validating request body: {text}")),
             other => other,
         })
-        .and_then(|waves| {
-            let targets = match group {
-                Some(group) if group.is_empty() => {
+        .and_then(|(waves, control_map)| {
+            let targets = match scope {
+                Scope::Group(group) if group.is_empty() => {
                     return Err(Error::invalid("Missing group name"));
                 }
-                Some(group) => Targets::Group(group),
-                None => match body.devices {
+                Scope::Group(group) => Targets::Group(group),
+                Scope::Filter => Targets::Filter {
+                    id: body.filter_id.unwrap_or_default(),
+                    max_devices: body.max_devices.filter(|max| *max > 0).map(u64::from),
+                },
+                Scope::Devices => match body.devices {
                     Some(devices) if !devices.is_empty() => {
                         Targets::Devices(devices.into_iter().collect())
                     }
@@ -61,17 +87,24 @@ pub fn parse(body: NewDeployment, group: Option<String>, now_ms: i64) -> Result<
                 },
             };
             Ok(Draft {
+                id,
                 name: body.name,
                 artifact_name: body.artifact_name,
                 targets,
                 waves,
                 retries: body.retries.unwrap_or(0),
                 force_installation: body.force_installation.unwrap_or(false),
+                control_map,
             })
         })
 }
 
-fn check(body: &NewDeployment, for_group: bool, now_ms: i64) -> Result<Vec<Wave>, Error> {
+fn check(
+    body: &NewDeployment,
+    scope: &Scope,
+    id: &str,
+    now_ms: i64,
+) -> Result<(Vec<Wave>, Option<String>), Error> {
     check_text("name", &body.name, NAME_CHARS_MAX)?;
     check_text(
         "artifact_name",
@@ -80,22 +113,38 @@ fn check(body: &NewDeployment, for_group: bool, now_ms: i64) -> Result<Vec<Wave>
     )?;
     let all = body.all_devices.unwrap_or(false);
     let devices = body.devices.as_deref().unwrap_or(&[]);
-    if for_group {
-        if all || !devices.is_empty() {
+    match scope {
+        Scope::Group(_) if all || !devices.is_empty() => {
             return Err(Error::invalid(
                 "The deployment for group constructor should have neither list of devices nor \
                  all_devices flag set",
             ));
         }
-    } else if devices.is_empty() && !all {
-        return Err(Error::invalid(
-            "Invalid deployments definition: provide list of devices or set all_devices flag",
-        ));
-    } else if !devices.is_empty() && all {
+        Scope::Filter => {
+            check_text(
+                "filter_id",
+                body.filter_id.as_deref().unwrap_or_default(),
+                DEVICE_ID_CHARS_MAX,
+            )?;
+            if all || !devices.is_empty() {
+                return Err(Error::invalid(
+                    "The deployment for a filter should have neither list of devices nor \
+                     all_devices flag set",
+                ));
+            }
+        }
+        Scope::Devices if devices.is_empty() && !all => {
+            return Err(Error::invalid(
+                "Invalid deployments definition: provide list of devices or set all_devices flag",
+            ));
+        }
         // The spelling is the one that clients know.
-        return Err(Error::invalid(
-            "Invalid deployments definition: list of devices provided togheter with all_devices flag",
-        ));
+        Scope::Devices if !devices.is_empty() && all => {
+            return Err(Error::invalid(
+                "Invalid deployments definition: list of devices provided togheter with all_devices flag",
+            ));
+        }
+        Scope::Group(_) | Scope::Devices => {}
     }
     for (index, id) in devices.iter().enumerate() {
         check_text(&format!("devices: {index}"), id, DEVICE_ID_CHARS_MAX)?;
@@ -105,7 +154,10 @@ fn check(body: &NewDeployment, for_group: bool, now_ms: i64) -> Result<Vec<Wave>
             "retries: must be no greater than {RETRIES_MAX}."
         )));
     }
-    phase::parse(&body.phases, now_ms)
+    Ok((
+        phase::parse(&body.phases, now_ms)?,
+        control_map::parse(body.update_control_map.as_ref(), id)?,
+    ))
 }
 
 /// Checks that a text has 1 to `chars_max` characters.
@@ -130,6 +182,8 @@ pub fn check_text(field: &str, text: &str, chars_max: usize) -> Result<(), Error
 mod tests {
     use super::*;
 
+    const ID: &str = "d1";
+
     fn body() -> NewDeployment {
         NewDeployment {
             name: "n".to_owned(),
@@ -141,7 +195,7 @@ mod tests {
 
     #[test]
     fn devices_are_taken_once() {
-        let draft = parse(body(), None, 0).unwrap();
+        let draft = parse(body(), Scope::Devices, ID.to_owned(), 0).unwrap();
         let Targets::Devices(devices) = draft.targets else {
             unreachable!("devices were given")
         };
@@ -227,7 +281,10 @@ mod tests {
                 "neither",
             ),
         ] {
-            let error = parse(body, group, 0).unwrap_err().to_string();
+            let scope = group.map_or(Scope::Devices, Scope::Group);
+            let error = parse(body, scope, ID.to_owned(), 0)
+                .unwrap_err()
+                .to_string();
             assert!(error.starts_with("Validating request body: "), "{error}");
             assert!(error.contains(text), "{error} lacks {text}");
         }
@@ -236,7 +293,7 @@ mod tests {
             ..body()
         };
         assert_eq!(
-            parse(group, Some(String::new()), 0)
+            parse(group, Scope::Group(String::new()), ID.to_owned(), 0)
                 .unwrap_err()
                 .to_string(),
             "Missing group name"
@@ -249,6 +306,35 @@ mod tests {
             name: "ü".repeat(256),
             ..body()
         };
-        assert!(parse(body, None, 0).is_ok());
+        assert!(parse(body, Scope::Devices, ID.to_owned(), 0).is_ok());
+    }
+
+    #[test]
+    fn a_filter_is_needed_where_one_is_asked_for() {
+        let body = |filter_id: Option<&str>| NewDeployment {
+            name: "n".to_owned(),
+            artifact_name: "a".to_owned(),
+            filter_id: filter_id.map(str::to_owned),
+            max_devices: Some(0),
+            ..NewDeployment::default()
+        };
+        let parse = |body| parse(body, Scope::Filter, ID.to_owned(), 0);
+        assert_eq!(
+            parse(body(Some("f"))).unwrap().targets,
+            Targets::Filter {
+                id: "f".to_owned(),
+                max_devices: None
+            }
+        );
+        for wrong in [
+            body(None),
+            body(Some("")),
+            NewDeployment {
+                all_devices: Some(true),
+                ..body(Some("f"))
+            },
+        ] {
+            assert!(parse(wrong).is_err());
+        }
     }
 }

@@ -12,13 +12,14 @@ use std::sync::Arc;
 use ambidex_access::TenantId;
 use ambidex_artifact::{ErrorKind, Header, ReadOptions, Reader, Summary, Verification};
 use ambidex_blob::{BlobError, Upload};
-use ambidex_db::DbError;
+use ambidex_db::{DbError, Statement};
 use ambidex_kit::{new_id, rfc3339};
 use ambidex_wire::management::deployments::{TypeInfo, Update, UpdateFile};
 use bytes::{Buf as _, Bytes};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 use super::artifact::{Artifact, Document, combinations};
 use super::recovery;
@@ -69,25 +70,12 @@ impl Intake {
         tenant: &TenantId,
         announced: Announced,
     ) -> Result<Self, Error> {
-        let permit = Arc::clone(&context.intakes)
-            .acquire_owned()
-            .await
-            .map_err(|error| Error::Internal(format!("waiting for an upload slot: {error}")))?;
-        let storage = store::storage::find(&context.db, tenant).await?;
-        let free = match storage.limit {
-            0 => u64::MAX,
-            limit => limit.saturating_sub(storage.usage),
-        };
-        let storage_full = free < context.settings.artifact_bytes_max;
-        let bytes_max = free.min(context.settings.artifact_bytes_max);
+        let permit = slot(context).await?;
+        let (bytes_max, storage_full) = room(context, tenant).await?;
         if announced.size_bytes.is_some_and(|bytes| bytes > bytes_max) {
             return Err(too_large(bytes_max, storage_full));
         }
-        let file = new_id().simple().to_string();
-        let blob_key = match tenant.as_str() {
-            "" => file,
-            tenant => format!("{tenant}/{file}"),
-        };
+        let blob_key = fresh_key(tenant);
         let upload = context
             .blobs
             .put_begin(&blob_key)
@@ -146,12 +134,13 @@ impl Intake {
         Ok(())
     }
 
-    /// All bytes are there: verifies the end and makes the artifact visible. Returns its id.
+    /// All bytes are there: verifies the end and makes the artifact visible. Returns its id. What `and`
+    /// answers happens with it or not at all.
     ///
     /// # Errors
     /// 400 for an invalid artifact, 409 for one that exists, 413 beyond the storage limit; those of the
-    /// stores.
-    pub async fn finish(mut self) -> Result<String, Error> {
+    /// stores and of `and`.
+    pub async fn finish(mut self, and: And<'_>) -> Result<String, Error> {
         self.chunks = None;
         let (header, summary) = self.verdict().await?;
         if self
@@ -163,31 +152,17 @@ impl Intake {
                 "reading artifact error: unexpected EOF: the artifact is smaller than the announced size",
             ));
         }
-        let conflicting = header.conflicting_provides();
-        if !conflicting.is_empty() {
-            return Err(Error::invalid(format!(
-                "reading artifact error: provided twice: {}",
-                conflicting.join(", ")
-            )));
-        }
-        let artifact = Artifact {
-            id: self
-                .announced
-                .artifact_id
-                .take()
-                .unwrap_or_else(|| new_id().to_string()),
-            name: header.name.clone(),
-            description: std::mem::take(&mut self.announced.description),
-            blob_key: self.blob_key.clone(),
-            size_bytes: self.bytes,
-            modified_ms: self.context.clock.now_ms(),
-            device_types: header.device_types.clone(),
-            depends: header.depends(),
-            document: document(&header, &summary),
-        };
-        let combinations = combinations(&artifact.depends)?;
+        let (artifact, combinations) = described(
+            &self.context,
+            &mut self.announced,
+            &header,
+            &summary,
+            &self.blob_key,
+            self.bytes,
+        )?;
+        let and = and(&artifact)?;
         // From here on a client that hangs up must not interrupt: file and row belong together.
-        tokio::spawn(self.publish(artifact, combinations))
+        tokio::spawn(self.publish(artifact, combinations, and))
             .await
             .map_err(|error| Error::Internal(format!("storing an artifact: {error}")))?
     }
@@ -199,53 +174,144 @@ impl Intake {
             .map_err(refusal)
     }
 
-    async fn publish(self, artifact: Artifact, combinations: Vec<String>) -> Result<String, Error> {
-        let Self {
-            context,
-            tenant,
-            upload,
-            blob_key,
-            storage_full,
-            bytes_max,
-            ..
-        } = self;
-        let now_ms = context.clock.now_ms();
-        context
+    async fn publish(
+        self,
+        artifact: Artifact,
+        combinations: Vec<String>,
+        and: Vec<Statement>,
+    ) -> Result<String, Error> {
+        let now_ms = self.context.clock.now_ms();
+        self.context
             .db
-            .apply(vec![store::storage::orphan(&blob_key, now_ms)])
+            .apply(vec![store::storage::orphan(&self.blob_key, now_ms)])
             .await?;
-        upload.commit().await?;
-        let mut batch = vec![
-            store::storage::ensure(&tenant),
-            store::storage::take(&tenant, artifact.size_bytes),
-            store::storage::adopt(&blob_key),
-        ];
-        const TAKE_INDEX: usize = 1;
-        batch.extend(store::artifact::insert(&tenant, &artifact, &combinations)?);
-        let error = match context.db.apply(batch).await {
-            Ok(_) => return Ok(artifact.id),
-            Err(DbError::Conflict { index: TAKE_INDEX }) => too_large(bytes_max, storage_full),
-            Err(DbError::UniqueViolation { constraint }) => {
-                Error::Conflict(if constraint.starts_with("artifact_combinations") {
-                    "an artifact with the same name and depends already exists".to_owned()
-                } else {
-                    "an artifact with the same id already exists".to_owned()
-                })
-            }
-            Err(error) => error.into(),
-        };
-        if let Err(error) = recovery::drop_orphan(&context, &blob_key).await {
-            tracing::warn!(
-                ?error,
-                blob_key,
-                "file of a refused artifact is left until the next start"
-            );
-        }
-        Err(error)
+        self.upload.commit().await?;
+        let limit = (self.bytes_max, self.storage_full);
+        register(
+            &self.context,
+            &self.tenant,
+            artifact,
+            &combinations,
+            limit,
+            and,
+        )
+        .await
     }
 }
 
-fn too_large(bytes_max: u64, storage_full: bool) -> Error {
+/// What else happens when an artifact becomes visible.
+pub type And<'a> = &'a (dyn Fn(&Artifact) -> Result<Vec<Statement>, Error> + Send + Sync);
+
+/// The artifact that a verified file is.
+fn described(
+    context: &Context,
+    announced: &mut Announced,
+    header: &Header,
+    summary: &Summary,
+    blob_key: &str,
+    bytes: u64,
+) -> Result<(Artifact, Vec<String>), Error> {
+    let conflicting = header.conflicting_provides();
+    if !conflicting.is_empty() {
+        return Err(Error::invalid(format!(
+            "reading artifact error: provided twice: {}",
+            conflicting.join(", ")
+        )));
+    }
+    let artifact = Artifact {
+        id: announced
+            .artifact_id
+            .take()
+            .unwrap_or_else(|| new_id().to_string()),
+        name: header.name.clone(),
+        description: std::mem::take(&mut announced.description),
+        blob_key: blob_key.to_owned(),
+        size_bytes: bytes,
+        modified_ms: context.clock.now_ms(),
+        device_types: header.device_types.clone(),
+        depends: header.depends(),
+        document: document(header, summary),
+    };
+    let combinations = combinations(&artifact.depends)?;
+    Ok((artifact, combinations))
+}
+
+/// Makes an artifact visible whose file is in the store. A refused one leaves no file.
+async fn register(
+    context: &Context,
+    tenant: &TenantId,
+    artifact: Artifact,
+    combinations: &[String],
+    (bytes_max, storage_full): (u64, bool),
+    and: Vec<Statement>,
+) -> Result<String, Error> {
+    let blob_key = artifact.blob_key.clone();
+    let mut batch = vec![
+        store::storage::ensure(tenant),
+        store::storage::take(tenant, artifact.size_bytes),
+        store::storage::adopt(&blob_key),
+    ];
+    const TAKE_INDEX: usize = 1;
+    batch.extend(store::artifact::insert(tenant, &artifact, combinations)?);
+    batch.extend(and);
+    let error = match context.db.apply(batch).await {
+        Ok(_) => {
+            context.jobs.wake();
+            return Ok(artifact.id);
+        }
+        Err(DbError::Conflict { index: TAKE_INDEX }) => too_large(bytes_max, storage_full),
+        Err(DbError::UniqueViolation { constraint }) => {
+            Error::Conflict(if constraint.starts_with("artifact_combinations") {
+                "an artifact with the same name and depends already exists".to_owned()
+            } else {
+                "an artifact with the same id already exists".to_owned()
+            })
+        }
+        Err(error) => error.into(),
+    };
+    if let Err(error) = recovery::drop_orphan(context, &blob_key).await {
+        tracing::warn!(
+            ?error,
+            blob_key,
+            "file of a refused artifact is left for later"
+        );
+    }
+    Err(error)
+}
+
+async fn slot(context: &Context) -> Result<OwnedSemaphorePermit, Error> {
+    Arc::clone(&context.intakes)
+        .acquire_owned()
+        .await
+        .map_err(|error| Error::Internal(format!("waiting for an upload slot: {error}")))
+}
+
+/// Bytes that an artifact may have now, and whether the tenant's storage limit is what bounds them.
+pub async fn room(context: &Context, tenant: &TenantId) -> Result<(u64, bool), Error> {
+    let storage = store::storage::find(&context.db, tenant).await?;
+    let free = match storage.limit {
+        0 => u64::MAX,
+        limit => limit.saturating_sub(storage.usage),
+    };
+    let storage_full = free < context.settings.artifact_bytes_max;
+    Ok((free.min(context.settings.artifact_bytes_max), storage_full))
+}
+
+/// A key for a new file of a tenant.
+pub fn fresh_key(tenant: &TenantId) -> String {
+    key(tenant, new_id())
+}
+
+/// The key for a file of a tenant.
+pub fn key(tenant: &TenantId, id: Uuid) -> String {
+    let file = id.simple();
+    match tenant.as_str() {
+        "" => file.to_string(),
+        tenant => format!("{tenant}/{file}"),
+    }
+}
+
+pub fn too_large(bytes_max: u64, storage_full: bool) -> Error {
     Error::TooLarge(if storage_full {
         format!(
             "Artifact file too large: the storage limit leaves {bytes_max} bytes; delete artifacts or \

@@ -122,6 +122,18 @@ pub fn size(
     Ok(phases)
 }
 
+/// Opens the last wave for whoever is still to come: a deployment by filter does not know its devices
+/// beforehand.
+pub fn without_end(mut phases: Vec<Phase>) -> Vec<Phase> {
+    if let Some(last) = phases.last_mut() {
+        last.capacity = CAPACITY_MAX;
+    }
+    phases
+}
+
+/// More devices than there can be, and a number of either database engine.
+const CAPACITY_MAX: u64 = i64::MAX as u64;
+
 /// When the first wave opens.
 pub fn opens_ms(waves: &[Wave]) -> Option<i64> {
     waves.first().map(|wave| wave.starts_ms)

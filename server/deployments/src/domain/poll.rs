@@ -14,6 +14,7 @@ use super::artifact::{self, Candidate};
 use super::deployment::Counts;
 use super::device::State;
 use super::draft::check_text;
+use super::dynamic;
 use super::phase;
 use crate::Context;
 use crate::error::Error;
@@ -73,7 +74,10 @@ impl Poll {
 pub struct Offer {
     pub deployment_id: String,
     pub artifact_name: String,
-    pub artifact: Candidate,
+    /// `None`: the artifact is made of the deployment's configuration when the device fetches it.
+    pub artifact: Option<Candidate>,
+    /// Where the device is to pause, as JSON.
+    pub control_map: Option<String>,
 }
 
 /// What a poll comes to.
@@ -81,12 +85,17 @@ pub struct Offer {
 enum Decision {
     /// Hand out this artifact; `fresh` when it was not assigned before.
     Offer { artifact: Candidate, fresh: bool },
+    /// Hand out the deployment's configuration.
+    Configuration,
     /// The device needs nothing.
     Finish(DeviceStatus),
 }
 
 /// Decides from what was read; pure.
 fn decide(open: &Open, poll: &Poll, candidates: Vec<Candidate>) -> Decision {
+    if open.configuration {
+        return Decision::Configuration;
+    }
     let installed = poll.artifact_name == open.artifact_name;
     if installed && !open.force_installation && open.status == DeviceStatus::Pending {
         return Decision::Finish(DeviceStatus::AlreadyInstalled);
@@ -125,9 +134,16 @@ pub async fn next(
 ) -> Result<Option<Offer>, Error> {
     for _ in 0..RACES_MAX {
         let now_ms = context.clock.now_ms();
-        let Some(open) = store::device::next_open(&context.db, tenant, device_id, now_ms).await?
-        else {
-            return Ok(None);
+        let found = store::device::next_open(&context.db, tenant, device_id, now_ms).await?;
+        let open = match found {
+            // What was begun is brought to its end.
+            Some(open) if open.state == State::Active => open,
+            waiting => {
+                match dynamic::earliest(context, tenant, device_id, waiting, now_ms).await? {
+                    Some(open) => open,
+                    None => return Ok(None),
+                }
+            }
         };
         let outcome = match open.state {
             State::Waiting => take_up(context, tenant, device_id, poll, open, now_ms).await,
@@ -160,29 +176,38 @@ async fn take_up(
         };
         batch.push(store::phase::enter(tenant, open.number, position, now_ms));
     }
-    let candidates = store::artifact::candidates(&context.db, tenant, &open.artifact_name).await?;
+    let candidates = candidates(context, tenant, &open).await?;
     let decision = decide(&open, poll, candidates);
     let (status, artifact) = match &decision {
         Decision::Offer { artifact, .. } => (
             DeviceStatus::Pending,
             Some((artifact.id.as_str(), artifact.size_bytes)),
         ),
+        Decision::Configuration => (DeviceStatus::Pending, None),
         Decision::Finish(status) => (*status, None),
     };
-    batch.push(store::device::take_up(
-        tenant,
-        open.number,
-        device_id,
-        &TakenUp {
-            status,
-            place: open.place,
-            device_type: &poll.device_type,
-            artifact,
-            now_ms,
-        },
-    ));
+    let taken = TakenUp {
+        status,
+        place: open.place,
+        device_type: &poll.device_type,
+        artifact,
+        now_ms,
+    };
+    let counts = if open.dynamic {
+        // Nobody counted it before.
+        batch.push(store::dynamic::join(tenant, open.number, device_id, &taken));
+        Counts::default().plus(status, 1)
+    } else {
+        batch.push(store::device::take_up(
+            tenant,
+            open.number,
+            device_id,
+            &taken,
+        ));
+        Counts::moved(DeviceStatus::Pending, status)
+    };
     let shift = Shift {
-        counts: Counts::moved(DeviceStatus::Pending, status),
+        counts,
         device_count: 1,
         size_bytes: artifact.map_or(0, |(_, size_bytes)| size_bytes),
     };
@@ -208,22 +233,27 @@ async fn go_on(
     open: Open,
     now_ms: i64,
 ) -> Result<Option<Offer>, Error> {
-    let candidates = store::artifact::candidates(&context.db, tenant, &open.artifact_name).await?;
+    let candidates = candidates(context, tenant, &open).await?;
     let decision = decide(&open, poll, candidates);
+    let again = |artifact: Option<(&str, u64)>| {
+        context.db.apply(vec![store::device::offer_again(
+            tenant,
+            open.number,
+            device_id,
+            &poll.device_type,
+            artifact,
+            open.status,
+        )])
+    };
     match &decision {
         Decision::Offer { artifact, fresh } => {
             if *fresh || !open.offered {
-                context
-                    .db
-                    .apply(vec![store::device::offer_again(
-                        tenant,
-                        open.number,
-                        device_id,
-                        &poll.device_type,
-                        (&artifact.id, artifact.size_bytes),
-                        open.status,
-                    )])
-                    .await?;
+                again(Some((&artifact.id, artifact.size_bytes))).await?;
+            }
+        }
+        Decision::Configuration => {
+            if !open.offered {
+                again(None).await?;
             }
         }
         Decision::Finish(status) => {
@@ -252,15 +282,29 @@ async fn go_on(
     Ok(offer(open, decision))
 }
 
-fn offer(open: Open, decision: Decision) -> Option<Offer> {
-    match decision {
-        Decision::Offer { artifact, .. } => Some(Offer {
-            deployment_id: open.deployment_id,
-            artifact_name: open.artifact_name,
-            artifact,
-        }),
-        Decision::Finish(_) => None,
+async fn candidates(
+    context: &Context,
+    tenant: &TenantId,
+    open: &Open,
+) -> Result<Vec<Candidate>, Error> {
+    if open.configuration {
+        return Ok(Vec::new());
     }
+    store::artifact::candidates(&context.db, tenant, &open.artifact_name).await
+}
+
+fn offer(open: Open, decision: Decision) -> Option<Offer> {
+    let artifact = match decision {
+        Decision::Offer { artifact, .. } => Some(artifact),
+        Decision::Configuration => None,
+        Decision::Finish(_) => return None,
+    };
+    Some(Offer {
+        deployment_id: open.deployment_id,
+        artifact_name: open.artifact_name,
+        artifact,
+        control_map: open.control_map,
+    })
 }
 
 #[cfg(test)]
@@ -282,6 +326,9 @@ mod tests {
             force_installation: false,
             phased: false,
             attempts: 0,
+            dynamic: false,
+            configuration: false,
+            control_map: None,
         }
     }
 
@@ -309,7 +356,7 @@ mod tests {
     fn offered(decision: Decision) -> Option<(String, bool)> {
         match decision {
             Decision::Offer { artifact, fresh } => Some((artifact.id, fresh)),
-            Decision::Finish(_) => None,
+            Decision::Configuration | Decision::Finish(_) => None,
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a start-up finishes because the last run could not.
+//! What is finished later because whoever began it could not.
 
 use ambidex_access::TenantId;
 
@@ -7,23 +7,27 @@ use crate::domain::{abort, creation};
 use crate::error::Error;
 use crate::store;
 
-/// What an earlier run left. Read before requests are served: afterwards, work in progress would look
-/// the same.
+/// Work that gave no sign of life for so long belongs to a process that has died, in milliseconds. Work in
+/// progress gives one every few milliseconds, or (an upload about to become visible) ends within them.
+const SILENCE_MS: i64 = 60_000;
+
+/// What nobody works on any more.
 pub struct LeftOver {
     unpublished: Vec<(TenantId, i64)>,
     unclean: Vec<(TenantId, i64)>,
     orphans: Vec<String>,
 }
 
-/// Finds what an earlier run left.
+/// Finds what nobody works on any more. Other processes of the same database may be at work.
 ///
 /// # Errors
 /// Those of the store.
 pub async fn find(context: &Context) -> Result<LeftOver, Error> {
+    let before_ms = context.clock.now_ms().saturating_sub(SILENCE_MS);
     Ok(LeftOver {
-        unpublished: store::deployment::unpublished(&context.db).await?,
-        unclean: store::deployment::unclean(&context.db).await?,
-        orphans: store::storage::orphans(&context.db, context.clock.now_ms()).await?,
+        unpublished: store::deployment::unpublished(&context.db, before_ms).await?,
+        unclean: store::deployment::unclean(&context.db, before_ms).await?,
+        orphans: store::storage::orphans(&context.db, before_ms).await?,
     })
 }
 
@@ -35,7 +39,11 @@ pub async fn find(context: &Context) -> Result<LeftOver, Error> {
 /// Those of the stores; safe to repeat.
 pub async fn run(context: &Context, left: LeftOver) -> Result<(), Error> {
     for (tenant, number) in left.unpublished {
-        creation::discard(context, &tenant, number).await?;
+        match creation::discard(context, &tenant, number).await {
+            // Another process was faster.
+            Err(error) if error.is_lost_race() => {}
+            outcome => outcome?,
+        }
     }
     let now_ms = context.clock.now_ms();
     for (tenant, number) in left.unclean {

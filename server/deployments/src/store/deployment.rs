@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use ambidex_access::TenantId;
 use ambidex_db::{Db, DbError, Row, Statement, Tx, Value, params, statement};
 
-use crate::domain::deployment::{Counts, Deployment, Filter, Status};
+use crate::domain::deployment::{Counts, Deployment, Filter, Status, Visible};
 use crate::error::Error;
 
 /// `counts!("")` lists the counter columns in the order of `DeviceStatus::ALL`.
@@ -23,14 +23,14 @@ macro_rules! columns {
         concat!(
             "id, number, name, artifact_name, kind, created_ms, starts_ms, active, status, \
              finished_ms, device_count, max_devices, target_count, dynamic, filter, group_name, \
-             phased, retries, force_installation, total_size_bytes, ",
+             phased, retries, force_installation, total_size_bytes, control_map, configuration, ",
             counts!()
         )
     };
 }
 
 /// Number of columns before the counters.
-const COUNTS_AT: usize = 20;
+const COUNTS_AT: usize = 22;
 
 /// Devices that have finished.
 macro_rules! finals {
@@ -72,10 +72,10 @@ const INSERT: &str = concat!(
     "INSERT INTO deployments (tenant_id, id, number, name, artifact_name, search_text, kind, \
      created_ms, starts_ms, later, place, published, cleaning, active, aborted, status, \
      finished_ms, device_count, max_devices, target_count, dynamic, filter, group_name, phased, \
-     retries, force_installation, total_size_bytes, ",
+     retries, force_installation, total_size_bytes, control_map, configuration, touched_ms, ",
     counts!(),
     ") VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 0, 0, 0, 0, 0, 1, 0, 'pending', NULL, 0, $8, $9, $10, \
-     $11, $12, $13, $14, $15, 0, $16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)"
+     $11, $12, $13, $14, $15, 0, $17, $18, $19, $16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)"
 );
 
 const JOIN_ARTIFACTS: &str = "INSERT INTO deployment_artifacts (tenant_id, deployment_number, artifact_id) \
@@ -100,7 +100,8 @@ const SHIFT: &str = "UPDATE deployments SET \
      count_decommissioned = count_decommissioned + $15, \
      device_count = device_count + $16, \
      total_size_bytes = total_size_bytes + $17 \
-     WHERE tenant_id = $1 AND number = $2 AND active >= $18 AND aborted <= $19";
+     WHERE tenant_id = $1 AND number = $2 AND active >= $18 AND aborted <= $19 \
+     AND (dynamic = 0 OR max_devices = 0 OR $16 <= 0 OR device_count < max_devices)";
 
 const SETTLE: &str = concat!(
     "UPDATE deployments SET \
@@ -126,22 +127,38 @@ const ABORT: &str = "UPDATE deployments SET \
      count_pending = 0, count_downloading = 0, count_pause_before_installing = 0, \
      count_installing = 0, count_pause_before_rebooting = 0, count_rebooting = 0, \
      count_pause_before_committing = 0, \
-     status = 'finished', active = 0, aborted = 1, cleaning = 1, finished_ms = $3 \
+     status = 'finished', active = 0, aborted = 1, cleaning = 1, finished_ms = $3, \
+     touched_ms = $3 \
      WHERE tenant_id = $1 AND id = $2 AND published = 1 AND active = 1";
 
 const CLEANED: &str = "UPDATE deployments SET cleaning = 0 WHERE tenant_id = $1 AND number = $2";
 
-const UNCLEAN: &str =
-    "SELECT tenant_id, number FROM deployments WHERE cleaning = 1 ORDER BY tenant_id, number";
+const UNCLEAN: &str = "SELECT tenant_id, number FROM deployments \
+     WHERE cleaning = 1 AND touched_ms <= $1 ORDER BY tenant_id, number";
 
-const UNPUBLISHED: &str =
-    "SELECT tenant_id, number FROM deployments WHERE published = 0 ORDER BY tenant_id, number";
+const UNPUBLISHED: &str = "SELECT tenant_id, number FROM deployments \
+     WHERE published = 0 AND touched_ms <= $1 \
+     UNION ALL SELECT tenant_id, number FROM deployments WHERE published = -1";
+
+const TOUCH: &str = "UPDATE deployments SET touched_ms = $3 \
+     WHERE tenant_id = $1 AND number = $2 AND (published = 0 OR cleaning = 1)";
+
+/// From here on whoever still fills the deployment cannot go on.
+const GIVE_UP: &str = "UPDATE deployments SET published = -1 \
+     WHERE tenant_id = $1 AND number = $2 AND published <= 0";
+
+const SET_CONTROL_MAP: &str = "UPDATE deployments SET control_map = $3 \
+     WHERE tenant_id = $1 AND id = $2 AND published = 1 AND active = 1";
+
+const USING_ARTIFACTS: &str = "SELECT d.id FROM deployments d \
+     WHERE d.tenant_id = $1 AND d.artifact_name = $2 AND d.active = 1 AND d.kind = 'software' \
+     ORDER BY d.id";
 
 const DELETE_ARTIFACTS: &str =
     "DELETE FROM deployment_artifacts WHERE tenant_id = $1 AND deployment_number = $2";
 
 const DELETE_UNPUBLISHED: &str =
-    "DELETE FROM deployments WHERE tenant_id = $1 AND number = $2 AND published = 0";
+    "DELETE FROM deployments WHERE tenant_id = $1 AND number = $2 AND published = -1";
 
 fn from_row(row: &Row) -> Result<Deployment, Error> {
     let status: String = row.get(8)?;
@@ -171,6 +188,8 @@ fn from_row(row: &Row) -> Result<Deployment, Error> {
         retries: row.get(17)?,
         force_installation: row.get(18)?,
         total_size_bytes: row.get(19)?,
+        control_map: row.get(20)?,
+        configuration: row.get(21)?,
         counts,
     })
 }
@@ -245,6 +264,9 @@ fn conditions(tenant: &TenantId, filter: &Filter, now_ms: i64) -> (String, Vec<V
         let n = bind(&mut params, kind.into());
         let _ = write!(text, " AND kind = ${n}");
     }
+    if let Some(groups) = &filter.groups {
+        text.push_str(&super::group::visible(&mut params, groups));
+    }
     for (column, values) in [("name", &filter.names), ("id", &filter.ids)] {
         if !values.is_empty() {
             let numbers: Vec<String> = values
@@ -303,6 +325,21 @@ pub async fn list(
     db.query(sql, params).await?.iter().map(from_row).collect()
 }
 
+/// Whether a user sees a deployment whose roles are limited.
+pub async fn is_visible(
+    db: &Db,
+    tenant: &TenantId,
+    id: &str,
+    visible: Visible,
+) -> Result<bool, Error> {
+    let filter = Filter {
+        ids: vec![id.to_owned()],
+        groups: Some(visible),
+        ..Filter::default()
+    };
+    Ok(count(db, tenant, &filter, 0).await? > 0)
+}
+
 /// How many deployments a list has in all.
 pub async fn count(db: &Db, tenant: &TenantId, filter: &Filter, now_ms: i64) -> Result<u64, Error> {
     let (conditions, params) = conditions(tenant, filter, now_ms);
@@ -317,6 +354,7 @@ pub fn insert(
     tx: &mut Tx<'_>,
     tenant: &TenantId,
     deployment: &Deployment,
+    now_ms: i64,
 ) -> Result<Option<i64>, Error> {
     let number: i64 = tx
         .query(NEXT_NUMBER, &params![tenant.as_str()])?
@@ -347,8 +385,14 @@ pub fn insert(
             } else {
                 deployment.target_count
             },
+            deployment.control_map.as_ref(),
+            deployment.configuration.as_ref(),
+            now_ms,
         ],
     )?;
+    if deployment.configuration.is_some() {
+        return Ok(Some(number));
+    }
     let artifacts = tx.execute(
         JOIN_ARTIFACTS,
         &params![tenant.as_str(), number, &deployment.artifact_name],
@@ -370,8 +414,10 @@ pub fn publish(
 ) -> Result<(), Error> {
     let later = starts_ms > now_ms;
     let at_ms = starts_ms.clamp(now_ms, i64::MAX >> PLACE_BITS);
+    // The number keeps two that are created in the same moment, perhaps by two processes, apart.
+    let wanted = (at_ms << PLACE_BITS) | (number & ((1 << PLACE_BITS) - 1));
     let place = if later {
-        (at_ms << PLACE_BITS) | (number & ((1 << PLACE_BITS) - 1))
+        wanted
     } else {
         let last: i64 = tx
             .query(LAST_PLACE, &params![tenant.as_str()])?
@@ -379,7 +425,7 @@ pub fn publish(
             .map(|row| row.get(0))
             .transpose()?
             .unwrap_or(0);
-        (at_ms << PLACE_BITS).max(last.saturating_add(1))
+        wanted.max(last.saturating_add(1))
     };
     let touched = tx.execute(
         PUBLISH,
@@ -444,27 +490,57 @@ pub fn cleaned(tenant: &TenantId, number: i64) -> Statement {
     statement(CLEANED, params![tenant.as_str(), number])
 }
 
-/// Aborted deployments whose devices are still to be brought to their end.
-pub async fn unclean(db: &Db) -> Result<Vec<(TenantId, i64)>, Error> {
-    keys(db, UNCLEAN).await
+/// Aborted deployments whose devices are still to be brought to their end, without a sign of life since.
+pub async fn unclean(db: &Db, before_ms: i64) -> Result<Vec<(TenantId, i64)>, Error> {
+    keys(db, UNCLEAN, before_ms).await
 }
 
-/// Deployments whose creation was cut off.
-pub async fn unpublished(db: &Db) -> Result<Vec<(TenantId, i64)>, Error> {
-    keys(db, UNPUBLISHED).await
+/// Deployments whose creation was cut off, without a sign of life since.
+pub async fn unpublished(db: &Db, before_ms: i64) -> Result<Vec<(TenantId, i64)>, Error> {
+    keys(db, UNPUBLISHED, before_ms).await
 }
 
-async fn keys(db: &Db, sql: &'static str) -> Result<Vec<(TenantId, i64)>, Error> {
-    db.query(sql, Vec::new())
+async fn keys(db: &Db, sql: &'static str, before_ms: i64) -> Result<Vec<(TenantId, i64)>, Error> {
+    db.query(sql, params![before_ms])
         .await?
         .iter()
         .map(|row| Ok((TenantId::new(row.get::<String>(0)?), row.get(1)?)))
         .collect()
 }
 
-/// Forgets a deployment whose creation was cut off.
-pub fn delete_unpublished(tenant: &TenantId, number: i64) -> [Statement; 2] {
+/// A sign of life of whoever fills or cleans a deployment; the batch fails when it was given up.
+pub fn touch(tenant: &TenantId, number: i64, now_ms: i64) -> Statement {
+    beat(tenant, number, now_ms).expect_one()
+}
+
+/// As [`touch`], whether it was given up or not.
+pub fn beat(tenant: &TenantId, number: i64, now_ms: i64) -> Statement {
+    statement(TOUCH, params![tenant.as_str(), number, now_ms])
+}
+
+/// Marks a deployment that will never be published; the batch fails when it has been.
+pub fn give_up(tenant: &TenantId, number: i64) -> Statement {
+    statement(GIVE_UP, params![tenant.as_str(), number]).expect_one()
+}
+
+/// Writes where devices are to pause; the batch fails when the deployment has finished.
+pub fn set_control_map(tenant: &TenantId, id: &str, map: Option<&str>) -> Statement {
+    statement(SET_CONTROL_MAP, params![tenant.as_str(), id, map]).expect_one()
+}
+
+/// Ids of the unfinished deployments of a release.
+pub async fn using(db: &Db, tenant: &TenantId, release: &str) -> Result<Vec<String>, Error> {
+    db.query(USING_ARTIFACTS, params![tenant.as_str(), release])
+        .await?
+        .iter()
+        .map(|row| Ok(row.get(0)?))
+        .collect()
+}
+
+/// Forgets a deployment that was given up.
+pub fn delete_unpublished(tenant: &TenantId, number: i64) -> [Statement; 3] {
     [
+        super::group::delete(tenant, number),
         statement(DELETE_ARTIFACTS, params![tenant.as_str(), number]),
         statement(DELETE_UNPUBLISHED, params![tenant.as_str(), number]).expect_one(),
     ]

@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 
 use ambidex_access::TenantId;
 use ambidex_db::{Db, DbError, Row, Statement, Tx, Value, params, statement};
+use ambidex_kit::Clock;
 use ambidex_wire::deployments::DeviceStatus;
 
+use crate::domain::deployment::CONFIGURATION;
 use crate::domain::device::{Standing, State};
 use crate::error::Error;
 
@@ -16,7 +18,7 @@ use crate::error::Error;
 /// `CROSS JOIN` fixes the order of the loops: the device's few rows first.
 pub const NEXT_OPEN: &str = "SELECT dd.deployment_number, dd.state, dd.status, dd.offered, \
      dd.device_type, dd.artifact_id, d.id, d.place, d.artifact_name, d.force_installation, d.phased, \
-     dd.attempts \
+     dd.attempts, d.dynamic, d.kind, d.control_map \
      FROM deployment_devices dd CROSS JOIN deployments d \
      WHERE dd.tenant_id = $1 AND dd.device_id = $2 AND dd.state IN (0, 1) \
      AND d.tenant_id = dd.tenant_id AND d.number = dd.deployment_number \
@@ -59,24 +61,27 @@ const DECOMMISSION: &str = "UPDATE deployment_devices SET state = 2, status = 'd
      WHERE tenant_id = $1 AND deployment_number = $2 AND device_id = $3 AND state = $4 \
      AND status = $5";
 
-macro_rules! shown {
+macro_rules! shown_columns {
     () => {
         "dd.device_id, CASE WHEN dd.state = 1 AND d.aborted = 1 THEN 'aborted' ELSE dd.status END, \
          dd.has_log, d.created_ms, dd.started_ms, dd.finished_ms, dd.device_type, dd.substate, \
-         dd.attempts, d.retries, dd.artifact_id, dd.artifact_size_bytes"
+         dd.attempts, d.retries, dd.artifact_id, dd.artifact_size_bytes, dd.deleted_ms"
     };
 }
+pub(super) use shown_columns;
 
 const LIST: &str = concat!(
     "SELECT ",
-    shown!(),
+    shown_columns!(),
     " FROM deployments d JOIN deployment_devices dd \
       ON dd.tenant_id = d.tenant_id AND dd.deployment_number = d.number \
-      WHERE d.tenant_id = $1 AND d.number = $2 AND dd.state IN (1, 2) ORDER BY dd.device_id"
+      WHERE d.tenant_id = $1 AND d.number = $2 AND dd.state IN (1, 2, 4) AND dd.device_id > $3 \
+      ORDER BY dd.device_id LIMIT $4"
 );
 
 const TARGETS: &str = "SELECT device_id FROM deployment_devices \
-     WHERE tenant_id = $1 AND deployment_number = $2 ORDER BY device_id";
+     WHERE tenant_id = $1 AND deployment_number = $2 AND device_id > $3 \
+     ORDER BY device_id LIMIT $4";
 
 /// The last id of a stretch of rows after `$3`.
 const STRETCH: &str = "SELECT MAX(device_id), COUNT(*) FROM (SELECT device_id FROM deployment_devices \
@@ -115,6 +120,12 @@ pub struct Open {
     pub phased: bool,
     /// Attempts that have ended.
     pub attempts: u32,
+    /// Whether the device has no row yet.
+    pub dynamic: bool,
+    /// Whether a configuration is deployed, and no artifact of the store.
+    pub configuration: bool,
+    /// Where the device is to pause, as JSON.
+    pub control_map: Option<String>,
 }
 
 /// What a report is judged against.
@@ -139,6 +150,7 @@ pub struct Shown {
     pub retries: u32,
     pub artifact_id: Option<String>,
     pub artifact_size_bytes: Option<u64>,
+    pub deleted_ms: Option<i64>,
 }
 
 fn state(code: i64) -> Result<State, Error> {
@@ -146,7 +158,7 @@ fn state(code: i64) -> Result<State, Error> {
         .ok_or_else(|| DbError::Corrupt(format!("deployment_devices.state is {code}")).into())
 }
 
-fn status(word: &str) -> Result<DeviceStatus, Error> {
+pub(super) fn status(word: &str) -> Result<DeviceStatus, Error> {
     word.parse()
         .map_err(|_| DbError::Corrupt(format!("deployment_devices.status is '{word}'")).into())
 }
@@ -175,6 +187,9 @@ pub async fn next_open(
         force_installation: row.get(9)?,
         phased: row.get(10)?,
         attempts: row.get(11)?,
+        dynamic: row.get(12)?,
+        configuration: row.text(13)? == CONFIGURATION,
+        control_map: row.get(14)?,
     }))
 }
 
@@ -254,10 +269,9 @@ pub fn offer_again(
     number: i64,
     device_id: &str,
     device_type: &str,
-    artifact: (&str, u64),
+    artifact: Option<(&str, u64)>,
     status: DeviceStatus,
 ) -> Statement {
-    let (artifact_id, size_bytes) = artifact;
     statement(
         OFFER_AGAIN,
         params![
@@ -265,8 +279,8 @@ pub fn offer_again(
             number,
             device_id,
             device_type,
-            artifact_id,
-            size_bytes,
+            artifact.map(|(id, _)| id),
+            artifact.map(|(_, size_bytes)| size_bytes),
             status.as_str(),
         ],
     )
@@ -334,7 +348,7 @@ pub fn decommission(
     .expect_one()
 }
 
-fn shown(row: &Row) -> Result<Shown, Error> {
+pub(super) fn shown(row: &Row) -> Result<Shown, Error> {
     Ok(Shown {
         device_id: row.get(0)?,
         status: status(row.text(1)?)?,
@@ -348,21 +362,34 @@ fn shown(row: &Row) -> Result<Shown, Error> {
         retries: row.get(9)?,
         artifact_id: row.get(10)?,
         artifact_size_bytes: row.get(11)?,
+        deleted_ms: row.get(12)?,
     })
 }
 
-/// All devices of a deployment that have asked.
-pub async fn list(db: &Db, tenant: &TenantId, number: i64) -> Result<Vec<Shown>, Error> {
-    db.query(LIST, params![tenant.as_str(), number])
+/// Devices of a deployment that have asked, in the order of their ids, those after `after`.
+pub async fn list(
+    db: &Db,
+    tenant: &TenantId,
+    number: i64,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<Shown>, Error> {
+    db.query(LIST, params![tenant.as_str(), number, after, limit])
         .await?
         .iter()
         .map(shown)
         .collect()
 }
 
-/// Ids of all targets of a deployment.
-pub async fn targets(db: &Db, tenant: &TenantId, number: i64) -> Result<Vec<String>, Error> {
-    db.query(TARGETS, params![tenant.as_str(), number])
+/// Ids of targets of a deployment in their order, those after `after`.
+pub async fn targets(
+    db: &Db,
+    tenant: &TenantId,
+    number: i64,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<String>, Error> {
+    db.query(TARGETS, params![tenant.as_str(), number, after, limit])
         .await?
         .iter()
         .map(|row| Ok(row.get(0)?))
@@ -402,15 +429,20 @@ pub fn insert_waiting_within(
     Ok(())
 }
 
-/// Writes waiting devices as a batch of its own.
+/// Writes waiting devices as a batch of its own; fails when the deployment was given up meanwhile.
 pub async fn insert_waiting_stretch(
     db: &Db,
     tenant: &TenantId,
     number: i64,
     device_ids: &[String],
+    now_ms: i64,
 ) -> Result<(), Error> {
     let (sql, params) = insert_waiting(tenant, number, device_ids);
-    db.apply(vec![statement(sql, params)]).await?;
+    db.apply(vec![
+        super::deployment::touch(tenant, number, now_ms),
+        statement(sql, params),
+    ])
+    .await?;
     Ok(())
 }
 
@@ -424,8 +456,14 @@ pub enum Sweep {
     Delete,
 }
 
-/// Works through all devices of a deployment in short batches.
-pub async fn sweep(db: &Db, tenant: &TenantId, number: i64, what: Sweep) -> Result<(), Error> {
+/// Works through all devices of a deployment in short batches. Whoever cleans gives signs of life.
+pub async fn sweep(
+    db: &Db,
+    clock: &Clock,
+    tenant: &TenantId,
+    number: i64,
+    what: Sweep,
+) -> Result<(), Error> {
     let mut after = String::new();
     loop {
         let rows = db
@@ -450,6 +488,7 @@ pub async fn sweep(db: &Db, tenant: &TenantId, number: i64, what: Sweep) -> Resu
                 vec![
                     statement(CLOSE_STRETCH, range),
                     statement(ABORT_STRETCH, abort),
+                    super::deployment::beat(tenant, number, clock.now_ms()),
                 ]
             }
             Sweep::Delete => vec![statement(DELETE_STRETCH, range)],
@@ -488,6 +527,24 @@ impl StatusFilter {
     }
 }
 
+impl StatusFilter {
+    /// Adds the condition to a `WHERE` in which devices are called `dd`.
+    pub(super) fn restrict(&self, conditions: &mut String, params: &mut Vec<Value>) {
+        if self.0.is_empty() {
+            return;
+        }
+        let numbers: Vec<String> = self
+            .0
+            .iter()
+            .map(|status| {
+                params.push(status.as_str().into());
+                format!("${}", params.len())
+            })
+            .collect();
+        let _ = write!(conditions, " AND dd.status IN ({})", numbers.join(", "));
+    }
+}
+
 /// A page of the devices of a deployment that have asked, and how many there are in all.
 pub async fn page(
     db: &Db,
@@ -498,18 +555,8 @@ pub async fn page(
     offset: u64,
 ) -> Result<(Vec<Shown>, u64), Error> {
     let mut params = params![tenant.as_str(), number];
-    let mut conditions = "d.tenant_id = $1 AND d.number = $2 AND dd.state IN (1, 2)".to_owned();
-    if !filter.0.is_empty() {
-        let numbers: Vec<String> = filter
-            .0
-            .iter()
-            .map(|status| {
-                params.push(status.as_str().into());
-                format!("${}", params.len())
-            })
-            .collect();
-        let _ = write!(conditions, " AND dd.status IN ({})", numbers.join(", "));
-    }
+    let mut conditions = "d.tenant_id = $1 AND d.number = $2 AND dd.state IN (1, 2, 4)".to_owned();
+    filter.restrict(&mut conditions, &mut params);
     const FROM: &str = "FROM deployments d JOIN deployment_devices dd \
          ON dd.tenant_id = d.tenant_id AND dd.deployment_number = d.number";
     let total = db
@@ -527,7 +574,7 @@ pub async fn page(
     let sql = format!(
         concat!(
             "SELECT ",
-            shown!(),
+            shown_columns!(),
             " {} WHERE {} ORDER BY dd.device_id LIMIT ${} OFFSET ${}"
         ),
         FROM,

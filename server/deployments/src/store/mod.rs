@@ -3,20 +3,33 @@
 pub mod artifact;
 pub mod deployment;
 pub mod device;
+pub mod dynamic;
+pub mod group;
+pub mod history;
 pub mod log;
 pub mod phase;
+pub mod release;
+pub mod secret;
 pub mod storage;
+pub mod upload;
 
 use ambidex_db::{DbError, Migration};
 
 use crate::error::Error;
 
 /// The schema, version by version.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "init",
-    sql: include_str!("migrations/0001_init.sql"),
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "init",
+        sql: include_str!("migrations/0001_init.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "whole",
+        sql: include_str!("migrations/0002_whole.sql"),
+    },
+];
 
 /// Reads a JSON column.
 fn json<T: serde::de::DeserializeOwned>(column: &'static str, text: &str) -> Result<T, Error> {
@@ -26,7 +39,7 @@ fn json<T: serde::de::DeserializeOwned>(column: &'static str, text: &str) -> Res
 }
 
 /// Writes a JSON column.
-fn to_json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
+pub fn to_json<T: serde::Serialize>(value: &T) -> Result<String, Error> {
     serde_json::to_string(value)
         .map_err(|error| Error::Internal(format!("value cannot be written as JSON: {error}")))
 }
@@ -43,9 +56,16 @@ pub const POINT_STATEMENTS: &[&str] = &[
     device::NEXT_OPEN,
     device::FIND,
     device::OPEN_OF_DEVICE,
+    dynamic::CANDIDATES,
+    group::LIST,
+    history::LAST,
+    history::DONE,
     log::FIND,
     phase::LIST,
+    release::FIND,
+    secret::FIND,
     storage::FIND,
+    upload::FIND,
 ];
 
 #[cfg(test)]

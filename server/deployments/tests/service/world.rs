@@ -10,10 +10,12 @@ use ambidex_access::{
 use ambidex_artifact::{ArtifactSpec, Payload, PayloadSource, write};
 use ambidex_blob::Blobs;
 use ambidex_db::Db;
-use ambidex_deployments::ports::{Inventory, PortError, Ports};
+use ambidex_deployments::ports::{Filters, Inventory, PortError, Ports, SavedFilter};
 use ambidex_deployments::{Deployments, Settings};
+use ambidex_jobs::Jobs;
 use ambidex_kit::{BoxFuture, Clock, front};
 use ambidex_wire::deployments::Instructions;
+use ambidex_wire::management::inventory::{Filter, FilterPredicate};
 use axum::body::Body;
 use axum::{Extension, Router};
 use http::{HeaderMap, Request, StatusCode};
@@ -34,6 +36,85 @@ pub const START_MS: i64 = 1_700_000_000_000;
 pub struct Fleet {
     pub accepted: Mutex<HashMap<String, Vec<String>>>,
     pub groups: Mutex<HashMap<(String, String), Vec<String>>>,
+    /// Saved filters of all tenants by id.
+    pub filters: Mutex<HashMap<String, Filter>>,
+    /// Attributes of devices: (tenant, device) to (name, value).
+    pub attributes: Mutex<HashMap<(String, String), (String, String)>>,
+}
+
+impl Fleet {
+    /// An accepted device with one attribute of the scope `inventory`.
+    pub fn equip(&self, tenant: &str, device: &Device, name: &str, value: &str) {
+        let key = (tenant.to_owned(), device.id.clone());
+        let attribute = (name.to_owned(), value.to_owned());
+        self.attributes.lock().unwrap().insert(key, attribute);
+    }
+
+    /// A filter for devices whose attribute has a value; returns its id.
+    pub fn save_filter(&self, name: &str, value: &str) -> String {
+        let filter = Filter {
+            id: Uuid::new_v4().to_string(),
+            name: format!("{name} {value}"),
+            terms: vec![FilterPredicate {
+                scope: "inventory".to_owned(),
+                attribute: name.to_owned(),
+                operator: "$eq".to_owned(),
+                value: json!(value),
+            }],
+        };
+        let id = filter.id.clone();
+        self.filters.lock().unwrap().insert(id.clone(), filter);
+        id
+    }
+
+    pub fn put_in_group(&self, tenant: &str, group: &str, devices: &[Device]) {
+        let key = (tenant.to_owned(), group.to_owned());
+        let ids = devices.iter().map(|device| device.id.clone()).collect();
+        self.groups.lock().unwrap().insert(key, ids);
+    }
+
+    fn meets(attribute: &(String, String), terms: &[FilterPredicate]) -> bool {
+        terms
+            .iter()
+            .all(|term| term.attribute == attribute.0 && term.value == json!(attribute.1))
+    }
+}
+
+impl Filters for Fleet {
+    fn saved<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        filter_id: &'a str,
+    ) -> BoxFuture<'a, Result<Option<SavedFilter>, PortError>> {
+        let filter = self.filters.lock().unwrap().get(filter_id).cloned();
+        let attributes = self.attributes.lock().unwrap();
+        let found = filter.map(|filter| SavedFilter {
+            devices: attributes
+                .iter()
+                .filter(|((owner, _), attribute)| {
+                    owner == tenant.as_str() && Self::meets(attribute, &filter.terms)
+                })
+                .count() as u64,
+            filter,
+        });
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn first_match<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        device_id: &'a str,
+        terms: &'a [Vec<FilterPredicate>],
+    ) -> BoxFuture<'a, Result<Option<usize>, PortError>> {
+        let key = (tenant.as_str().to_owned(), device_id.to_owned());
+        let attribute = self.attributes.lock().unwrap().get(&key).cloned();
+        let found = attribute.and_then(|attribute| {
+            terms
+                .iter()
+                .position(|terms| Self::meets(&attribute, terms))
+        });
+        Box::pin(async move { Ok(found) })
+    }
 }
 
 impl Inventory for Fleet {
@@ -54,10 +135,46 @@ impl Inventory for Fleet {
         let found = self.groups.lock().unwrap().get(&key).cloned();
         Box::pin(async move { Ok(found.unwrap_or_default()) })
     }
+
+    fn groups_of<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        device_ids: &'a [String],
+    ) -> BoxFuture<'a, Result<Vec<Option<String>>, PortError>> {
+        let groups = self.groups.lock().unwrap();
+        let group = |id: &String| {
+            groups
+                .iter()
+                .find(|((owner, _), ids)| owner == tenant.as_str() && ids.contains(id))
+                .map(|((_, group), _)| group.clone())
+        };
+        let found = device_ids.iter().map(group).collect();
+        Box::pin(async move { Ok(found) })
+    }
+
+    fn devices_with<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        (_, name): (&'a str, &'a str),
+        value: &'a str,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<String>, PortError>> {
+        let attributes = self.attributes.lock().unwrap();
+        let found = attributes
+            .iter()
+            .filter(|((owner, _), attribute)| {
+                owner == tenant.as_str() && attribute.0 == name && attribute.1 == value
+            })
+            .map(|((_, id), _)| id.clone())
+            .take(limit)
+            .collect();
+        Box::pin(async move { Ok(found) })
+    }
 }
 
-/// Every signed token counts.
-struct Everybody;
+/// Every signed token counts; users have the grants of the world.
+#[derive(Default)]
+struct Everybody(Arc<Mutex<Grants>>);
 
 impl TokenCheck for Everybody {
     fn device<'a>(
@@ -73,7 +190,8 @@ impl TokenCheck for Everybody {
         _: &'a UserIdentity,
         _: &'a http::request::Parts,
     ) -> BoxFuture<'a, Result<Grants, Denied>> {
-        Box::pin(async { Ok(Grants::everything()) })
+        let grants = self.0.lock().unwrap().clone();
+        Box::pin(async { Ok(grants) })
     }
 }
 
@@ -88,6 +206,9 @@ pub struct World {
     pub dir: tempfile::TempDir,
     pub clock: Clock,
     pub fleet: Arc<Fleet>,
+    /// What users may do: everything, unless a test says otherwise.
+    pub grants: Arc<Mutex<Grants>>,
+    pub jobs: Jobs,
     pub db: Db,
     pub service: Deployments,
     pub public: Router,
@@ -189,9 +310,21 @@ impl World {
         let fleet = Arc::new(Fleet::default());
         let ports = Ports {
             inventory: Arc::clone(&fleet) as Arc<dyn Inventory>,
+            filters: Arc::clone(&fleet) as Arc<dyn Filters>,
         };
-        let service = Deployments::new(db.clone(), blobs, clock.clone(), ports, settings).unwrap();
-        let access = Access::new(keys(), clock.clone(), Arc::new(Everybody));
+        let jobs = Jobs::new(db.clone(), clock.clone()).unwrap();
+        let service = Deployments::new(
+            db.clone(),
+            blobs,
+            clock.clone(),
+            ports,
+            jobs.clone(),
+            settings,
+        )
+        .unwrap();
+        let grants = Arc::new(Mutex::new(Grants::everything()));
+        let check = Everybody(Arc::clone(&grants));
+        let access = Access::new(keys(), clock.clone(), Arc::new(check));
         let public = front(service.routes().layer(Extension(access)));
         let internal = front(service.internal_routes());
         let user = user_token(None, "enterprise");
@@ -199,6 +332,8 @@ impl World {
             dir,
             clock,
             fleet,
+            grants,
+            jobs,
             db,
             service,
             public,
@@ -269,6 +404,41 @@ impl World {
             request(method, &format!("{INTERNAL}{path}"), None, body),
         )
         .await
+    }
+
+    /// A request to version 2 of the management API.
+    pub async fn v2(&self, method: &str, path: &str, body: Option<Value>) -> Reply {
+        let path = format!("/api/management/v2/deployments{path}");
+        self.call(method, &path, &self.user, body).await
+    }
+
+    /// Follows a link that this server signed.
+    pub async fn follow(&self, method: &str, uri: &str, body: Vec<u8>) -> Reply {
+        let path = uri.strip_prefix(&format!("http://{HOST}")).unwrap();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", HOST)
+            .body(Body::from(body))
+            .unwrap();
+        self.send(request).await
+    }
+
+    /// `POST next`, version 2, which must be 200 or 204.
+    pub async fn poll_v2(&self, device: &Device, pauses: bool) -> Option<Value> {
+        let body = json!({
+            "device_provides": {
+                "device_type": device.device_type,
+                "artifact_name": device.artifact_name,
+            },
+            "update_control_map": pauses,
+        });
+        let path = "/api/devices/v2/deployments/device/deployments/next";
+        let reply = self.call("POST", path, &device.token, Some(body)).await;
+        match reply.status {
+            204 => None,
+            _ => Some(reply.expect(200).json()),
+        }
     }
 
     /// Uploads an artifact file; any answer.
@@ -380,6 +550,23 @@ impl World {
         count(&self.dir.path().join("blobs"))
     }
 
+    /// The events that were sent to the audit log, as action, kind and id of the object.
+    pub async fn audited(&self) -> Vec<(String, String, String)> {
+        let sql = "SELECT payload FROM jobs_jobs WHERE kind = 'audit' ORDER BY id";
+        let rows = self.db.query(sql, Vec::new()).await.unwrap();
+        rows.iter()
+            .map(|row| {
+                let event: Value = serde_json::from_str(row.text(0).unwrap()).unwrap();
+                let text = |value: &Value| value.as_str().unwrap().to_owned();
+                (
+                    text(&event["action"]),
+                    text(&event["object"]["type"]),
+                    text(&event["object"]["id"]),
+                )
+            })
+            .collect()
+    }
+
     pub async fn rows(&self, sql: &'static str) -> i64 {
         self.db.query(sql, Vec::new()).await.unwrap()[0]
             .get(0)
@@ -487,6 +674,13 @@ impl Form {
     pub fn file(mut self, content: &[u8]) -> Self {
         self.parts
             .push(("artifact".to_owned(), Some("a.mender"), content.to_vec()));
+        self
+    }
+
+    /// A part that is a file, of any name.
+    pub fn raw(mut self, name: &str, content: &[u8]) -> Self {
+        self.parts
+            .push((name.to_owned(), Some("raw.bin"), content.to_vec()));
         self
     }
 

@@ -31,7 +31,7 @@ pub struct FleetDevice {
 }
 
 /// The status that lets a device take part.
-const ACCEPTED: &str = "accepted";
+pub(super) const ACCEPTED: &str = "accepted";
 /// The status word that removes a device.
 const DECOMMISSIONED: &str = "decommissioned";
 const STATUSES: [&str; 5] = [ACCEPTED, "preauthorized", "pending", "rejected", "noauth"];
@@ -176,28 +176,6 @@ impl Inventory {
             vec![Condition::StatusIn(vec![ACCEPTED.to_owned()])],
         )
         .await
-    }
-
-    /// Whether one accepted device meets all conditions.
-    ///
-    /// # Errors
-    /// As [`Inventory::devices_matching`].
-    pub async fn device_matches(
-        &self,
-        tenant: &TenantId,
-        id: &str,
-        terms: &[FilterPredicate],
-    ) -> Result<bool, InventoryError> {
-        let search = Search {
-            terms: Term::compile_all(terms)?,
-            device_ids: Some(vec![id.to_owned()]),
-            ..Search::default()
-        };
-        let accepted = vec![Condition::StatusIn(vec![ACCEPTED.to_owned()])];
-        Ok(!self
-            .matching_ids(tenant, &search, accepted)
-            .await?
-            .is_empty())
     }
 
     /// Applies changes of status and identity; returns how many devices took the status.

@@ -8,6 +8,7 @@ pub mod edit;
 pub mod filter;
 pub mod fleet;
 pub mod group;
+pub mod matching;
 pub mod predicate;
 pub mod reach;
 pub mod scope;

@@ -139,14 +139,14 @@ fn column(key: &AttributeKey) -> bool {
 }
 
 /// The attributes that a pass looks at, each once.
-struct Lookup<'a> {
+pub(super) struct Lookup<'a> {
     keys: Vec<&'a AttributeKey>,
     /// Documents to read: names and where their values go.
     documents: Vec<(Scope, Vec<&'a str>, Vec<usize>)>,
 }
 
 impl<'a> Lookup<'a> {
-    fn new(keys: impl Iterator<Item = &'a AttributeKey>) -> Lookup<'a> {
+    pub(super) fn new(keys: impl Iterator<Item = &'a AttributeKey>) -> Lookup<'a> {
         let mut lookup = Lookup {
             keys: Vec::new(),
             documents: Vec::new(),
@@ -177,18 +177,18 @@ impl<'a> Lookup<'a> {
         lookup
     }
 
-    fn position(&self, key: &AttributeKey) -> usize {
+    pub(super) fn position(&self, key: &AttributeKey) -> usize {
         self.keys
             .iter()
             .position(|known| *known == key)
             .unwrap_or(usize::MAX)
     }
 
-    fn scopes(&self) -> Vec<Scope> {
+    pub(super) fn scopes(&self) -> Vec<Scope> {
         self.documents.iter().map(|(scope, _, _)| *scope).collect()
     }
 
-    fn find(&self, candidate: &Candidate) -> Result<Vec<Option<Found>>, InventoryError> {
+    pub(super) fn find(&self, candidate: &Candidate) -> Result<Vec<Option<Found>>, InventoryError> {
         let text = |text: &str| {
             (!text.is_empty()).then(|| Found::Value(AttributeValue::Text(text.to_owned())))
         };
@@ -315,6 +315,21 @@ impl Inventory {
             .pass(tenant, &Search::default(), &plan, u64::MAX, 0)
             .await?
             .0)
+    }
+
+    /// How many devices meet the search and the conditions.
+    pub(super) async fn count_hits(
+        &self,
+        tenant: &TenantId,
+        search: &Search,
+        conditions: Vec<Condition>,
+    ) -> Result<u64, InventoryError> {
+        let plan = search.plan(conditions);
+        if plan.terms.is_empty() {
+            return Ok(selection::count(&self.inner.db, tenant.as_str(), &plan.conditions).await?);
+        }
+        let all = Search::default();
+        Ok(self.pass(tenant, &all, &plan, 0, 0).await?.1)
     }
 
     /// Goes over the devices that meet the plan's conditions; returns the ids of one page and the number of hits.

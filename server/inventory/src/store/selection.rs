@@ -1,5 +1,7 @@
 //! Devices by what has a column: pages, counts and passes over many devices.
 
+use std::collections::HashMap;
+
 use ambidex_db::{Db, DbError, Value, params};
 
 use super::device::{COLUMNS, DeviceRow, map};
@@ -162,6 +164,24 @@ pub async fn all_ids(
         .await?
         .iter()
         .map(|row| row.get(0))
+        .collect()
+}
+
+/// The groups of those among these devices that are in one.
+pub async fn groups(
+    db: &Db,
+    tenant: &str,
+    ids: &[String],
+) -> Result<HashMap<String, String>, DbError> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let (clause, values) = where_clause(tenant, &[Condition::IdIn(ids.to_vec())]);
+    let sql = format!("SELECT id, group_name{clause} AND group_name <> ''");
+    db.query(sql, values)
+        .await?
+        .iter()
+        .map(|row| Ok((row.get(0)?, row.get(1)?)))
         .collect()
 }
 
