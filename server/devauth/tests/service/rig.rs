@@ -11,6 +11,7 @@ use ambidex_access::{
 use ambidex_db::Db;
 use ambidex_devauth::ports::{Deployments, DeviceState, Inventory, PortError, Ports, Tenants};
 use ambidex_devauth::{Devauth, Settings, TokenDenied};
+use ambidex_jobs::Jobs;
 use ambidex_kit::{BoxFuture, Clock};
 use axum::Router;
 use axum::body::Body;
@@ -152,6 +153,7 @@ pub struct Rig {
     pub clock: Clock,
     pub keys: Arc<Keys>,
     pub db: Db,
+    pub jobs: Jobs,
     public: Router,
     internal: Router,
     _dir: tempfile::TempDir,
@@ -243,14 +245,22 @@ impl Rig {
         let db = ambidex_testdb::open(dir.path());
         let keys = KEYS.clone();
         let clock = Clock::manual(START_MS);
+        let jobs = Jobs::new(db.clone(), clock.clone()).unwrap();
         let neighbours = Arc::new(Neighbours::default());
         let ports = Ports {
             inventory: neighbours.clone(),
             deployments: neighbours.clone(),
             tenants,
         };
-        let devauth =
-            Devauth::new(db.clone(), clock.clone(), keys.clone(), ports, settings).unwrap();
+        let devauth = Devauth::new(
+            db.clone(),
+            jobs.clone(),
+            clock.clone(),
+            keys.clone(),
+            ports,
+            settings,
+        )
+        .unwrap();
         let access = Access::new(
             keys.clone(),
             clock.clone(),
@@ -264,6 +274,7 @@ impl Rig {
             clock,
             keys,
             db,
+            jobs,
             public,
             internal,
             _dir: dir,
