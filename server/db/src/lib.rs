@@ -25,7 +25,7 @@ mod value;
 
 pub use error::DbError;
 pub use measure::{DbStats, Histogram, HistogramSnapshot, MICROSECONDS};
-pub use migration::Migration;
+pub use migration::{AppliedMigration, Migration};
 pub use statement::{Expect, Statement, statement};
 pub use tx::Tx;
 pub use value::{FromValue, Row, Value};
@@ -207,6 +207,34 @@ impl Db {
             Engine::Sqlite(engine) => engine.close().await,
             Engine::Postgres(engine) => engine.close().await,
         }
+    }
+
+    /// Writes one moment of the database into a new file at `to` (mode 0600), while reads and writes go on, and checks
+    /// the copy. `progress` is told bytes done and bytes in all. A file that is there already is an error.
+    ///
+    /// # Errors
+    /// [`DbError::Unavailable`] when a file cannot be read or written, [`DbError::Corrupt`] when the copy is damaged,
+    /// [`DbError::Other`] on PostgreSQL, which has its own tools.
+    pub async fn backup_to(
+        &self,
+        to: &Path,
+        progress: impl FnMut(u64, u64) + Send + 'static,
+    ) -> Result<(), DbError> {
+        match &self.0 {
+            Engine::Sqlite(engine) => engine.backup_to(to, progress).await,
+            Engine::Postgres(_) => Err(DbError::Other(
+                "PostgreSQL has its own tools for this: use pg_dump".to_owned(),
+            )),
+        }
+    }
+
+    /// The schema steps that have been applied, in order of service and version.
+    ///
+    /// # Errors
+    /// As [`Db::query`].
+    pub async fn applied_migrations(&self) -> Result<Vec<AppliedMigration>, DbError> {
+        let rows = self.query(migration::APPLIED, Vec::new()).await?;
+        rows.iter().map(AppliedMigration::from_row).collect()
     }
 
     /// What the engine did so far and what waits (metrics).

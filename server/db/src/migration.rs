@@ -1,4 +1,4 @@
-use crate::{DbError, Statement, statement};
+use crate::{DbError, Row, Statement, statement};
 
 /// One step of a service's schema. Applied texts never change: a correction is a new version.
 #[derive(Debug, Clone, Copy)]
@@ -9,6 +9,30 @@ pub struct Migration {
     pub name: &'static str,
     /// The statements, as `include_str!` of a file under `store/migrations/`.
     pub sql: &'static str,
+}
+
+/// A step that has been applied.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AppliedMigration {
+    /// Whose schema it is part of.
+    pub service: String,
+    /// Ascending from 1 within the service.
+    pub version: u32,
+    /// Short name for humans.
+    pub name: String,
+}
+
+pub(crate) const APPLIED: &str =
+    "SELECT service, version, name FROM schema_migrations ORDER BY service, version";
+
+impl AppliedMigration {
+    pub(crate) fn from_row(row: &Row) -> Result<AppliedMigration, DbError> {
+        Ok(AppliedMigration {
+            service: row.get(0)?,
+            version: row.get(1)?,
+            name: row.get(2)?,
+        })
+    }
 }
 
 impl Migration {

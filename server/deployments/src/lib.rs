@@ -37,6 +37,7 @@ use tokio::task::JoinHandle;
 
 pub use error::Error;
 use ports::Ports;
+pub use store::artifact::{StoredFile, stored_files};
 
 /// What can be configured.
 #[derive(Debug, Clone)]

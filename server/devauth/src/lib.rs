@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use ambidex_access::Keys;
 use ambidex_db::{Db, DbError};
+use ambidex_jobs::Jobs;
 use ambidex_kit::Clock;
 use axum::Router;
 
@@ -71,6 +72,7 @@ pub struct Devauth {
 
 struct Inner {
     db: Db,
+    jobs: Jobs,
     clock: Clock,
     keys: Arc<Keys>,
     ports: Ports,
@@ -85,6 +87,7 @@ impl Devauth {
     /// The schema could not be brought up to date.
     pub fn new(
         db: Db,
+        jobs: Jobs,
         clock: Clock,
         keys: Arc<Keys>,
         ports: Ports,
@@ -94,6 +97,7 @@ impl Devauth {
         Ok(Devauth {
             inner: Arc::new(Inner {
                 db,
+                jobs,
                 clock,
                 keys,
                 ports,

@@ -5,10 +5,56 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::tenancy::TenancyArgs;
+const EXAMPLES: &str = "\
+First steps:
+  ambidex-server user create --email you@example.com    make a user; asks for a password
+  ambidex-server serve                                  run on http://127.0.0.1:8080
+
+Every option of serve is also an environment variable (shown in its help) and a line of the
+configuration file, with underscores instead of dashes. The command line wins over the
+environment, the environment over the file.
+
+The administration verbs work whether the server runs or not; give them the same --data-dir.
+Exit codes: 0 done, 1 failure, 2 wrong usage.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  ambidex-server serve --data-dir ./data
+  ambidex-server serve --listen 0.0.0.0:443 --tls-cert cert.pem --tls-key key.pem \\
+      --public-url https://updates.example.com
+  ambidex-server serve --multi-tenant --log-format json --access-log
+
+Monitoring asks the internal listener: /metrics for Prometheus, and for each service
+/api/internal/v1/SERVICE/alive (the process answers) and /health (its database works, too).
+SIGTERM and SIGINT finish the requests in flight, then stop.";
+
+const USER_EXAMPLES: &str = "\
+Examples:
+  ambidex-server user create --email you@example.com
+  ambidex-server user create --email ci@example.com --password-file - --role RBAC_ROLE_CI <secret
+  ambidex-server user set-password --email you@example.com
+  ambidex-server user list";
+
+const TENANT_EXAMPLES: &str = "\
+For a server that runs with --multi-tenant. Examples:
+  ambidex-server tenant create --name Acme --email boss@acme.example
+  ambidex-server tenant show ID       as JSON, with the tenant_token that its devices present
+  ambidex-server tenant list";
+
+const BACKUP_EXAMPLES: &str = "\
+Examples:
+  ambidex-server backup /backup/ambidex-$(date +%F).tar.zst
+  ambidex-server restore --check /backup/ambidex-2026-01-31.tar.zst";
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  ambidex-server restore /backup/ambidex-2026-01-31.tar.zst
+  ambidex-server restore --data-dir /srv/copy /backup/ambidex-2026-01-31.tar.zst
+  ambidex-server restore --force /backup/ambidex-2026-01-31.tar.zst";
 
 /// Over-the-air updates for devices: the server and its administration verbs.
 #[derive(Debug, Parser)]
-#[command(name = "ambidex-server", version, propagate_version = true)]
+#[command(name = "ambidex-server", version, propagate_version = true, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) store: StoreArgs,
@@ -49,15 +95,49 @@ pub(crate) struct StoreArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Run the server
+    #[command(after_help = SERVE_EXAMPLES)]
     Serve(ServeArgs),
     /// Administer users
-    #[command(subcommand)]
+    #[command(subcommand, after_help = USER_EXAMPLES)]
     User(UserVerb),
     /// Administer tenants
-    #[command(subcommand)]
+    #[command(subcommand, after_help = TENANT_EXAMPLES)]
     Tenant(TenantVerb),
-    /// Bring the database up to date (serve does it as well)
+    /// Bring the database up to date and say what was done (serve does it as well)
+    ///
+    /// Prints one line a step that was applied. Safe to repeat; stop servers of an older version first.
     Migrate,
+    /// Save the database, the keys and the artifacts into one file, beside a running server
+    ///
+    /// The file holds one moment of the database and exactly the artifacts that it names. It is written whole or
+    /// not at all, readable by its owner only, and read back with every checksum before this succeeds.
+    ///
+    /// For PostgreSQL use pg_dump, for artifacts in S3 the versioning or replication of the bucket, and keep a copy
+    /// of the keys directory of the data directory.
+    #[command(after_help = BACKUP_EXAMPLES)]
+    Backup {
+        /// The file to write; it must not exist
+        file: PathBuf,
+        /// Replace the file if it exists
+        #[arg(long)]
+        force: bool,
+    },
+    /// Put what `backup` saved in the place of the data directory, with the server stopped
+    ///
+    /// Every byte is checked and this version is proved to work with the data before anything is replaced; the
+    /// change itself is one step. The data directory must be empty unless --force is given, which keeps what was
+    /// there beside it.
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore {
+        /// A file that `backup` wrote
+        file: PathBuf,
+        /// Replace what is in the data directory; it is kept as DIR.before-restore-TIME
+        #[arg(long)]
+        force: bool,
+        /// Only check the file
+        #[arg(long, conflicts_with = "force")]
+        check: bool,
+    },
     /// Print the API as an OpenAPI document; the server serves it at /api/openapi.json
     Openapi,
 }

@@ -7,6 +7,7 @@
 
 mod access_check;
 mod address;
+mod backup;
 mod cli;
 mod config;
 mod data_dir;

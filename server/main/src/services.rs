@@ -145,6 +145,7 @@ impl Services {
         .context("useradm")?;
         let devauth = Devauth::new(
             db.clone(),
+            jobs.clone(),
             clock.clone(),
             Arc::clone(&keys),
             devauth::ports(

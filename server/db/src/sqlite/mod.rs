@@ -5,6 +5,7 @@
 //! writer. Several processes may open the same file (administration verbs beside a running server):
 //! SQLite's own locks serialise their writes.
 
+mod backup;
 mod connection;
 mod readers;
 mod writer;
@@ -155,6 +156,18 @@ impl Sqlite {
         }
         self.readers.stop();
         self.writer.close().await
+    }
+
+    pub(crate) async fn backup_to(
+        &self,
+        to: &Path,
+        progress: impl FnMut(u64, u64) + Send + 'static,
+    ) -> Result<(), DbError> {
+        self.check_open()?;
+        let (from, to) = (self.path.clone(), to.to_owned());
+        tokio::task::spawn_blocking(move || backup::run(&from, &to, progress))
+            .await
+            .map_err(|error| DbError::Other(format!("the backup failed: {error}")))?
     }
 
     pub(crate) fn stats(&self) -> DbStats {

@@ -1,11 +1,37 @@
 //! Artifacts.
 
 use ambidex_access::TenantId;
-use ambidex_db::{Db, Row, Statement, params, statement};
+use ambidex_db::{Db, DbError, Row, Statement, params, statement};
 
 use super::{json, to_json};
 use crate::domain::artifact::{Artifact, Candidate};
 use crate::error::Error;
+
+/// A file in the artifact store that an artifact owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Names the file in the artifact store.
+    pub key: String,
+    /// Its size.
+    pub size_bytes: u64,
+}
+
+/// The files of all artifacts of all tenants (backups).
+///
+/// # Errors
+/// When the database refuses.
+pub async fn stored_files(db: &Db) -> Result<Vec<StoredFile>, DbError> {
+    const STORED: &str = "SELECT DISTINCT blob_key, size_bytes FROM artifacts ORDER BY blob_key";
+    let rows = db.query(STORED, params![]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(StoredFile {
+                key: row.get(0)?,
+                size_bytes: row.get(1)?,
+            })
+        })
+        .collect()
+}
 
 macro_rules! columns {
     () => {

@@ -163,7 +163,7 @@ async fn preauthorize(
         tenant_token: None,
     };
     match devauth
-        .preauthorize(&user.tenant, &request, body.force)
+        .preauthorize(&user.tenant, &request, body.force, Some(&user))
         .await
     {
         Ok(id) => Ok((StatusCode::CREATED, [(LOCATION, format!("devices/{id}"))]).into_response()),
@@ -273,7 +273,7 @@ async fn decommission_device(
     State(devauth): State<Devauth>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    devauth.decommission(&user.tenant, &id).await?;
+    devauth.decommission(&user.tenant, &id, Some(&user)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -283,7 +283,9 @@ async fn reject_authentication(
     State(devauth): State<Devauth>,
     Path((id, set_id)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    devauth.remove_auth_set(&user.tenant, &id, &set_id).await?;
+    devauth
+        .remove_auth_set(&user.tenant, &id, &set_id, Some(&user))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -299,7 +301,7 @@ async fn set_authentication_status(
         .filter(|status| *status != SetStatus::Preauthorized)
         .ok_or_else(|| ApiError::bad_request("incorrect device status"))?;
     devauth
-        .set_auth_status(&user.tenant, &id, &set_id, status)
+        .set_auth_status(&user.tenant, &id, &set_id, status, Some(&user))
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -349,7 +351,7 @@ async fn revoke_api_token(
     State(devauth): State<Devauth>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
-    devauth.revoke_token(&user.tenant, &id).await?;
+    devauth.revoke_token(&user.tenant, &id, Some(&user)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

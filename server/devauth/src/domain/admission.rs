@@ -10,6 +10,7 @@ use crate::store::device::{self, DeviceRow};
 use crate::store::{handover, tally, token};
 
 use super::ATTEMPTS_MAX;
+use super::audit::{self, By};
 use super::change::{Batch, Change};
 use super::identity::Identity;
 use super::public_key::PublicKey;
@@ -67,13 +68,13 @@ impl Devauth {
         let (db, tenant_id) = (&self.inner.db, tenant.id.as_str());
         let Some(device) = device::by_identity(db, tenant_id, request.identity.hash()).await?
         else {
-            self.create_device(tenant, request, SetStatus::Pending)
+            self.create_device(tenant, request, SetStatus::Pending, None)
                 .await?;
             return Err(DevauthError::NotAdmitted);
         };
         let Some(set) = auth_set::by_key(db, tenant_id, &device.id, request.key.hash()).await?
         else {
-            self.add_auth_set(tenant, &device, request, SetStatus::Pending)
+            self.add_auth_set(tenant, &device, request, SetStatus::Pending, None)
                 .await?;
             return Err(DevauthError::NotAdmitted);
         };
@@ -105,6 +106,7 @@ impl Devauth {
         tenant: &TenantInfo,
         request: &Admission,
         status: SetStatus,
+        by: By<'_>,
     ) -> Result<DeviceRow, DevauthError> {
         let (now_ms, tenant_id) = (self.inner.clock.now_ms(), tenant.id.as_str());
         let device = DeviceRow {
@@ -117,7 +119,7 @@ impl Devauth {
             identity: request.identity.canonical().to_owned(),
         };
         let set = new_set(&device.id, request, status, now_ms);
-        let batch = vec![
+        let mut batch = vec![
             device::insert(
                 tenant_id,
                 &device.id,
@@ -130,11 +132,19 @@ impl Devauth {
             tally::add(tenant_id, device.status),
             handover::changed(tenant_id, &device.id, device.revision),
         ];
+        batch.extend(self.note(
+            by,
+            audit::PREAUTHORIZE,
+            &device.id,
+            Some(&device.identity),
+            None,
+        ));
         self.inner
             .db
             .apply(batch)
             .await
             .map_err(|error| Batch::error(None, error))?;
+        self.noted(by);
         self.hand_over(&tenant.id, &device).await;
         Ok(device)
     }
@@ -146,12 +156,23 @@ impl Devauth {
         device: &DeviceRow,
         request: &Admission,
         status: SetStatus,
+        by: By<'_>,
     ) -> Result<(), DevauthError> {
         let sets = auth_set::of_device(&self.inner.db, tenant.id.as_str(), &device.id).await?;
         let set = new_set(&device.id, request, status, self.inner.clock.now_ms());
         let mut change = Change::new(tenant.id.as_str(), device, sets);
+        let text = format!("authentication set {}", set.id);
         change.add_set(set, request.key.hash());
-        self.apply_change(&tenant.id, change).await.map(|_| ())
+        change.note(self.note(
+            by,
+            audit::PREAUTHORIZE,
+            &device.id,
+            Some(&device.identity),
+            Some(text),
+        ));
+        self.apply_change(&tenant.id, change).await?;
+        self.noted(by);
+        Ok(())
     }
 }
 

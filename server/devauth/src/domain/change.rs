@@ -86,6 +86,10 @@ impl<'a> Change<'a> {
         self.statements.push(statement);
     }
 
+    pub fn note(&mut self, statement: Option<Statement>) {
+        self.statements.extend(statement);
+    }
+
     pub fn finish(mut self, now_ms: i64) -> Batch {
         let (tenant, before) = (self.tenant, self.before);
         let status = DeviceStatus::of(self.sets.iter().map(|set| set.status));

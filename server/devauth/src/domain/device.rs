@@ -13,6 +13,7 @@ use crate::store::{handover, tally, token};
 
 use super::ATTEMPTS_MAX;
 use super::admission::Admission;
+use super::audit::{self, By};
 use super::change::{Batch, Change};
 use super::status::{Decision, DeviceStatus, SetStatus, decide};
 
@@ -93,8 +94,9 @@ impl Devauth {
         tenant: &TenantId,
         request: &Admission,
         force: bool,
+        by: By<'_>,
     ) -> Result<String, DevauthError> {
-        attempt!(self.try_preauthorize(tenant, request, force).await)
+        attempt!(self.try_preauthorize(tenant, request, force, by).await)
     }
 
     async fn try_preauthorize(
@@ -102,6 +104,7 @@ impl Devauth {
         tenant: &TenantId,
         request: &Admission,
         force: bool,
+        by: By<'_>,
     ) -> Result<String, DevauthError> {
         let db = &self.inner.db;
         let tenant_info = TenantInfo {
@@ -112,7 +115,7 @@ impl Devauth {
             device::by_identity(db, tenant.as_str(), request.identity.hash()).await?
         else {
             return Ok(self
-                .create_device(&tenant_info, request, SetStatus::Preauthorized)
+                .create_device(&tenant_info, request, SetStatus::Preauthorized, by)
                 .await?
                 .id);
         };
@@ -122,7 +125,7 @@ impl Devauth {
         }
         match auth_set::by_key(db, tenant.as_str(), &device.id, request.key.hash()).await? {
             None => {
-                self.add_auth_set(&tenant_info, &device, request, SetStatus::Preauthorized)
+                self.add_auth_set(&tenant_info, &device, request, SetStatus::Preauthorized, by)
                     .await?
             }
             // An accepted set needs no announcement; taking its admission away is not what was asked for.
@@ -130,7 +133,15 @@ impl Devauth {
             Some(set) => {
                 let mut change = Change::new(tenant.as_str(), &device, sets);
                 change.set_status(&set.id, SetStatus::Preauthorized);
+                change.note(self.note(
+                    by,
+                    audit::PREAUTHORIZE,
+                    &device.id,
+                    Some(&device.identity),
+                    Some(format!("authentication set {}", set.id)),
+                ));
                 self.apply_change(tenant, change).await?;
+                self.noted(by);
             }
         }
         Ok(device.id)
@@ -143,8 +154,9 @@ impl Devauth {
         id: &str,
         set_id: &str,
         to: SetStatus,
+        by: By<'_>,
     ) -> Result<(), DevauthError> {
-        attempt!(self.try_set_auth_status(tenant, id, set_id, to).await)
+        attempt!(self.try_set_auth_status(tenant, id, set_id, to, by).await)
     }
 
     async fn try_set_auth_status(
@@ -153,6 +165,7 @@ impl Devauth {
         id: &str,
         set_id: &str,
         to: SetStatus,
+        by: By<'_>,
     ) -> Result<(), DevauthError> {
         let set = auth_set::by_id(&self.inner.db, tenant.as_str(), set_id)
             .await?
@@ -177,7 +190,12 @@ impl Devauth {
                     SetStatus::Accepted => change.accept(set_id),
                     to => change.set_status(set_id, to),
                 }
-                self.apply_change(tenant, change).await.map(|_| ())
+                let (action, text) = audit::decision(set_id, to);
+                let identity = Some(device.identity.as_str());
+                change.note(self.note(by, action, &device.id, identity, Some(text)));
+                self.apply_change(tenant, change).await?;
+                self.noted(by);
+                Ok(())
             }
         }
     }
@@ -201,8 +219,9 @@ impl Devauth {
         tenant: &TenantId,
         id: &str,
         set_id: &str,
+        by: By<'_>,
     ) -> Result<(), DevauthError> {
-        attempt!(self.try_remove_auth_set(tenant, id, set_id).await)
+        attempt!(self.try_remove_auth_set(tenant, id, set_id, by).await)
     }
 
     async fn try_remove_auth_set(
@@ -210,6 +229,7 @@ impl Devauth {
         tenant: &TenantId,
         id: &str,
         set_id: &str,
+        by: By<'_>,
     ) -> Result<(), DevauthError> {
         let Some(device) = device::by_id(&self.inner.db, tenant.as_str(), id).await? else {
             return Err(DevauthError::AuthSetNotFound);
@@ -220,18 +240,28 @@ impl Devauth {
             .find(|set| set.id == set_id)
             .ok_or(DevauthError::AuthSetNotFound)?;
         if set.status == SetStatus::Preauthorized && sets.len() == 1 {
-            return self.remove_device(tenant, &device).await;
+            return self.remove_device(tenant, &device, by).await;
         }
         let mut change = Change::new(tenant.as_str(), &device, sets);
         change.remove_set(set_id);
-        self.apply_change(tenant, change).await.map(|_| ())
+        let text = format!("authentication set {set_id}: removed");
+        let identity = Some(device.identity.as_str());
+        change.note(self.note(by, audit::UPDATE, &device.id, identity, Some(text)));
+        self.apply_change(tenant, change).await?;
+        self.noted(by);
+        Ok(())
     }
 
     /// Takes a device out of the fleet: its tokens are void at once, its identity may return as a new device.
-    pub async fn decommission(&self, tenant: &TenantId, id: &str) -> Result<(), DevauthError> {
+    pub async fn decommission(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        by: By<'_>,
+    ) -> Result<(), DevauthError> {
         attempt!({
             match self.device(tenant, id).await {
-                Ok(device) => self.remove_device(tenant, &device).await,
+                Ok(device) => self.remove_device(tenant, &device, by).await,
                 Err(error) => Err(error),
             }
         })
@@ -241,10 +271,11 @@ impl Devauth {
         &self,
         tenant: &TenantId,
         device: &DeviceRow,
+        by: By<'_>,
     ) -> Result<(), DevauthError> {
         let tenant_id = tenant.as_str();
         let (start, job) = self.withdraw(tenant, &device.id);
-        let batch = vec![
+        let mut batch = vec![
             device::delete(tenant_id, device),
             auth_set::delete_of_device(tenant_id, &device.id),
             token::delete_of_device(tenant_id, &device.id),
@@ -252,11 +283,14 @@ impl Devauth {
             handover::forget(tenant_id, &device.id),
             start,
         ];
+        let identity = Some(device.identity.as_str());
+        batch.extend(self.note(by, audit::DECOMMISSION, &device.id, identity, None));
         self.inner
             .db
             .apply(batch)
             .await
             .map_err(|error| Batch::error(None, error))?;
+        self.noted(by);
         self.inner.ports.workflows.settle(tenant, &job).await;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The rules of device authentication: pure decisions first, then read, decide, write.
 
 pub mod admission;
+pub mod audit;
 mod change;
 pub mod check_in;
 pub mod device;

@@ -1,12 +1,15 @@
 //! Tokens of devices: issuing, checking, revoking.
 
 use ambidex_access::{Claims, DeviceClaims, DeviceIdentity, Identity, TenantId, TokenError};
+use ambidex_db::DbError;
 use uuid::Uuid;
 
 use crate::Devauth;
 use crate::error::DevauthError;
 use crate::ports::TenantInfo;
 use crate::store::token;
+
+use super::audit::{self, By};
 
 /// A freshly signed token.
 pub(super) struct Issued {
@@ -117,16 +120,25 @@ impl Devauth {
     }
 
     /// Revokes the tokens of one auth set. The device may ask for a new one at once.
-    pub async fn revoke_token(&self, tenant: &TenantId, id: &str) -> Result<(), DevauthError> {
-        let touched = self
-            .inner
-            .db
-            .apply(vec![token::delete(tenant.as_str(), id)])
-            .await?;
-        if touched.first() == Some(&0) {
-            Err(DevauthError::TokenNotFound)
-        } else {
-            Ok(())
+    pub async fn revoke_token(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        by: By<'_>,
+    ) -> Result<(), DevauthError> {
+        let row = token::by_id(&self.inner.db, tenant.as_str(), id)
+            .await?
+            .ok_or(DevauthError::TokenNotFound)?;
+        let mut batch = vec![token::delete(tenant.as_str(), id).expect_one()];
+        let text = format!("token of authentication set {id}");
+        batch.extend(self.note(by, audit::REVOKE, &row.device_id, None, Some(text)));
+        match self.inner.db.apply(batch).await {
+            Ok(_) => {
+                self.noted(by);
+                Ok(())
+            }
+            Err(DbError::Conflict { .. }) => Err(DevauthError::TokenNotFound),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -33,6 +33,7 @@ async fn what_a_failing_neighbour_misses_is_told_again() {
     };
     let next = Devauth::new(
         rig.db.clone(),
+        rig.jobs.clone(),
         rig.clock.clone(),
         rig.keys.clone(),
         ports,

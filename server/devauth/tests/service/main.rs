@@ -1,6 +1,7 @@
 //! The service over its routers, on a real database. Names of tests carry the rows of the reference's table.
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
+mod audit;
 mod auth_requests;
 mod auth_sets;
 mod devices;

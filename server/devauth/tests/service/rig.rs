@@ -283,8 +283,15 @@ impl Rig {
             workflows: Arc::new(Engine { jobs: jobs.clone() }),
             tenants,
         };
-        let devauth =
-            Devauth::new(db.clone(), clock.clone(), keys.clone(), ports, settings).unwrap();
+        let devauth = Devauth::new(
+            db.clone(),
+            jobs.clone(),
+            clock.clone(),
+            keys.clone(),
+            ports,
+            settings,
+        )
+        .unwrap();
         let access = Access::new(
             keys.clone(),
             clock.clone(),

@@ -1,5 +1,7 @@
 //! One file a verb.
 
+mod backup;
+mod migrate;
 mod password;
 mod tenant;
 mod user;
@@ -7,7 +9,6 @@ mod user;
 use crate::cli::{Cli, Verb};
 use crate::config::{Log, Serve, Store};
 use crate::openapi;
-use crate::services::{Options, Services};
 use crate::{log, serve};
 
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
@@ -27,12 +28,13 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
             println!("{}", serde_json::to_string_pretty(&document)?);
             Ok(())
         }
-        Verb::Migrate => {
-            let store = Store::load(cli.store)?;
-            let services = Services::open(&store, Options::default()).await?;
-            services.db.close().await?;
-            println!("the database {} is up to date", store.database.display());
-            Ok(())
+        Verb::Migrate => migrate::run(&Store::load(cli.store)?).await,
+        Verb::Backup { file, force } => {
+            backup::backup(&Store::load(cli.store)?, &file, force).await
+        }
+        Verb::Restore { file, check, .. } if check => backup::check(file).await,
+        Verb::Restore { file, force, .. } => {
+            backup::restore(&Store::load(cli.store)?, file, force).await
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The real binary: start, stop, kill, wrong use.
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
+mod audit;
+mod backup;
 mod full_disk;
 mod instance;
 mod kill;

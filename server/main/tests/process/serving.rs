@@ -94,6 +94,7 @@ fn the_listeners_serve_what_is_theirs() {
         "deployments",
         "useradm",
         "tenantadm",
+        "auditlogs",
     ] {
         for what in ["alive", "health"] {
             let path = format!("/api/internal/v1/{service}/{what}");
