@@ -1,6 +1,9 @@
 //! MiB a second of an upload and a download of 256 MiB, as files and on the S3 server that tests use:
 //! `cargo run --release -p ambidex-blob --example blob_throughput`.
-#![expect(clippy::unwrap_used, reason = "a measurement that cannot be made may stop")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a measurement that cannot be made may stop"
+)]
 
 use std::time::Instant;
 
@@ -23,7 +26,10 @@ async fn main() {
         Some(s3) => {
             let blobs = Blobs::s3(&s3.url().unwrap(), [0; 32]).unwrap();
             measure("S3", &blobs).await;
-            let link = blobs.download_link("", "k", "k", 0, 3_600_000).await.unwrap();
+            let link = blobs
+                .download_link("", "k", "k", 0, 3_600_000)
+                .await
+                .unwrap();
             let started = Instant::now();
             let mut body = reqwest::get(link).await.unwrap().bytes_stream();
             let mut bytes = 0;

@@ -1,6 +1,9 @@
 //! Messages a second within an instance and between two that share a NATS server on this machine:
 //! `cargo run --release -p ambidex-bus --example bus_throughput`.
-#![expect(clippy::unwrap_used, reason = "a measurement that cannot be made may stop")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a measurement that cannot be made may stop"
+)]
 
 use std::time::{Duration, Instant};
 

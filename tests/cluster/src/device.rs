@@ -46,7 +46,9 @@ impl Device {
         let signature = STANDARD.encode(self.key.sign(body.as_bytes()).to_bytes());
         let answer = self
             .http
-            .post(format!("{server}/api/devices/v1/authentication/auth_requests"))
+            .post(format!(
+                "{server}/api/devices/v1/authentication/auth_requests"
+            ))
             .header("X-MEN-Signature", signature)
             .header("content-type", "application/json")
             .body(body)
@@ -66,13 +68,14 @@ impl Device {
     pub async fn poll(&self, server: &str, artifact: &str) -> Result<Option<Value>> {
         let answer = self
             .http
-            .get(format!("{server}/api/devices/v1/deployments/device/deployments/next"))
-            .query(&[("artifact_name", artifact), ("device_type", DEVICE_TYPE)])
+            .get(format!(
+                "{server}/api/devices/v1/deployments/device/deployments/next?artifact_name={artifact}&device_type={DEVICE_TYPE}"
+            ))
             .bearer_auth(&self.token)
             .send()
             .await?;
         match answer.status() {
-            StatusCode::OK => Ok(Some(serde_json::from_slice(&answer.bytes().await?)?)),
+            StatusCode::OK => Ok(Some(serde_json::from_slice(&answer.bytes().await?[..])?)),
             StatusCode::NO_CONTENT => Ok(None),
             status => bail!("poll: {status}: {}", answer.text().await?),
         }

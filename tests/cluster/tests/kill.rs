@@ -26,7 +26,11 @@ struct Load {
 
 /// Admits devices at one server until stopped or refused. Returns the numbers that were acknowledged,
 /// and whether the server went away.
-async fn write(api: Arc<Api>, load: Arc<Load>, acknowledged: Arc<AtomicUsize>) -> (Vec<usize>, bool) {
+async fn write(
+    api: Arc<Api>,
+    load: Arc<Load>,
+    acknowledged: Arc<AtomicUsize>,
+) -> (Vec<usize>, bool) {
     let mut written = Vec::new();
     while !load.stop.load(Ordering::Relaxed) {
         let number = load.next.fetch_add(1, Ordering::Relaxed);
@@ -78,7 +82,11 @@ async fn nothing_acknowledged_is_lost_and_the_other_goes_on() -> Result<()> {
         for (server, is_one) in [(&cluster.one, true), (&cluster.two, false)] {
             let api = Arc::new(server.login().await?);
             for _ in 0..WRITERS {
-                let work = write(Arc::clone(&api), Arc::clone(&load), Arc::clone(&acknowledged));
+                let work = write(
+                    Arc::clone(&api),
+                    Arc::clone(&load),
+                    Arc::clone(&acknowledged),
+                );
                 let tasks = writers.entry(is_one == victim_is_one).or_default();
                 tasks.push(tokio::spawn(work));
             }
@@ -103,7 +111,10 @@ async fn nothing_acknowledged_is_lost_and_the_other_goes_on() -> Result<()> {
         for (of_the_victim, tasks) in writers {
             for task in tasks {
                 let (written, failed) = task.await?;
-                ensure!(failed == of_the_victim, "round {round}: the survivor refused a write");
+                ensure!(
+                    failed == of_the_victim,
+                    "round {round}: the survivor refused a write"
+                );
                 expected.extend(written);
             }
         }
@@ -134,7 +145,11 @@ async fn jobs_of_a_dead_instance_are_taken_over() -> Result<()> {
     let acknowledged = Arc::new(AtomicUsize::new(0));
     let writers: Vec<_> = (0..WRITERS)
         .map(|_| {
-            let work = write(Arc::clone(&api), Arc::clone(&load), Arc::clone(&acknowledged));
+            let work = write(
+                Arc::clone(&api),
+                Arc::clone(&load),
+                Arc::clone(&acknowledged),
+            );
             tokio::spawn(work)
         })
         .collect();
@@ -151,7 +166,9 @@ async fn jobs_of_a_dead_instance_are_taken_over() -> Result<()> {
     wait_for("the audit log of every change", LIMIT, async || {
         let mut count = 0;
         for page in 1.. {
-            let path = format!("/api/management/v1/auditlogs/logs?object_type=device&per_page=100&page={page}");
+            let path = format!(
+                "/api/management/v1/auditlogs/logs?object_type=device&per_page=100&page={page}"
+            );
             let found = api.get(&path).await?.as_array().map_or(0, Vec::len);
             count += found;
             if found == 0 {

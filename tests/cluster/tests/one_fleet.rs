@@ -32,7 +32,11 @@ async fn preauthorise(api: &Api, device: &Device) -> Result<()> {
     let path = "/api/management/v2/devauth/devices";
     let body = device.preauthorisation()?;
     let (status, _, answer) = api.request(Method::POST, path, Some(&body)).await?;
-    ensure!(status == StatusCode::CREATED, "{status}: {}", String::from_utf8_lossy(&answer));
+    ensure!(
+        status == StatusCode::CREATED,
+        "{status}: {}",
+        String::from_utf8_lossy(&answer)
+    );
     Ok(())
 }
 
@@ -48,21 +52,39 @@ async fn a_device_moves_between_instances() -> Result<()> {
     let mut device = Device::new(1);
     ensure!(!device.authenticate(&two).await?, "nobody has accepted it");
     let id = api_one.accept_next(LIMIT).await?;
-    ensure!(device.authenticate(&one).await?, "accepted by the other instance");
+    ensure!(
+        device.authenticate(&one).await?,
+        "accepted by the other instance"
+    );
     device.send_inventory(&two, "kernel", "6.1").await?;
     let seen = api_one.inventory(&id).await?;
     ensure!(seen["kernel"] == "6.1", "{seen:?}");
 
     let file = artifact(folder.path(), "release-2", IMAGE_BYTES).await?;
     api_one.upload(&file, "").await?;
-    ensure!(cluster.engines.s3.unfinished() == 0, "parts are left in the store");
+    ensure!(
+        cluster.engines.s3.unfinished() == 0,
+        "parts are left in the store"
+    );
     let deployment = api_two.deploy("all", "release-2", &[&id]).await?;
     let instructions = device.poll(&one, "release-1").await?.context("an update")?;
     ensure!(instructions["id"] == deployment.as_str(), "{instructions}");
-    let uri = instructions["artifact"]["source"]["uri"].as_str().unwrap_or_default();
-    ensure!(uri.starts_with(&cluster.engines.s3.endpoint()), "straight from the store: {uri}");
-    ensure!(device.download(&instructions).await? == std::fs::read(&file)?, "the artifact differs");
-    for (server, status) in [(&two, "downloading"), (&one, "installing"), (&two, "success")] {
+    let uri = instructions["artifact"]["source"]["uri"]
+        .as_str()
+        .unwrap_or_default();
+    ensure!(
+        uri.starts_with(&cluster.engines.s3.endpoint()),
+        "straight from the store: {uri}"
+    );
+    ensure!(
+        device.download(&instructions).await? == std::fs::read(&file)?,
+        "the artifact differs"
+    );
+    for (server, status) in [
+        (&two, "downloading"),
+        (&one, "installing"),
+        (&two, "success"),
+    ] {
         device.report(server, &deployment, status).await?;
     }
     let status = api_one.device_status(&deployment, &id).await?;
@@ -95,7 +117,10 @@ async fn sessions_and_revocations_hold_everywhere() -> Result<()> {
     let mut device = Device::new(1);
     preauthorise(&api, &device).await?;
     ensure!(device.authenticate(&cluster.one.url()).await?);
-    let id = api.devices("accepted").await?[0]["id"].as_str().unwrap_or_default().to_owned();
+    let id = api.devices("accepted").await?[0]["id"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let path = format!("/api/management/v2/devauth/devices/{id}");
     let (status, _, _) = api.request(Method::DELETE, &path, None).await?;
     ensure!(status == StatusCode::NO_CONTENT, "{status}");
@@ -122,7 +147,12 @@ async fn a_phase_is_never_overfilled() -> Result<()> {
     }
     let file = artifact(folder.path(), "release-2", 1000).await?;
     api.upload(&file, "").await?;
-    let ids: Vec<_> = api.devices("accepted").await?.iter().map(|d| d["id"].clone()).collect();
+    let ids: Vec<_> = api
+        .devices("accepted")
+        .await?
+        .iter()
+        .map(|d| d["id"].clone())
+        .collect();
     ensure!(ids.len() == DEVICES);
     let path = "/api/management/v1/deployments/deployments";
     let body = json!({
@@ -133,7 +163,11 @@ async fn a_phase_is_never_overfilled() -> Result<()> {
         ],
     });
     let (status, _, answer) = api.request(Method::POST, path, Some(&body)).await?;
-    ensure!(status == StatusCode::CREATED, "{status}: {}", String::from_utf8_lossy(&answer));
+    ensure!(
+        status == StatusCode::CREATED,
+        "{status}: {}",
+        String::from_utf8_lossy(&answer)
+    );
 
     // Every device asks both instances at the same moment, again and again.
     let polls = devices.iter().enumerate().map(|(number, device)| {
@@ -154,7 +188,11 @@ async fn a_phase_is_never_overfilled() -> Result<()> {
     for got in futures_util::future::join_all(polls).await {
         served += usize::from(got?);
     }
-    ensure!(served == DEVICES / 4, "{served} devices of a phase of {}", DEVICES / 4);
+    ensure!(
+        served == DEVICES / 4,
+        "{served} devices of a phase of {}",
+        DEVICES / 4
+    );
     Ok(())
 }
 
@@ -172,15 +210,22 @@ async fn a_real_agent_goes_on_with_the_instance_that_is_left() -> Result<()> {
         &servers,
         "",
     )?;
-    device.add_module("noop", "#!/bin/sh\n[ \"$1\" != SupportsRollback ] || echo No\n")?;
+    device.add_module(
+        "noop",
+        "#!/bin/sh\n[ \"$1\" != SupportsRollback ] || echo No\n",
+    )?;
     device.start()?;
     let id = api_two.accept_next(LIMIT).await?;
     for (name, kill) in [("update-1", false), ("update-2", true)] {
         let file = folder.path().join(format!("{name}.mender"));
         ambidex_harness::artifact::write_module_image(name, "test-host", "noop", &file).await?;
-        api_one_or_two(&api_one, &api_two, kill).upload(&file, "").await?;
+        api_one_or_two(&api_one, &api_two, kill)
+            .upload(&file, "")
+            .await?;
         let deployment = api_two.deploy(name, name, &[&id]).await?;
-        let outcome = api_two.wait_status(&deployment, &id, &["success"], LIMIT).await;
+        let outcome = api_two
+            .wait_status(&deployment, &id, &["success"], LIMIT)
+            .await;
         outcome.with_context(|| device.log())?;
         if !kill {
             cluster.one.kill().await?;
@@ -204,14 +249,20 @@ async fn health_tells_which_engine_is_away_and_service_goes_on() -> Result<()> {
     preauthorise(&api, &device).await?;
     let server = cluster.one.url();
     ensure!(device.authenticate(&server).await?);
-    let storage = format!("{}/api/internal/v1/deployments/health", cluster.one.internal_url());
+    let storage = format!(
+        "{}/api/internal/v1/deployments/health",
+        cluster.one.internal_url()
+    );
     let bus = format!("{}/health", cluster.one.internal_url());
     for url in [&storage, &bus] {
         healthy(url, true, "").await?;
     }
     cluster.engines.s3.kill().await?;
     healthy(&storage, false, "error reaching the artifact store").await?;
-    ensure!(device.poll(&server, "release-1").await?.is_none(), "polls need no store");
+    ensure!(
+        device.poll(&server, "release-1").await?.is_none(),
+        "polls need no store"
+    );
     cluster.engines.nats.kill().await?;
     healthy(&bus, false, "error reaching the message bus").await?;
     device.send_inventory(&server, "kernel", "6.2").await?;

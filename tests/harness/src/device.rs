@@ -44,7 +44,10 @@ impl Device {
             let path = folder.join(name);
             std::fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
         }
-        let servers: Vec<String> = server_url.split(',').map(|url| format!("{url:?}")).collect();
+        let servers: Vec<String> = server_url
+            .split(',')
+            .map(|url| format!("{url:?}"))
+            .collect();
         let servers = match servers.as_slice() {
             [one] => format!("server_url = {one}"),
             several => format!("servers = [{}]", several.join(", ")),

@@ -85,7 +85,10 @@ mod tests {
 
         secret(&three, DOWNLOAD_LINKS).unwrap();
         let error = share(&db, &three).await.unwrap_err().to_string();
-        assert!(error.contains(DOWNLOAD_LINKS) && error.contains("remove the file"), "{error}");
+        assert!(
+            error.contains(DOWNLOAD_LINKS) && error.contains("remove the file"),
+            "{error}"
+        );
     }
 
     #[tokio::test]
@@ -97,6 +100,9 @@ mod tests {
         for outcome in futures_util::future::join_all(shared).await {
             outcome.unwrap();
         }
-        assert!(dirs.windows(2).all(|pair| files(&pair[0]) == files(&pair[1])));
+        assert!(
+            dirs.windows(2)
+                .all(|pair| files(&pair[0]) == files(&pair[1]))
+        );
     }
 }

@@ -30,8 +30,9 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
         Verb::Migrate => {
             let store = Store::load(cli.store)?;
             let services = Services::open(&store, Options::default()).await?;
+            let database = services.db.label();
             services.db.close().await?;
-            println!("the database {} is up to date", store.database.display());
+            println!("the database {database} is up to date");
             Ok(())
         }
     }
