@@ -68,7 +68,7 @@ pub(crate) struct StoreArgs {
     /// Directory of the embedded database, artifacts and signing keys [default: /var/lib/ambidex-server]
     #[arg(long, value_name = "DIR", env = "AMBIDEX_DATA_DIR", global = true)]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Database: `sqlite:` for the embedded one in the data directory, or `sqlite:FILE` [default: sqlite:]
+    /// Database: `sqlite:` for the embedded one in the data directory, `sqlite:FILE`, or `postgres://USER:PASSWORD@HOST/DATABASE` [default: sqlite:]
     #[arg(
         long,
         value_name = "URL",

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use ambidex_mail::Mailer;
+use ambidex_db::Db;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
@@ -90,8 +91,28 @@ impl File {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Store {
     pub(crate) data_dir: PathBuf,
-    pub(crate) database: PathBuf,
+    pub(crate) database: Database,
     pub(crate) artifacts: Artifacts,
+}
+
+/// Where everything but artifacts is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Database {
+    /// The embedded database in this file.
+    File(PathBuf),
+    /// A PostgreSQL server.
+    Postgres(Secret),
+}
+
+impl Database {
+    /// # Errors
+    /// When it cannot be reached or used; no error shows a password.
+    pub(crate) fn open(&self) -> anyhow::Result<Db> {
+        match self {
+            Database::File(path) => Ok(Db::open_sqlite(path)?),
+            Database::Postgres(url) => Db::open_postgres(&url.0).context("--database-url"),
+        }
+    }
 }
 
 /// Where artifacts are.
@@ -171,11 +192,14 @@ impl Store {
             .or_else(|| file.data_dir.clone())
             .unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
         let database = match args.database_url.or_else(|| file.database_url.clone()) {
-            None => data_dir.join("server.db"),
+            None => Database::File(data_dir.join("server.db")),
+            Some(url) if url.starts_with("postgres:") || url.starts_with("postgresql:") => {
+                Database::Postgres(Secret(url))
+            }
             Some(url) => match local_path(&url, "sqlite") {
-                Some(path) => path.unwrap_or_else(|| data_dir.join("server.db")),
+                Some(path) => Database::File(path.unwrap_or_else(|| data_dir.join("server.db"))),
                 None => bail!(
-                    "--database-url {}: this version has the embedded database only; use sqlite: or leave the option out",
+                    "--database-url {}: use sqlite: for the embedded database or postgres://USER@HOST/DATABASE",
                     scheme(&url)
                 ),
             },
@@ -313,7 +337,7 @@ mod tests {
         let config = Serve::merge(store(None, None), args, file).unwrap();
         assert_eq!(config.listen.port(), 2);
         assert_eq!(config.internal_listen.port(), 8081);
-        assert_eq!(config.store.database, Path::new("/a/server.db"));
+        assert_eq!(config.store.database, Database::File("/a/server.db".into()));
         assert_eq!(
             config.store.artifacts,
             Artifacts::Dir("/a/artifacts".into())
@@ -336,7 +360,7 @@ mod tests {
             assert!(!error.contains("secret"), "{error}");
             error
         };
-        let url = || Some("postgres://u:secret@h/db".to_owned());
+        let url = || Some("mysql://u:secret@h/db".to_owned());
         let plain = || store(None, None);
         let with = |change: fn(&mut ServeArgs)| {
             let mut args = ServeArgs::default();
@@ -365,7 +389,7 @@ mod tests {
 
     #[test]
     fn addresses_of_other_servers_are_not_shown() {
-        let mut place = store(None, None);
+        let mut place = store(None, Some("postgres://u:secret@h/d"));
         place.storage_url = Some("s3://secret?endpoint=http://h".to_owned());
         let args = ServeArgs {
             nats_url: Some("nats://u:secret@h".to_owned()),

@@ -70,8 +70,62 @@ impl Hints {
 #[expect(clippy::unwrap_used, reason = "tests fail loudly")]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
     use ambidex_db::Db;
-    use ambidex_kit::Clock;
+    use ambidex_harness::Nats;
+    use ambidex_jobs::{Handler, Job, JobError, Settings};
+    use ambidex_kit::{BoxFuture, Clock};
+    use tokio::sync::mpsc;
+
+    struct Tell(mpsc::UnboundedSender<String>);
+
+    impl Handler for Tell {
+        fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), JobError>> {
+            let _ = self.0.send(job.payload.to_string());
+            Box::pin(async { Ok(()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_job_that_one_instance_asks_for_starts_in_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(nats) = Nats::start(dir.path(), &[]).await.unwrap() else {
+            return;
+        };
+        let open = |name: &str| {
+            let db = Db::open_sqlite(&dir.path().join(name)).unwrap();
+            let settings = Settings {
+                poll: Duration::from_secs(3600),
+                ..Settings::default()
+            };
+            let jobs = Jobs::with_settings(db.clone(), Clock::system(), settings).unwrap();
+            (db, jobs)
+        };
+        let ((_, one), (db, two)) = (open("one.db"), open("two.db"));
+        let (told, mut heard) = mpsc::unbounded_channel();
+        two.handle("tell", Arc::new(Tell(told)));
+        for jobs in [&one, &two] {
+            let bus = Bus::nats(&nats.url()).await.unwrap();
+            let hints = Hints::new(bus, jobs.clone());
+            tokio::spawn(async move { hints.run().await });
+        }
+        let runner = two.clone();
+        tokio::spawn(async move { runner.run().await });
+        for number in 0..20 {
+            let job = two.enqueue("tell", "", &serde_json::json!(number));
+            db.apply(vec![job]).await.unwrap();
+            // The other instance may not listen yet; it does within moments.
+            let payload = loop {
+                one.wake();
+                let wait = tokio::time::timeout(Duration::from_millis(200), heard.recv());
+                if let Ok(payload) = wait.await {
+                    break payload;
+                }
+            };
+            assert_eq!(payload, Some(number.to_string()));
+        }
+    }
 
     #[tokio::test]
     async fn one_instance_alone_sends_nothing() {

@@ -16,6 +16,7 @@ mod log;
 mod metrics;
 mod openapi;
 mod ports;
+mod secrets;
 mod serve;
 mod services;
 mod tenancy;

@@ -30,6 +30,7 @@ use crate::openapi;
 use crate::ports::accounts::Accounts;
 use crate::ports::loopback::Loopback;
 use crate::ports::{auditlogs, deployments, devauth, deviceconfig, deviceconnect, useradm};
+use crate::secrets;
 use crate::tenancy::Tenancy;
 
 /// Between two looks for uploads that nobody will finish.
@@ -76,9 +77,12 @@ impl Services {
     pub(crate) async fn open(store: &Store, options: Options) -> anyhow::Result<Services> {
         data_dir::prepare(&store.data_dir)?;
         let keys_dir = store.data_dir.join("keys");
-        let keys = Arc::new(Keys::open(&keys_dir)?);
         let clock = Clock::system();
-        let db = Db::open_sqlite(&store.database)?;
+        let db = store.database.open()?;
+        if db.is_shared() {
+            secrets::share(&db, &keys_dir).await?;
+        }
+        let keys = Arc::new(Keys::open(&keys_dir)?);
         let jobs = Jobs::new(db.clone(), clock.clone())?;
         let loopback = Arc::new(Loopback::default());
         let workflows = Workflows::new(
@@ -97,7 +101,7 @@ impl Services {
         )
         .context("workflows")?;
         let inventory = Inventory::new(db.clone(), clock.clone()).context("inventory")?;
-        let links = ambidex_access::secret(&keys_dir, "download-links.key")?;
+        let links = ambidex_access::secret(&keys_dir, secrets::DOWNLOAD_LINKS)?;
         let blobs = match &store.artifacts {
             Artifacts::Dir(dir) => Blobs::local(dir, links)?,
             Artifacts::S3(url) => Blobs::s3(url, links).context("--storage-url")?,
@@ -302,7 +306,10 @@ impl Services {
     /// Finishes what an earlier process left half done. Only for the process that holds the lock of the
     /// data directory, before it serves.
     pub(crate) async fn recover(&self) -> anyhow::Result<()> {
-        self.jobs.take_over().await?;
+        // What other instances are at is theirs; when one dies its leases run out.
+        if !self.db.is_shared() {
+            self.jobs.take_over().await?;
+        }
         if !self.blobs.is_shared() {
             self.blobs.remove_unfinished(self.clock.now_ms()).await?;
         }

@@ -78,3 +78,26 @@ pub async fn write_rootfs_image(
         .with_context(|| format!("writing the artifact {name}"))?;
     Ok(())
 }
+
+/// Writes an artifact for the update module `module` with one small file, beside `out`.
+pub async fn write_module_image(
+    name: &str,
+    device_type: &str,
+    module: &str,
+    out: &Path,
+) -> Result<()> {
+    let payload = out.with_extension("txt");
+    std::fs::write(&payload, format!("content of {name}\n")).context("writing the payload")?;
+    let mut command = child::command(binaries::cli()?);
+    command
+        .args(["artifact", "write", "module-image", "--type", module])
+        .args(["--artifact-name", name, "--device-type", device_type])
+        .arg("--file")
+        .arg(&payload)
+        .arg("--output-path")
+        .arg(out);
+    child::run(&mut command)
+        .await
+        .with_context(|| format!("writing the artifact {name}"))?;
+    Ok(())
+}

@@ -28,7 +28,7 @@ pub struct VerbOutput {
 
 impl Device {
     /// Makes a device that identifies itself as `identity` and uses the server at `server_url`, with intervals
-    /// fit for tests. `more_toml` holds further top-level keys (or tables) of its configuration.
+    /// fit for tests; several servers, divided by commas, are tried in turn. `more_toml` holds further top-level keys (or tables) of its configuration.
     pub fn new(folder: &Path, identity: &str, server_url: &str, more_toml: &str) -> Result<Self> {
         let device = Self {
             folder: folder.to_owned(),
@@ -44,8 +44,16 @@ impl Device {
             let path = folder.join(name);
             std::fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
         }
+        let servers: Vec<String> = server_url
+            .split(',')
+            .map(|url| format!("{url:?}"))
+            .collect();
+        let servers = match servers.as_slice() {
+            [one] => format!("server_url = {one}"),
+            several => format!("servers = [{}]", several.join(", ")),
+        };
         let configuration = format!(
-            "server_url = \"{server_url}\"\n\
+            "{servers}\n\
              update_poll_interval_seconds = 1\n\
              inventory_poll_interval_seconds = 5\n\
              retry_poll_first_seconds = 0.5\n\

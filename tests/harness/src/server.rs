@@ -33,8 +33,16 @@ impl Server {
         Self::start_with(folder, &[]).await
     }
 
-    /// The same with more options for `serve`, for instance `--tls-cert`.
+    /// The same with more options for `serve`, for instance `--tls-cert`. Those that say where data is
+    /// (`--database-url=…`, `--storage-url=…`) go to administration verbs too.
     pub async fn start_with(folder: &Path, options: &[&str]) -> Result<Self> {
+        let server = Self::join_with(folder, options).await?;
+        server.create_user(EMAIL, PASSWORD).await?;
+        Ok(server)
+    }
+
+    /// The same without a user: a further instance on a database that has one.
+    pub async fn join_with(folder: &Path, options: &[&str]) -> Result<Self> {
         let data_dir = folder.join("server");
         std::fs::create_dir_all(&data_dir)
             .with_context(|| format!("making {}", data_dir.display()))?;
@@ -48,7 +56,6 @@ impl Server {
             child: None,
         };
         server.launch().await?;
-        server.create_user(EMAIL, PASSWORD).await?;
         Ok(server)
     }
 
@@ -120,11 +127,15 @@ impl Server {
 
     /// Runs an administration verb on this server's data and returns what it prints.
     pub async fn administer(&self, arguments: &[&str]) -> Result<String> {
+        let stores = self.options.iter().filter(|option| {
+            option.starts_with("--database-url=") || option.starts_with("--storage-url=")
+        });
         child::run(
             child::command(binaries::server()?)
                 .args(arguments)
                 .arg("--data-dir")
-                .arg(&self.data_dir),
+                .arg(&self.data_dir)
+                .args(stores),
         )
         .await
     }

@@ -41,9 +41,9 @@ fn what_cannot_be_done_is_refused_at_the_start() {
     };
     for (options, code, texts) in [
         (
-            vec!["--database-url", "postgres://u:secret@h/d"],
+            vec!["--database-url", "mysql://u:secret@h/d"],
             1,
-            vec!["--database-url", "sqlite:"],
+            vec!["--database-url", "sqlite:", "postgres://"],
         ),
         (
             vec!["--storage-url", "ftp://secret"],
