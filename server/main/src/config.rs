@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use ambidex_mail::Mailer;
 use ambidex_db::Db;
+use ambidex_mail::Mailer;
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 

@@ -137,6 +137,17 @@ impl Useradm {
         domain::access::check(&self.0, user, method, uri).await
     }
 
+    /// Whether the token's record still exists, whatever the user's roles say to a request: what has been opened with
+    /// it goes on.
+    ///
+    /// # Errors
+    /// [`UseradmError::Db`].
+    pub async fn token_counts(&self, user: &UserIdentity) -> Result<bool, UseradmError> {
+        let (tenant, jti) = (user.tenant.as_str(), user.jti.to_string());
+        let token = store::token::counting(self.0.db(), tenant, &user.user_id, &jti).await?;
+        Ok(token.is_some())
+    }
+
     /// Creates a user and returns its id.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use tokio::runtime::Handle;
 
 use crate::backup::{self, Source, Stage};
-use crate::config::{Artifacts, Store};
+use crate::config::{Artifacts, Database, Store};
 use crate::data_dir;
 use crate::services::{Options, Services};
 
@@ -21,7 +21,11 @@ pub(super) async fn backup(store: &Store, file: &Path, force: bool) -> anyhow::R
             file.display()
         );
     }
-    let database = &store.database;
+    let Database::File(database) = &store.database else {
+        bail!(
+            "PostgreSQL is saved by its own means: pg_dump, or archiving; a backup file takes the embedded database"
+        );
+    };
     if !database.exists() {
         bail!(
             "there is no database at {}; check --data-dir",
@@ -61,7 +65,9 @@ pub(super) async fn backup(store: &Store, file: &Path, force: bool) -> anyhow::R
 pub(super) async fn restore(store: &Store, file: PathBuf, force: bool) -> anyhow::Result<()> {
     let target = &store.data_dir;
     let inside = matches!(&store.artifacts, Artifacts::Dir(dir) if dir.starts_with(target));
-    if !inside || !store.database.starts_with(target) {
+    let inside =
+        inside && matches!(&store.database, Database::File(file) if file.starts_with(target));
+    if !inside {
         bail!(
             "a backup is restored into one directory: leave out --database-url and --storage-url, then move the database and the artifacts where they belong"
         );
@@ -90,7 +96,7 @@ pub(super) async fn restore(store: &Store, file: PathBuf, force: bool) -> anyhow
     // Proves that this version can work with it, and brings it up to date.
     let services = Services::open(
         &Store {
-            database: dir.join("server.db"),
+            database: Database::File(dir.join("server.db")),
             artifacts: Artifacts::Dir(dir.join("artifacts")),
             data_dir: dir,
         },

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use ambidex_db::Db;
-
 use crate::config::Store;
 use crate::data_dir;
 use crate::services::{Options, Services};
@@ -12,7 +10,7 @@ use crate::services::{Options, Services};
 pub(super) async fn run(store: &Store) -> anyhow::Result<()> {
     data_dir::prepare(&store.data_dir)?;
     let before = {
-        let db = Db::open_sqlite(&store.database)?;
+        let db = store.database.open()?;
         // A database that nobody has used yet has no list of them.
         let applied = db.applied_migrations().await.unwrap_or_default();
         db.close().await?;
@@ -20,6 +18,7 @@ pub(super) async fn run(store: &Store) -> anyhow::Result<()> {
     };
     let services = Services::open(store, Options::default()).await?;
     let after = services.db.applied_migrations().await?;
+    let database = services.db.label();
     services.db.close().await?;
     let before: BTreeSet<_> = before.into_iter().collect();
     let new: Vec<_> = after
@@ -34,9 +33,6 @@ pub(super) async fn run(store: &Store) -> anyhow::Result<()> {
         1 => "1 step was applied".to_owned(),
         n => format!("{n} steps were applied"),
     };
-    println!(
-        "the database {} is up to date: {done}",
-        store.database.display()
-    );
+    println!("the database {database} is up to date: {done}");
     Ok(())
 }
