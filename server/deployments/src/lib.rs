@@ -35,6 +35,7 @@ use axum::Router;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+pub use domain::recovery::LeftOver;
 pub use error::Error;
 use ports::Ports;
 
@@ -123,6 +124,19 @@ impl Deployments {
                 );
             }
         }))
+    }
+
+    /// Finishes what died with another instance on the same database: whatever was unfinished in the look
+    /// `before` and is so still. Living work takes seconds, so looks some minutes apart tell it from dead
+    /// work; a creation that was given up wrongly fails when it publishes, it is never half there. Returns
+    /// what is unfinished now, for the next look.
+    ///
+    /// # Errors
+    /// When the database refuses; calling again is safe.
+    pub async fn finish_abandoned(&self, before: LeftOver) -> Result<LeftOver, Error> {
+        let now = domain::recovery::find(&self.context).await?;
+        domain::recovery::run(&self.context, before.also_in(&now)).await?;
+        Ok(now)
     }
 
     /// Routes of the public listener, full paths. They need the `ambidex_access::Access` extension.

@@ -218,7 +218,8 @@ impl Intake {
         let mut batch = vec![
             store::storage::ensure(&tenant),
             store::storage::take(&tenant, artifact.size_bytes),
-            store::storage::adopt(&blob_key),
+            // Gone only if somebody took this upload for abandoned: the file is gone as well then.
+            store::storage::adopt(&blob_key).expect_one(),
         ];
         const TAKE_INDEX: usize = 1;
         batch.extend(store::artifact::insert(&tenant, &artifact, &combinations)?);

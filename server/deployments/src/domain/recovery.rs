@@ -9,13 +9,29 @@ use crate::store;
 
 /// What an earlier run left. Read before requests are served: afterwards, work in progress would look
 /// the same.
+#[derive(Debug, Default)]
 pub struct LeftOver {
     unpublished: Vec<(TenantId, i64)>,
     unclean: Vec<(TenantId, i64)>,
     orphans: Vec<String>,
 }
 
-/// Finds what an earlier run left.
+impl LeftOver {
+    /// What is still there in a later look.
+    pub fn also_in(&self, later: &LeftOver) -> LeftOver {
+        fn both<T: Clone + PartialEq>(left: &[T], right: &[T]) -> Vec<T> {
+            let kept = left.iter().filter(|one| right.contains(one));
+            kept.cloned().collect()
+        }
+        LeftOver {
+            unpublished: both(&self.unpublished, &later.unpublished),
+            unclean: both(&self.unclean, &later.unclean),
+            orphans: both(&self.orphans, &later.orphans),
+        }
+    }
+}
+
+/// Finds what is unfinished: by an earlier run, or by work in progress.
 ///
 /// # Errors
 /// Those of the store.

@@ -166,3 +166,35 @@ async fn a_start_up_finishes_what_was_cut_off() {
     assert_eq!(world.rows("SELECT COUNT(*) FROM artifact_orphans").await, 0);
     assert_eq!(world.poll(&world.device(2)).await, None);
 }
+
+/// Instances on one database see each other's work in progress: what is unfinished once may be alive,
+/// what is unfinished still is dead.
+#[tokio::test]
+async fn what_another_instance_left_is_finished_when_it_stays() {
+    let world = World::new();
+    world.artifact("release-1", &["qemu"]).await;
+    let alive = world.device(1);
+    let dead = world.device(2);
+    let first = world.deployment("release-1", &[alive.clone()]).await;
+    let second = world.deployment("release-1", &[dead.clone()]).await;
+    let run = async |sql: &'static str| {
+        let batch = vec![ambidex_db::statement(sql, Vec::new())];
+        world.db.apply(batch).await.unwrap();
+    };
+    run("UPDATE deployments SET published = 0").await;
+    let look = world
+        .service
+        .finish_abandoned(ambidex_deployments::LeftOver::default())
+        .await
+        .unwrap();
+    assert_eq!(world.rows("SELECT COUNT(*) FROM deployments").await, 2);
+    run("UPDATE deployments SET published = 1 WHERE number = 1").await;
+    world.service.finish_abandoned(look).await.unwrap();
+    assert_eq!(world.poll(&alive).await.unwrap().id, first);
+    assert_eq!(world.rows("SELECT COUNT(*) FROM deployments").await, 1);
+    world
+        .get(&format!("/deployments/{second}"))
+        .await
+        .expect(404);
+    assert_eq!(world.poll(&dead).await, None);
+}
