@@ -331,3 +331,60 @@ impl Services {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
+mod tests {
+    use axum::body::Body;
+    use http::Request;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn health_tells_the_truth_of_a_stopped_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store {
+            data_dir: dir.path().to_owned(),
+            database: dir.path().join("server.db"),
+            artifacts: Artifacts::Dir(dir.path().join("artifacts")),
+        };
+        let services = Services::open(&store, Options::default()).await.unwrap();
+        let internal = services.internal().unwrap();
+        let get = |path: String| {
+            let internal = internal.clone();
+            async move {
+                let request = Request::get(&path).body(Body::empty()).unwrap();
+                let answer = internal.oneshot(request).await.unwrap();
+                let status = answer.status().as_u16();
+                let body = axum::body::to_bytes(answer.into_body(), 4096).await.unwrap();
+                (status, String::from_utf8(body.to_vec()).unwrap())
+            }
+        };
+        const SERVICES: [&str; 6] = [
+            "devauth",
+            "inventory",
+            "deployments",
+            "useradm",
+            "tenantadm",
+            "auditlogs",
+        ];
+        for service in SERVICES {
+            let base = format!("/api/internal/v1/{service}");
+            assert_eq!(get(format!("{base}/health")).await.0, 204, "{service}");
+        }
+        services.db.close().await.unwrap();
+        for service in SERVICES {
+            let base = format!("/api/internal/v1/{service}");
+            let (status, body) = get(format!("{base}/health")).await;
+            assert_eq!(status, 503, "{service}: {body}");
+            assert!(body.contains("database"), "{service} names no cause: {body}");
+            assert_eq!(get(format!("{base}/alive")).await.0, 204, "{service}");
+        }
+        // Metrics go on with what is left.
+        let (status, body) = get("/metrics".to_owned()).await;
+        assert_eq!(status, 200);
+        assert!(body.contains("process_resident_memory_bytes"));
+        assert!(!body.contains("ambidex_devices{"));
+    }
+}

@@ -128,6 +128,19 @@ impl Instance {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    pub fn log_at(&self) -> PathBuf {
+        self.log.clone()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for the end of a server that was told to stop; returns the exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -11,5 +11,6 @@ mod misuse;
 mod observe;
 mod rbac;
 mod serving;
+mod stopping;
 mod tenants;
 mod workflows;
