@@ -340,13 +340,14 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::config::Database;
 
     #[tokio::test]
     async fn health_tells_the_truth_of_a_stopped_database() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store {
             data_dir: dir.path().to_owned(),
-            database: dir.path().join("server.db"),
+            database: Database::File(dir.path().join("server.db")),
             artifacts: Artifacts::Dir(dir.path().join("artifacts")),
         };
         let services = Services::open(&store, Options::default()).await.unwrap();
@@ -357,7 +358,9 @@ mod tests {
                 let request = Request::get(&path).body(Body::empty()).unwrap();
                 let answer = internal.oneshot(request).await.unwrap();
                 let status = answer.status().as_u16();
-                let body = axum::body::to_bytes(answer.into_body(), 4096).await.unwrap();
+                let body = axum::body::to_bytes(answer.into_body(), 4096)
+                    .await
+                    .unwrap();
                 (status, String::from_utf8(body.to_vec()).unwrap())
             }
         };
@@ -378,7 +381,10 @@ mod tests {
             let base = format!("/api/internal/v1/{service}");
             let (status, body) = get(format!("{base}/health")).await;
             assert_eq!(status, 503, "{service}: {body}");
-            assert!(body.contains("database"), "{service} names no cause: {body}");
+            assert!(
+                body.contains("database"),
+                "{service} names no cause: {body}"
+            );
             assert_eq!(get(format!("{base}/alive")).await.0, 204, "{service}");
         }
         // Metrics go on with what is left.

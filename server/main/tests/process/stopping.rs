@@ -57,7 +57,10 @@ fn an_upload_under_way_is_finished_and_kept() {
     let log = server.log_at();
     assert_eq!(server.ended(), Some(0));
     let log = std::fs::read_to_string(log).unwrap();
-    assert!(log.contains("SIGTERM: finishing requests in flight"), "{log}");
+    assert!(
+        log.contains("SIGTERM: finishing requests in flight"),
+        "{log}"
+    );
     assert!(log.trim_end().ends_with("stopped"), "{log}");
     assert!(!log.contains("cut off"), "{log}");
 
