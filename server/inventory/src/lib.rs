@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use ambidex_access::TenantId;
 use ambidex_db::{Db, DbError};
+use ambidex_jobs::Jobs;
 use ambidex_kit::Clock;
 use axum::Router;
 
@@ -31,6 +32,7 @@ pub struct Inventory {
 
 struct Inner {
     db: Db,
+    jobs: Jobs,
     clock: Clock,
 }
 
@@ -39,10 +41,10 @@ impl Inventory {
     ///
     /// # Errors
     /// The schema could not be brought up to date.
-    pub fn new(db: Db, clock: Clock) -> Result<Inventory, DbError> {
+    pub fn new(db: Db, jobs: Jobs, clock: Clock) -> Result<Inventory, DbError> {
         db.migrate("inventory", store::MIGRATIONS)?;
         Ok(Inventory {
-            inner: Arc::new(Inner { db, clock }),
+            inner: Arc::new(Inner { db, jobs, clock }),
         })
     }
 

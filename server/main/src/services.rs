@@ -100,7 +100,8 @@ impl Services {
             },
         )
         .context("workflows")?;
-        let inventory = Inventory::new(db.clone(), clock.clone()).context("inventory")?;
+        let inventory =
+            Inventory::new(db.clone(), jobs.clone(), clock.clone()).context("inventory")?;
         let links = ambidex_access::secret(&keys_dir, secrets::DOWNLOAD_LINKS)?;
         let blobs = match &store.artifacts {
             Artifacts::Dir(dir) => Blobs::local(dir, links)?,

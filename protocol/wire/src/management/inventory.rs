@@ -106,6 +106,30 @@ pub struct SearchRequest {
     /// Search only among these devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_ids: Option<Vec<String>>,
+    /// Words that must all occur in the device's id or attributes, in whatever case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+}
+
+/// Answer of `GET /statistics` (version 2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statistics {
+    pub devices_by_status: DevicesByStatus,
+}
+
+/// Devices that take part, and those that want to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevicesByStatus {
+    pub accepted: DevicesByTier,
+    pub pending: DevicesByTier,
+}
+
+/// Devices by their tier: the identity attribute `tier`, `standard` unless a device says otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DevicesByTier {
+    pub standard: u64,
+    pub micro: u64,
+    pub system: u64,
 }
 
 /// A search that is kept under a name.

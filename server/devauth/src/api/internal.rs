@@ -4,7 +4,7 @@ use ambidex_access::{CallGate, TenantId};
 use ambidex_kit::{ApiError, Json, Page, QueryPairs, RawBody};
 use ambidex_wire::management::devauth::{Count, Device, Limit, Status};
 use axum::extract::{OriginalUri, Path, State};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, patch, post};
 use axum::{Extension, Router};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, StatusCode};
@@ -41,6 +41,10 @@ pub fn routes() -> Router<Devauth> {
         )
         .route(&path("/tenants/{tid}/devices"), get(list_devices))
         .route(&path("/tenants/{tid}/devices/count"), get(count_devices))
+        .route(
+            &path("/tenants/{tid}/devices/{did}"),
+            patch(update_device).delete(remove_device),
+        )
         .route(&path("/tenants//devices"), get(tenant_missing))
         .route(&path("/tenants//devices/count"), get(tenant_missing))
 }
@@ -240,4 +244,46 @@ async fn count_devices(
     query: QueryPairs,
 ) -> Result<Json<Count>, ApiError> {
     number_of_devices(&devauth, &TenantId::new(tenant), &query).await
+}
+
+#[derive(Deserialize)]
+struct DeviceUpdate {
+    #[serde(default)]
+    check_in_time: Option<String>,
+}
+
+/// Tells when a device was last seen by another part of the server.
+async fn update_device(
+    State(devauth): State<Devauth>,
+    Path((tenant, id)): Path<(String, String)>,
+    body: RawBody,
+) -> Result<StatusCode, ApiError> {
+    const PREFIX: &str = "failed to decode device update";
+    let body: DeviceUpdate = object(&body, PREFIX)?;
+    let tenant = TenantId::new(tenant);
+    match body.check_in_time {
+        None => {
+            devauth.device_status(&tenant, &id).await?;
+        }
+        Some(text) => {
+            let time: jiff::Timestamp = text.parse().map_err(|_| {
+                ApiError::bad_request(format!("{PREFIX}: check_in_time: must be an RFC 3339 time"))
+            })?;
+            devauth
+                .record_check_in(&tenant, &id, time.as_millisecond())
+                .await?;
+        }
+    }
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes a device out of the fleet, on behalf of another part of the server.
+async fn remove_device(
+    State(devauth): State<Devauth>,
+    Path((tenant, id)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    devauth
+        .decommission(&TenantId::new(tenant), &id, None)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -57,6 +57,30 @@ impl CheckIns {
 }
 
 impl Devauth {
+    /// Records that a device was seen somewhere else; an older time than the known one changes nothing.
+    ///
+    /// # Errors
+    /// [`DevauthError::DeviceNotFound`].
+    pub async fn record_check_in(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        at_ms: i64,
+    ) -> Result<(), DevauthError> {
+        let device = device::by_id(&self.inner.db, tenant.as_str(), id)
+            .await?
+            .ok_or(DevauthError::DeviceNotFound)?;
+        let statement = device::check_in(tenant.as_str(), id, at_ms);
+        self.inner.db.apply(vec![statement]).await?;
+        if device.check_in_ms / DAY_MS < at_ms / DAY_MS {
+            let devices = vec![(id.to_owned(), at_ms)];
+            let inventory = &self.inner.ports.inventory;
+            let told = inventory.checked_in(tenant.clone(), devices).await;
+            told.map_err(|error| DevauthError::Neighbour(error.0))?;
+        }
+        Ok(())
+    }
+
     /// Writes the noted check-ins and mirrors the first of each day to the inventory; returns how many were written.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use ambidex_devauth::ports::{TenantInfo, TenantRefusal, Tenants};
 use ambidex_kit::BoxFuture;
 use axum::body::Body;
 use http::{Method, Request};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::rig::{DEVICES, Device, INTERNAL, Rig};
 
@@ -277,4 +277,52 @@ async fn services_of_addons_are_closed_without_them() {
     )
     .await;
     assert_eq!(monitor.error(403), "operation requires addon: monitor");
+}
+
+#[tokio::test]
+async fn other_parts_tell_when_a_device_was_seen_and_remove_it() {
+    let rig = rig(None);
+    let device = Device::new("seen");
+    let mut body = device.body();
+    body["tenant_token"] = json!("token-t1");
+    rig.authenticate_with(&device, body).await.ok(401);
+    let shown = async || {
+        let list = rig.user_of("t1", Method::GET, DEVICES, None).await;
+        list.ok(200).json()
+    };
+    let id = shown().await[0]["id"].as_str().unwrap().to_owned();
+    let path = |tenant: &str| format!("{INTERNAL}/tenants/{tenant}/devices/{id}");
+    let seen = |time: &str| Some(json!({ "check_in_time": time }));
+    for (time, after) in [
+        ("2026-01-02T03:04:05Z", "2026-01-02T03:04:05Z"),
+        // An older time changes nothing.
+        ("2025-01-02T03:04:05Z", "2026-01-02T03:04:05Z"),
+        ("2026-01-02T05:04:05.5+01:00", "2026-01-02T04:04:05.5Z"),
+    ] {
+        rig.internal(Method::PATCH, &path("t1"), seen(time))
+            .await
+            .ok(204);
+        assert_eq!(shown().await[0]["check_in_time"], after);
+    }
+    let told = rig.neighbours.seen.lock().unwrap().clone();
+    assert_eq!(told.len(), 1, "the inventory hears of one time a day");
+    let patch = async |tenant: &str, body: Option<Value>| {
+        rig.internal(Method::PATCH, &path(tenant), body).await
+    };
+    patch("t1", Some(json!({}))).await.ok(204);
+    patch("t1", seen("yesterday")).await.error(400);
+    patch("t1", Some(json!([]))).await.error(400);
+    patch("t2", seen("2026-01-02T03:04:05Z")).await.error(404);
+    patch("t2", Some(json!({}))).await.error(404);
+    rig.internal(Method::DELETE, &path("t2"), None)
+        .await
+        .error(404);
+    assert_eq!(shown().await[0]["id"], id.as_str());
+    rig.internal(Method::DELETE, &path("t1"), None)
+        .await
+        .ok(204);
+    assert_eq!(shown().await, json!([]));
+    rig.internal(Method::DELETE, &path("t1"), None)
+        .await
+        .error(404);
 }

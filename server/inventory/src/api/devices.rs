@@ -175,7 +175,9 @@ async fn delete_device_inventory(
     Path(id): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     reach(&inventory, &user, &id).await?;
-    inventory.clear_inventory(&user.tenant, &id).await?;
+    inventory
+        .clear_inventory(&user.tenant, &id, Some(&user))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -213,7 +215,12 @@ async fn assign_group(
     }
     let body: GroupBody = object(&body, PREFIX)?;
     inventory
-        .assign_group(&user.tenant, &id, &GroupName::parse(&body.group)?)
+        .assign_group(
+            &user.tenant,
+            &id,
+            &GroupName::parse(&body.group)?,
+            Some(&user),
+        )
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -225,7 +232,9 @@ async fn clear_group(
     Path((id, name)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
     reach(&inventory, &user, &id).await?;
-    inventory.clear_group(&user.tenant, &id, &name).await?;
+    inventory
+        .clear_group(&user.tenant, &id, &name, Some(&user))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -240,7 +249,14 @@ async fn replace_tags(
     reach(&inventory, &user, &id).await?;
     let expected = if_match(&headers)?;
     inventory
-        .set_tags(&user.tenant, &id, attributes(&body)?, true, expected)
+        .set_tags(
+            &user.tenant,
+            &id,
+            attributes(&body)?,
+            true,
+            expected,
+            Some(&user),
+        )
         .await?;
     Ok(StatusCode::OK)
 }
@@ -256,7 +272,14 @@ async fn assign_tags(
     reach(&inventory, &user, &id).await?;
     let expected = if_match(&headers)?;
     inventory
-        .set_tags(&user.tenant, &id, attributes(&body)?, false, expected)
+        .set_tags(
+            &user.tenant,
+            &id,
+            attributes(&body)?,
+            false,
+            expected,
+            Some(&user),
+        )
         .await?;
     Ok(StatusCode::OK)
 }

@@ -3,7 +3,7 @@
 use ambidex_access::{Plan, TenantId, UserAuth};
 use ambidex_kit::{ApiError, Json, Page, RawBody, link_headers, total_count};
 use ambidex_wire::management::inventory::{
-    DeviceInventory, Filter, FilterAttribute, NewFilter, SearchRequest, SelectAttribute,
+    DeviceInventory, Filter, FilterAttribute, NewFilter, SearchRequest, SelectAttribute, Statistics,
 };
 use axum::Router;
 use axum::extract::{OriginalUri, Path, State};
@@ -18,9 +18,12 @@ use crate::domain::reach::Reach;
 use crate::domain::scope::Scope;
 use crate::domain::search::{IDS_MAX, Search};
 use crate::domain::sort::SortBy;
+use crate::domain::text::{self, WORDS_MAX};
 use crate::error::InventoryError;
 
 const BASE: &str = "/api/management/v2/inventory/filters";
+const STATISTICS: &str = "/api/management/v2/inventory/statistics";
+const IDENTITIES: &str = "/api/management/v2alpha1/inventory/identities/search";
 const PER_PAGE_DEFAULT: u64 = 20;
 /// As for other listings (reference: common conventions).
 const PER_PAGE_MAX: u64 = 500;
@@ -35,6 +38,8 @@ pub fn routes() -> Router<Inventory> {
         .route(&path("/search"), post(search_device_inventories))
         .route(&path("/{id}"), get(show_filter).delete(delete_filter))
         .route(&path("/{id}/search"), get(execute_filter))
+        .route(STATISTICS, get(get_statistics))
+        .route(IDENTITIES, post(search_identities))
 }
 
 /// Get the list of filterable inventory attributes.
@@ -53,6 +58,31 @@ async fn search_device_inventories(
 ) -> Result<(HeaderMap, Json<Vec<DeviceInventory>>), ApiError> {
     user.requires(Plan::Professional)?;
     run_search(&inventory, &user.tenant, Reach::from(&user.grants), &body).await
+}
+
+/// Search devices and show who they are: their identity, nothing that they or operators added.
+async fn search_identities(
+    UserAuth(user): UserAuth,
+    State(inventory): State<Inventory>,
+    body: RawBody,
+) -> Result<(HeaderMap, Json<Vec<DeviceInventory>>), ApiError> {
+    let reach = Reach::from(&user.grants);
+    let (total, Json(mut devices)) = run_search(&inventory, &user.tenant, reach, &body).await?;
+    for device in &mut devices {
+        device
+            .attributes
+            .retain(|attribute| attribute.scope == Scope::Identity.as_str());
+    }
+    Ok((total, Json(devices)))
+}
+
+/// Numbers of devices by status and tier.
+async fn get_statistics(
+    UserAuth(user): UserAuth,
+    State(inventory): State<Inventory>,
+) -> Result<Json<Statistics>, ApiError> {
+    let reach = Reach::from(&user.grants);
+    Ok(Json(inventory.statistics(&user.tenant, &reach).await?))
 }
 
 pub(super) async fn run_search(
@@ -129,10 +159,17 @@ fn read_search(request: SearchRequest) -> Result<Search, InventoryError> {
             "more than {IDS_MAX} ids in one search"
         )));
     }
+    let words = text::words(&request.text.unwrap_or_default());
+    if words.len() > WORDS_MAX {
+        return Err(InventoryError::Invalid(format!(
+            "text: more than {WORDS_MAX} words in one search"
+        )));
+    }
     Ok(Search {
         terms: Term::compile_all(&request.filters.unwrap_or_default())?,
         sort: SortBy::compile_all(&request.sort.unwrap_or_default())?,
         device_ids,
+        words,
         attributes,
         reach: Reach::default(),
     })
@@ -161,7 +198,9 @@ async fn create_filter(
 ) -> Result<(StatusCode, [(HeaderName, String); 1]), ApiError> {
     user.requires(Plan::Enterprise)?;
     let new: NewFilter = object(&body, "failed to decode request body")?;
-    let id = inventory.create_filter(&user.tenant, &new).await?;
+    let id = inventory
+        .create_filter(&user.tenant, &new, Some(&user))
+        .await?;
     Ok((StatusCode::CREATED, [(LOCATION, format!("{BASE}/{id}"))]))
 }
 
@@ -185,7 +224,9 @@ async fn delete_filter(
     if uuid::Uuid::parse_str(&id).is_err() {
         return Err(ApiError::bad_request("filter id must be a UUID"));
     }
-    inventory.delete_filter(&user.tenant, &id).await?;
+    inventory
+        .delete_filter(&user.tenant, &id, Some(&user))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

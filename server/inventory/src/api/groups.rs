@@ -92,7 +92,9 @@ async fn add_devices_to_group(
     let name = GroupName::parse(&name)?;
     let ids = reached(&inventory, &user, device_ids(&body)?).await?;
     Ok(Json(
-        inventory.add_to_group(&user.tenant, &name, ids).await?,
+        inventory
+            .add_to_group(&user.tenant, &name, ids, Some(&user))
+            .await?,
     ))
 }
 
@@ -107,7 +109,7 @@ async fn remove_devices_from_group(
     let ids = reached(&inventory, &user, device_ids(&body)?).await?;
     Ok(Json(
         inventory
-            .remove_from_group(&user.tenant, &name, ids)
+            .remove_from_group(&user.tenant, &name, ids, Some(&user))
             .await?,
     ))
 }
@@ -120,5 +122,9 @@ async fn dissolve_group(
 ) -> Result<Json<GroupUpdate>, ApiError> {
     let name = GroupName::parse(&name)?;
     demand_group(&user, name.as_str())?;
-    Ok(Json(inventory.dissolve_group(&user.tenant, &name).await?))
+    Ok(Json(
+        inventory
+            .dissolve_group(&user.tenant, &name, Some(&user))
+            .await?,
+    ))
 }

@@ -4,8 +4,8 @@
 //! twice. Paths that newer callers use are served beside those of the specification.
 
 use ambidex_access::TenantId;
-use ambidex_kit::{ApiError, Json, RawBody};
-use ambidex_wire::management::inventory::{DeviceInventory, DeviceRevision};
+use ambidex_kit::{ApiError, Json, QueryPairs, RawBody};
+use ambidex_wire::management::inventory::{DeviceInventory, DeviceRevision, Statistics};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::routing::{MethodRouter, get, patch, post};
@@ -49,7 +49,7 @@ pub fn routes() -> Router<Inventory> {
         .route(&format!("{V1}/health"), get(check_health))
         .route(&format!("{V1}/tenants"), post(create_tenant))
         .route(&format!("{V1}/devices"), post(initialize_device));
-    let of_tenant: [(&str, &str, MethodRouter<Inventory>); 8] = [
+    let of_tenant: [(&str, &str, MethodRouter<Inventory>); 10] = [
         (V1, "/devices", post(initialize_device)),
         (
             V1,
@@ -78,6 +78,8 @@ pub fn routes() -> Router<Inventory> {
             patch(update_attributes_of_device),
         ),
         (V2, "/filters/search", post(search_of_tenant)),
+        (V2, "/statistics", get(statistics_of_tenant)),
+        (V1, "/devices/{status}/reindex", post(reindex_device)),
     ];
     for (base, rest, handler) in of_tenant {
         routes = routes
@@ -266,4 +268,31 @@ async fn search_of_tenant(
     body: RawBody,
 ) -> Result<(HeaderMap, Json<Vec<DeviceInventory>>), ApiError> {
     run_search(&inventory, &target.tenant(), Reach::default(), &body).await
+}
+
+/// Numbers of devices of one tenant.
+async fn statistics_of_tenant(
+    State(inventory): State<Inventory>,
+    Path(target): Path<Target>,
+) -> Result<Json<Statistics>, ApiError> {
+    let everything = Reach::default();
+    Ok(Json(
+        inventory.statistics(&target.tenant(), &everything).await?,
+    ))
+}
+
+/// Asks for a device's data to be made searchable again. Searches read the rows themselves, so there is nothing left
+/// to do once the device is known to exist. Its id stands where another operation of this path has a status.
+async fn reindex_device(
+    State(inventory): State<Inventory>,
+    Path(target): Path<Target>,
+    query: QueryPairs,
+) -> Result<StatusCode, ApiError> {
+    if !matches!(query.first("service"), Some("inventory" | "deployments")) {
+        return Err(ApiError::bad_request("unsupported service"));
+    }
+    inventory
+        .get_device(&target.tenant(), &target.status)
+        .await?;
+    Ok(StatusCode::ACCEPTED)
 }

@@ -8,6 +8,7 @@ use ambidex_wire::management::inventory::{DeviceInventory, ScopedAttribute};
 
 use super::ATTEMPTS_MAX;
 use super::attribute::NewAttribute;
+use super::audit::{self, By};
 use super::edit::{Edit, blank, decode, store};
 use super::scope::Scope;
 use crate::Inventory;
@@ -123,12 +124,17 @@ impl Inventory {
     }
 
     /// Drops what a device has told about itself; who it is, its status and its group stay.
-    pub async fn clear_inventory(&self, tenant: &TenantId, id: &str) -> Result<(), InventoryError> {
+    pub async fn clear_inventory(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        by: By<'_>,
+    ) -> Result<(), InventoryError> {
         let edit = Edit {
             clear: vec![Scope::Inventory],
             ..Edit::default()
         };
-        match self.edit(tenant, id, &edit, Missing::Fail).await {
+        match self.edit_by(tenant, id, &edit, Missing::Fail, by).await {
             Ok(_) | Err(InventoryError::DeviceNotFound) => Ok(()),
             Err(error) => Err(error),
         }
@@ -153,13 +159,25 @@ impl Inventory {
             .ok_or(InventoryError::DeviceNotFound)
     }
 
-    /// Applies an edit; decides it anew as long as other writers are faster.
+    /// Applies an edit that nobody wants on record.
     pub(super) async fn edit(
         &self,
         tenant: &TenantId,
         id: &str,
         edit: &Edit,
         missing: Missing,
+    ) -> Result<DeviceRow, InventoryError> {
+        self.edit_by(tenant, id, edit, missing, None).await
+    }
+
+    /// Applies an edit; decides it anew as long as other writers are faster.
+    pub(super) async fn edit_by(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        edit: &Edit,
+        missing: Missing,
+        by: By<'_>,
     ) -> Result<DeviceRow, InventoryError> {
         for _ in 0..ATTEMPTS_MAX {
             let now_ms = self.inner.clock.now_ms();
@@ -171,9 +189,16 @@ impl Inventory {
                 Some(before) => edit.apply(before, now_ms)?,
                 None => edit.apply(&blank(id, now_ms), now_ms)?,
             };
-            let batch = store(tenant.as_str(), before.as_ref(), &after)?;
+            let mut batch = store(tenant.as_str(), before.as_ref(), &after)?;
+            if let (Some(_), Some(before)) = (by, &before) {
+                let text = audit::difference(before, &after);
+                batch.extend(self.note(by, audit::UPDATE, audit::device(id), text));
+            }
             match self.inner.db.apply(batch).await {
-                Ok(_) => return Ok(after),
+                Ok(_) => {
+                    self.noted(by);
+                    return Ok(after);
+                }
                 Err(DbError::Conflict { index: 0 }) if before.is_none() => {
                     return Err(InventoryError::Gone);
                 }

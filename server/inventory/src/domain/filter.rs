@@ -4,6 +4,7 @@ use ambidex_access::TenantId;
 use ambidex_db::DbError;
 use ambidex_wire::management::inventory::{DeviceInventory, Filter, FilterPredicate, NewFilter};
 
+use super::audit::{self, By};
 use super::predicate::{PredicateError, Term};
 use super::reach::Reach;
 use super::search::Search;
@@ -20,6 +21,7 @@ impl Inventory {
         &self,
         tenant: &TenantId,
         new: &NewFilter,
+        by: By<'_>,
     ) -> Result<String, InventoryError> {
         if new.name.is_empty() {
             return Err(InventoryError::Invalid("name: cannot be blank.".to_owned()));
@@ -44,17 +46,15 @@ impl Inventory {
             terms: serde_json::to_string(terms)
                 .map_err(|error| InventoryError::Invalid(error.to_string()))?,
         };
-        match self
-            .inner
-            .db
-            .apply(vec![filter::insert(
-                tenant.as_str(),
-                &row,
-                self.inner.clock.now_ms(),
-            )])
-            .await
-        {
-            Ok(_) => Ok(row.id),
+        let now_ms = self.inner.clock.now_ms();
+        let mut batch = vec![filter::insert(tenant.as_str(), &row, now_ms)];
+        let text = format!("{}: {}", row.name, row.terms);
+        batch.extend(self.note(by, audit::CREATE, audit::filter(&row.id), text));
+        match self.inner.db.apply(batch).await {
+            Ok(_) => {
+                self.noted(by);
+                Ok(row.id)
+            }
             Err(DbError::UniqueViolation { .. }) => Err(InventoryError::FilterExists),
             Err(error) => Err(error.into()),
         }
@@ -80,11 +80,23 @@ impl Inventory {
     }
 
     /// Forgets a filter; repeating it changes nothing.
-    pub async fn delete_filter(&self, tenant: &TenantId, id: &str) -> Result<(), InventoryError> {
-        self.inner
-            .db
-            .apply(vec![filter::delete(tenant.as_str(), id)])
-            .await?;
+    pub async fn delete_filter(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        by: By<'_>,
+    ) -> Result<(), InventoryError> {
+        let Some(row) = filter::by_id(&self.inner.db, tenant.as_str(), id).await? else {
+            return Ok(());
+        };
+        let mut batch = vec![filter::delete(tenant.as_str(), id).expect_one()];
+        batch.extend(self.note(by, audit::DELETE, audit::filter(id), row.name));
+        match self.inner.db.apply(batch).await {
+            // Somebody else was faster.
+            Ok(_) | Err(DbError::Conflict { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.noted(by);
         Ok(())
     }
 

@@ -1,9 +1,11 @@
 //! Static groups: a device is in at most one, a group exists while a device is in it.
 
 use ambidex_access::TenantId;
+use ambidex_db::DbError;
 use ambidex_wire::management::inventory::GroupUpdate;
 
 use super::BATCH;
+use super::audit::{self, By};
 use crate::Inventory;
 use crate::error::InventoryError;
 use crate::store::selection::{self, Condition};
@@ -11,6 +13,9 @@ use crate::store::{device, group};
 
 /// Longest name of a group (reference section 3.1).
 pub const NAME_BYTES_MAX: usize = 1024;
+
+/// Ids that an event names one by one.
+const LISTED_MAX: usize = 100;
 
 /// A checked name of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,16 +77,14 @@ impl Inventory {
         tenant: &TenantId,
         id: &str,
         name: &GroupName,
+        by: By<'_>,
     ) -> Result<(), InventoryError> {
         self.device(tenant, id).await?;
-        self.inner
-            .db
-            .apply(vec![device::update_group(
-                tenant.as_str(),
-                id,
-                name.as_str(),
-            )])
-            .await?;
+        let mut batch = vec![device::update_group(tenant.as_str(), id, name.as_str())];
+        let text = format!("group: {}", name.as_str());
+        batch.extend(self.note(by, audit::UPDATE, audit::device(id), text));
+        self.inner.db.apply(batch).await?;
+        self.noted(by);
         Ok(())
     }
 
@@ -91,16 +94,21 @@ impl Inventory {
         tenant: &TenantId,
         id: &str,
         name: &str,
+        by: By<'_>,
     ) -> Result<(), InventoryError> {
-        let cleared = self
-            .inner
-            .db
-            .apply(vec![group::clear_one(tenant.as_str(), id, name)])
-            .await?;
-        if name.is_empty() || cleared.first() == Some(&0) {
-            Err(InventoryError::DeviceNotFound)
-        } else {
-            Ok(())
+        if name.is_empty() {
+            return Err(InventoryError::DeviceNotFound);
+        }
+        let mut batch = vec![group::clear_one(tenant.as_str(), id, name).expect_one()];
+        let text = format!("no longer in group {name}");
+        batch.extend(self.note(by, audit::UPDATE, audit::device(id), text));
+        match self.inner.db.apply(batch).await {
+            Ok(_) => {
+                self.noted(by);
+                Ok(())
+            }
+            Err(DbError::Conflict { .. }) => Err(InventoryError::DeviceNotFound),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -132,11 +140,11 @@ impl Inventory {
         tenant: &TenantId,
         name: &GroupName,
         ids: Vec<String>,
+        by: By<'_>,
     ) -> Result<GroupUpdate, InventoryError> {
-        self.update_group(tenant, ids, |ids| {
-            group::assign(tenant.as_str(), name.as_str(), ids)
-        })
-        .await
+        let change = |ids: &[String]| group::assign(tenant.as_str(), name.as_str(), ids);
+        self.update_group(tenant, name, ids, change, "added", by)
+            .await
     }
 
     /// Takes devices out of a group; those that are not in it stay as they are.
@@ -145,18 +153,21 @@ impl Inventory {
         tenant: &TenantId,
         name: &GroupName,
         ids: Vec<String>,
+        by: By<'_>,
     ) -> Result<GroupUpdate, InventoryError> {
-        self.update_group(tenant, ids, |ids| {
-            group::clear(tenant.as_str(), name.as_str(), ids)
-        })
-        .await
+        let change = |ids: &[String]| group::clear(tenant.as_str(), name.as_str(), ids);
+        self.update_group(tenant, name, ids, change, "removed", by)
+            .await
     }
 
     async fn update_group(
         &self,
         tenant: &TenantId,
+        name: &GroupName,
         mut ids: Vec<String>,
         change: impl Fn(&[String]) -> ambidex_db::Statement,
+        what: &str,
+        by: By<'_>,
     ) -> Result<GroupUpdate, InventoryError> {
         ids.sort_unstable();
         ids.dedup();
@@ -165,13 +176,16 @@ impl Inventory {
             matched_count += group::count_existing(&self.inner.db, tenant.as_str(), batch).await?;
         }
         // One batch: the whole list changes group, or none of it.
-        let touched = self
-            .inner
-            .db
-            .apply(ids.chunks(BATCH).map(change).collect())
-            .await?;
+        let mut batch: Vec<_> = ids.chunks(BATCH).map(change).collect();
+        let changes = batch.len();
+        if matched_count > 0 {
+            let text = format!("devices {what}: {}", listed(&ids));
+            batch.extend(self.note(by, audit::UPDATE, audit::group(name.as_str()), text));
+        }
+        let touched = self.inner.db.apply(batch).await?;
+        self.noted(by);
         Ok(GroupUpdate {
-            updated_count: touched.iter().sum(),
+            updated_count: touched[..changes].iter().sum(),
             matched_count,
         })
     }
@@ -181,18 +195,32 @@ impl Inventory {
         &self,
         tenant: &TenantId,
         name: &GroupName,
+        by: By<'_>,
     ) -> Result<GroupUpdate, InventoryError> {
-        let touched = self
-            .inner
-            .db
-            .apply(vec![group::dissolve(tenant.as_str(), name.as_str())])
-            .await?;
-        let updated_count = touched.iter().sum();
+        let mut batch = vec![group::dissolve(tenant.as_str(), name.as_str()).expect_at_least(1)];
+        batch.extend(self.note(by, audit::DELETE, audit::group(name.as_str()), "dissolved"));
+        let updated_count = match self.inner.db.apply(batch).await {
+            Ok(touched) => touched[0],
+            // There is no such group.
+            Err(DbError::Conflict { .. }) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        self.noted(by);
         Ok(GroupUpdate {
             updated_count,
             matched_count: updated_count,
         })
     }
+}
+
+/// Ids of an event's text: the first ones, and how many more there are.
+fn listed(ids: &[String]) -> String {
+    let shown = &ids[..ids.len().min(LISTED_MAX)];
+    let more = match ids.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", shown.join(", "))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::predicate::{AttributeKey, Found, Operand, Term, Test};
 use super::reach::Reach;
 use super::scope::Scope;
 use super::sort::{Direction, Rank, SortBy};
+use super::text;
 use crate::Inventory;
 use crate::error::InventoryError;
 use crate::store::device;
@@ -36,6 +37,8 @@ pub struct Search {
     pub sort: Vec<SortBy>,
     /// Only these devices.
     pub device_ids: Option<Vec<String>>,
+    /// These words, in lower case, all occur in the device's id or in the value of an attribute.
+    pub words: Vec<String>,
     /// Show only these attributes.
     pub attributes: Option<HashSet<AttributeKey>>,
     /// Only devices that the caller may see.
@@ -46,6 +49,7 @@ pub struct Search {
 struct Plan<'a> {
     conditions: Vec<Condition>,
     terms: Vec<&'a Term>,
+    words: &'a [String],
     /// The database can order and page by itself: by age, newest first or not.
     newest_first: Option<bool>,
 }
@@ -66,7 +70,8 @@ impl Search {
                 }
             }
         }
-        let newest_first = match (terms.is_empty(), self.sort.as_slice()) {
+        let decided = terms.is_empty() && self.words.is_empty();
+        let newest_first = match (decided, self.sort.as_slice()) {
             (true, []) => Some(false),
             (true, [by]) if by.key.scope == Scope::System && by.key.name == "created_ts" => {
                 Some(by.direction == Direction::Descending)
@@ -76,6 +81,7 @@ impl Search {
         Plan {
             conditions,
             terms,
+            words: &self.words,
             newest_first,
         }
     }
@@ -306,7 +312,7 @@ impl Inventory {
         conditions: Vec<Condition>,
     ) -> Result<Vec<String>, InventoryError> {
         let plan = search.plan(conditions);
-        if plan.terms.is_empty() {
+        if plan.terms.is_empty() && plan.words.is_empty() {
             return Ok(
                 selection::all_ids(&self.inner.db, tenant.as_str(), &plan.conditions).await?,
             );
@@ -325,7 +331,7 @@ impl Inventory {
         conditions: Vec<Condition>,
     ) -> Result<u64, InventoryError> {
         let plan = search.plan(conditions);
-        if plan.terms.is_empty() {
+        if plan.terms.is_empty() && plan.words.is_empty() {
             return Ok(selection::count(&self.inner.db, tenant.as_str(), &plan.conditions).await?);
         }
         let all = Search::default();
@@ -347,7 +353,14 @@ impl Inventory {
                 .map(|term| &term.key)
                 .chain(search.sort.iter().map(|by| &by.key)),
         );
-        let scopes = lookup.scopes();
+        let mut scopes = lookup.scopes();
+        if !plan.words.is_empty() {
+            let others = Scope::ALL
+                .into_iter()
+                .filter(|scope| !scopes.contains(scope));
+            let others: Vec<Scope> = others.collect();
+            scopes.extend(others);
+        }
         let terms: Vec<(&Term, usize)> = plan
             .terms
             .iter()
@@ -383,6 +396,9 @@ impl Inventory {
             for candidate in slice {
                 let found = lookup.find(&candidate)?;
                 let attribute = |position: usize| found.get(position).and_then(Option::as_ref);
+                if !plan.words.is_empty() && !text::contains(&candidate, plan.words)? {
+                    continue;
+                }
                 if !terms
                     .iter()
                     .all(|(term, position)| term.holds(attribute(*position)))

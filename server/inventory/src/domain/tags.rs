@@ -4,6 +4,7 @@ use ambidex_access::TenantId;
 use sha2::{Digest, Sha256};
 
 use super::attribute::NewAttribute;
+use super::audit::By;
 use super::device::Missing;
 use super::edit::Edit;
 use super::scope::Scope;
@@ -39,6 +40,7 @@ impl Inventory {
         tags: Vec<NewAttribute>,
         replace: bool,
         expected: Option<&str>,
+        by: By<'_>,
     ) -> Result<(), InventoryError> {
         let clear = if replace {
             vec![Scope::Tags]
@@ -53,7 +55,7 @@ impl Inventory {
             expected_tags,
             ..Edit::merging(Scope::Tags, tags)
         };
-        self.edit(tenant, id, &edit, Missing::Fail)
+        self.edit_by(tenant, id, &edit, Missing::Fail, by)
             .await
             .map(|_| ())
     }

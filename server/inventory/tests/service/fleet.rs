@@ -114,7 +114,7 @@ async fn everything_survives_a_restart() {
     let rig = Rig::new();
     rig.fleet(&[json!({"a": 1})]).await;
     let before = rig.shown(&id(1)).await;
-    let again = Inventory::new(rig.db.clone(), rig.clock.clone()).unwrap();
+    let again = Inventory::new(rig.db.clone(), rig.jobs.clone(), rig.clock.clone()).unwrap();
     let device = again
         .get_device(&TenantId::default(), &id(1))
         .await

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
 mod attributes;
+mod audit;
 mod devices;
 mod filters;
 mod fleet;
@@ -13,3 +14,4 @@ mod rig;
 mod scale;
 mod search;
 mod tags;
+mod words;

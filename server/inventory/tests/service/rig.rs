@@ -8,6 +8,7 @@ use ambidex_access::{
 };
 use ambidex_db::Db;
 use ambidex_inventory::{FleetDevice, Inventory};
+use ambidex_jobs::Jobs;
 use ambidex_kit::{BoxFuture, Clock};
 use axum::Router;
 use axum::body::Body;
@@ -65,6 +66,7 @@ pub struct Rig {
     pub inventory: Inventory,
     pub clock: Clock,
     pub db: Db,
+    pub jobs: Jobs,
     public: Router,
     internal: Router,
     _dir: tempfile::TempDir,
@@ -160,7 +162,8 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let db = ambidex_testdb::open(dir.path());
         let clock = Clock::manual(START_MS);
-        let inventory = Inventory::new(db.clone(), clock.clone()).unwrap();
+        let jobs = Jobs::new(db.clone(), clock.clone()).unwrap();
+        let inventory = Inventory::new(db.clone(), jobs.clone(), clock.clone()).unwrap();
         let access = Access::new(KEYS.clone(), clock.clone(), Arc::new(Check));
         let public = ambidex_kit::front(inventory.routes()).layer(axum::Extension(access));
         let internal = ambidex_kit::front(inventory.internal_routes());
@@ -168,6 +171,7 @@ impl Rig {
             inventory,
             clock,
             db,
+            jobs,
             public,
             internal,
             _dir: dir,
