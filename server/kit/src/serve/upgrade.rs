@@ -71,3 +71,29 @@ impl Upgraded {
         self.shutdown.is_triggered()
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn slots_are_limited_and_waited_for() {
+        let shutdown = Shutdown::new();
+        let upgrades = Upgrades::new(2, shutdown.clone());
+        let first = upgrades.take().unwrap();
+        let second = upgrades.take().unwrap();
+        assert!(upgrades.take().is_none());
+        drop(second);
+        let second = upgrades.take().unwrap();
+        assert_eq!(upgrades.in_use(), 2);
+
+        shutdown.trigger();
+        assert!(first.is_stopping());
+        first.stopping().await;
+        drop((first, second));
+        assert!(upgrades.take().is_none(), "none begins during a stop");
+        upgrades.ended().await;
+        assert_eq!(upgrades.in_use(), 0);
+    }
+}
