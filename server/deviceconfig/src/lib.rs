@@ -13,7 +13,7 @@ mod store;
 
 use std::sync::Arc;
 
-use ambidex_db::{Db, Statement};
+use ambidex_db::Db;
 use ambidex_jobs::Jobs;
 use ambidex_kit::Clock;
 use axum::Router;
@@ -60,10 +60,5 @@ impl Deviceconfig {
     /// Routes of the internal listener.
     pub fn internal_routes(&self) -> Router {
         api::internal::routes(self.clone())
-    }
-
-    /// The statement that forgets a tenant.
-    pub fn forget_tenant(&self, tenant: &str) -> Statement {
-        store::device::delete_tenant(tenant)
     }
 }

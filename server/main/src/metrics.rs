@@ -11,6 +11,7 @@ use ambidex_devauth::Devauth;
 use ambidex_deviceconnect::Deviceconnect;
 use ambidex_jobs::Jobs;
 use ambidex_kit::metrics::{self, Exposition};
+use ambidex_workflows::Workflows;
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -28,6 +29,7 @@ pub(crate) struct Sources {
     pub(crate) deployments: Deployments,
     pub(crate) deviceconnect: Deviceconnect,
     pub(crate) jobs: Jobs,
+    pub(crate) workflows: Workflows,
     /// When the process started.
     pub(crate) started: SystemTime,
 }
@@ -47,6 +49,7 @@ async fn show(State(sources): State<Sources>) -> Response {
     metrics::http(&mut text);
     database(&mut text, &sources.db);
     jobs(&mut text, &sources.jobs).await;
+    workflows(&mut text, &sources.workflows).await;
     connections(&mut text, &sources.deviceconnect);
     services(&mut text, &sources).await;
     ([(CONTENT_TYPE, Exposition::CONTENT_TYPE)], text.finish()).into_response()
@@ -139,6 +142,35 @@ async fn jobs(text: &mut Exposition, jobs: &Jobs) {
             let labels = [("kind", *kind), ("end", end)];
             text.sample("ambidex_jobs_ended_total", &labels, count as f64);
         }
+    }
+}
+
+async fn workflows(text: &mut Exposition, workflows: &Workflows) {
+    match workflows.recorded().await {
+        Ok(counts) => {
+            text.family(
+                "ambidex_workflow_jobs",
+                "gauge",
+                "Jobs of workflows on record, by status.",
+            );
+            for (status, jobs) in counts {
+                text.sample(
+                    "ambidex_workflow_jobs",
+                    &[("status", &*status)],
+                    jobs as f64,
+                );
+            }
+        }
+        Err(error) => tracing::warn!(%error, "metrics without the jobs of workflows"),
+    }
+    text.family(
+        "ambidex_workflow_jobs_ended_total",
+        "counter",
+        "Jobs of workflows that ended here, by how.",
+    );
+    for (workflow, status, jobs) in workflows.ended() {
+        let labels = [("workflow", &*workflow), ("status", status)];
+        text.sample("ambidex_workflow_jobs_ended_total", &labels, jobs as f64);
     }
 }
 

@@ -266,6 +266,7 @@ impl Services {
             deployments: self.deployments.clone(),
             deviceconnect: self.deviceconnect.clone(),
             jobs: self.jobs.clone(),
+            workflows: self.workflows.clone(),
             started: self.started,
         });
         let document = openapi::routes(openapi::Audience::Internal)?;

@@ -184,11 +184,6 @@ impl Workflows {
         }
     }
 
-    /// The statement that forgets every job of a tenant.
-    pub fn forget_tenant(&self, tenant: &str) -> Statement {
-        store::job::forget_tenant(tenant)
-    }
-
     /// Removes records beyond their time, forever. May be dropped at any await.
     pub async fn run(&self) {
         loop {

@@ -61,6 +61,28 @@ fn a_device_is_gone_from_every_service_when_it_is_decommissioned() {
     for path in [&configuration, &inventory, &connection] {
         assert_eq!(server.call("GET", path, &token, "").status, 200, "{path}");
     }
+    let wanted = r#"{"mode":"quiet"}"#;
+    let set = server.call("PUT", &configuration, &token, wanted);
+    assert_eq!(set.status, 204, "{}", set.body);
+    let deploy = format!("{configuration}/deploy");
+    let deployed = server.call("POST", &deploy, &token, r#"{"retries":1}"#);
+    assert_eq!(deployed.status, 200, "{}", deployed.body);
+    let deployment = deployed.json()["deployment_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let path = format!("/api/management/v1/deployments/deployments/{deployment}");
+    let shown = server.call("GET", &path, &token, "");
+    assert_eq!(shown.status, 200, "{}", shown.body);
+    assert_eq!(shown.json()["name"], format!("configuration-{deployment}"));
+    let metrics = internal(&server, "GET", "/metrics", &Value::Null).1;
+    for line in [
+        "ambidex_workflow_jobs{status=\"done\"} 1\n",
+        "ambidex_workflow_jobs_ended_total{workflow=\"deploy_device_configuration\",status=\"done\"} 1\n",
+    ] {
+        assert!(metrics.contains(line), "{line} is missing in {metrics}");
+    }
+
     let device = format!("{devices}/{id}");
     assert_eq!(server.call("DELETE", &device, &token, "").status, 204);
     for path in [&device, &inventory, &configuration, &connection] {

@@ -99,9 +99,10 @@ impl<'a> Run<'a> {
         }
         let definition = self.definition().await.map_err(|e| self.again(e))?;
         let Some(definition) = definition else {
-            let mut result = TaskResult::default();
-            result.error = Some(format!("workflow {} does not exist", self.order.workflow));
-            self.record.results.push(result);
+            self.record.results.push(TaskResult {
+                error: Some(format!("workflow {} does not exist", self.order.workflow)),
+                ..TaskResult::default()
+            });
             return self.end(Status::Failed).await;
         };
         while let Some(task) = definition.tasks.get(self.record.results.len()) {

@@ -15,7 +15,6 @@ const OF_TENANT: &str = "SELECT tenant_id, id, workflow, version, ephemeral, sta
     FROM workflows_jobs WHERE tenant_id = $1 AND id = $2";
 const DELETE: &str = "DELETE FROM workflows_jobs WHERE tenant_id = $1 AND id = $2";
 const PRUNE: &str = "DELETE FROM workflows_jobs WHERE status = $1 AND finished_ms < $2";
-const FORGET_TENANT: &str = "DELETE FROM workflows_jobs WHERE tenant_id = $1";
 const COUNTS: &str = "SELECT status, COUNT(*) FROM workflows_jobs GROUP BY status";
 
 /// State of a job.
@@ -125,10 +124,6 @@ pub(crate) fn delete(tenant: &str, id: &str) -> Statement {
 
 pub(crate) fn prune(status: Status, before_ms: i64) -> Statement {
     statement(PRUNE, params![status.as_str(), before_ms])
-}
-
-pub(crate) fn forget_tenant(tenant: &str) -> Statement {
-    statement(FORGET_TENANT, params![tenant])
 }
 
 /// Status and number of recorded jobs.
