@@ -11,6 +11,7 @@ mod demo;
 mod hil;
 mod packages;
 mod python_tools;
+mod second_engine;
 mod test;
 mod test_output;
 mod tidy;

@@ -1,7 +1,7 @@
 //! Debian packages: what is missing is installed, or named.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -43,7 +43,11 @@ const COMPATIBILITY: &[Need] = &[
 ];
 
 /// The engines of several instances that share a fleet.
-const ENGINES: &[Need] = &[("nats-server", "nats-server"), ("python3", "python3-venv")];
+const ENGINES: &[Need] = &[
+    ("nats-server", "nats-server"),
+    ("python3", "python3-venv"),
+    ("initdb", "postgresql"),
+];
 
 /// The peers of the install benchmark and what makes their images.
 const BENCHMARKS: &[Need] = &[
@@ -132,7 +136,16 @@ fn has(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
+        .chain(postgresql_programs())
         .any(|folder| folder.join(tool).is_file())
+}
+
+/// Debian keeps the programs of each version of PostgreSQL apart and off the PATH.
+fn postgresql_programs() -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
 }
 
 fn in_ci() -> bool {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::packages::{self, For};
 use crate::python_tools;
+use crate::second_engine::{self, Server};
 use crate::test_output::{Count, Runner, summary};
 use crate::workspace;
 
@@ -24,7 +25,12 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
     }
     packages::ensure(For::Test, yes)?;
     python_tools::ensure();
-    workspace::build(&["ambidex-server", "ambidex-agent", "ambidex"])?;
+    workspace::build(&[
+        "ambidex-server",
+        "ambidex-agent",
+        "ambidex",
+        "ambidex-testdb",
+    ])?;
 
     let skip_log = workspace::target_dir().join("skipped-tests");
     if skip_log.exists() {
@@ -37,53 +43,42 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
-    let mut steps: Vec<(Runner, Vec<&str>)> = if nextest {
-        // nextest does not run documentation tests
-        vec![
-            (
-                Runner::Nextest,
-                vec![
-                    "nextest",
-                    "run",
-                    "--locked",
-                    "--workspace",
-                    "--no-fail-fast",
-                    "--no-tests",
-                    "pass",
-                ],
-            ),
-            (
-                Runner::Cargo,
-                vec![
-                    "test",
-                    "--quiet",
-                    "--locked",
-                    "--workspace",
-                    "--doc",
-                    "--no-fail-fast",
-                ],
-            ),
-        ]
-    } else {
-        vec![(
-            Runner::Cargo,
-            vec!["test", "--locked", "--workspace", "--no-fail-fast"],
-        )]
-    };
+    let postgres = Server::start()?;
     let mut total = Count::default();
     let mut broken = Vec::new();
-    for (runner, step) in &mut steps {
-        step.extend(filter.as_deref());
+    for step in steps(nextest)? {
+        let server = match (&postgres, step.second_engine) {
+            (server, true) if server.is_none() => {
+                eprintln!(
+                    "skipped the suites on PostgreSQL: the Debian package postgresql is missing"
+                );
+                total.skipped += 1;
+                continue;
+            }
+            (server, wanted) => server.as_ref().filter(|_| wanted),
+        };
         let mut command = workspace::cargo();
-        command.args(step.iter()).env("AMBIDEX_SKIP_LOG", &skip_log);
+        command
+            .args(&step.arguments)
+            .args(&filter)
+            .env("AMBIDEX_SKIP_LOG", &skip_log);
         workspace::use_built(&mut command);
-        let (count, success) = counted(*runner, &mut command)?;
+        if let Some(server) = server {
+            eprintln!("once more on PostgreSQL: the suites of the services");
+            server.offer(&mut command);
+        }
+        let (mut count, success) = counted(step.runner, &mut command)?;
+        if server.is_some() {
+            // those left out by the choice of packages
+            count.skipped = 0;
+        }
         total += count;
         if !success && count.failed == 0 {
             // it did not come to testing: a compile error, a crash of the runner
-            broken.push(format!("cargo {}", step.join(" ")));
+            broken.push(format!("cargo {}", step.arguments.join(" ")));
         }
     }
+    drop(postgres);
     let skips = std::fs::read_to_string(&skip_log).unwrap_or_default();
     for line in skips.lines() {
         eprintln!("skipped {line}");
@@ -110,6 +105,48 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
         bail!("no test ran");
     }
     Ok(())
+}
+
+/// One run of cargo.
+struct Step {
+    runner: Runner,
+    arguments: Vec<String>,
+    /// On PostgreSQL, and the packages that know it only.
+    second_engine: bool,
+}
+
+fn steps(nextest: bool) -> Result<Vec<Step>> {
+    let step = |runner, arguments: &str, more: &[String], second_engine| Step {
+        runner,
+        arguments: arguments
+            .split(' ')
+            .map(str::to_owned)
+            .chain(more.iter().cloned())
+            .collect(),
+        second_engine,
+    };
+    let packages = second_engine::packages()?;
+    Ok(if nextest {
+        let run = "nextest run --locked --workspace --no-fail-fast --no-tests pass";
+        let chosen = ["-E".to_owned(), second_engine::expression(&packages)];
+        // nextest does not run documentation tests
+        let doc = "test --quiet --locked --workspace --doc --no-fail-fast";
+        vec![
+            step(Runner::Nextest, run, &[], false),
+            step(Runner::Nextest, run, &chosen, true),
+            step(Runner::Cargo, doc, &[], false),
+        ]
+    } else {
+        let run = "test --locked --no-fail-fast";
+        let chosen: Vec<String> = packages
+            .into_iter()
+            .flat_map(|name| ["--package".to_owned(), name])
+            .collect();
+        vec![
+            step(Runner::Cargo, run, &["--workspace".to_owned()], false),
+            step(Runner::Cargo, run, &chosen, true),
+        ]
+    })
 }
 
 /// Runs cargo, hands its output on while it comes, and counts the summaries in it.

@@ -149,6 +149,12 @@ impl Cluster {
         }
     }
 
+    /// Adds settings for the next start.
+    pub fn set(&mut self, settings: &[&str]) {
+        let settings = settings.iter().map(|setting| (*setting).to_owned());
+        self.options.settings.extend(settings);
+    }
+
     /// Stops the server; connections are cut.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! kill it.
 
 mod cluster;
+mod skip;
 
 pub use cluster::{Cluster, Missing, Options};
 
@@ -91,6 +92,21 @@ pub fn assert_searches(db: &Db, sql: &str) {
         .join("\n");
     let scans = if db.is_shared() { "Seq Scan" } else { "SCAN" };
     assert!(!plan.contains(scans), "{sql}\n{plan}");
+}
+
+/// A server of its own for a test that stops and kills it; `None`, loudly, when this machine has none.
+///
+/// # Panics
+/// When the server does not start.
+pub fn cluster(options: Options) -> Option<Cluster> {
+    match Cluster::start(options) {
+        Ok(cluster) => Some(cluster),
+        Err(error) if error.is::<Missing>() => {
+            skip::skip(&error.to_string());
+            None
+        }
+        Err(error) => panic!("the server of the test: {error:#}"),
+    }
 }
 
 fn unique() -> String {

@@ -56,6 +56,12 @@ const RULES: &[Rule] = &[
         reason: "only api modules name axum",
     },
     Rule {
+        scope: "server/",
+        words: &["Db::open_sqlite"],
+        allowed: &["server/db/", "server/main/"],
+        reason: "tests open their database with ambidex_testdb, which knows both engines",
+    },
+    Rule {
         scope: "agent/src/",
         words: &["nix::", "std::process::Command", "SystemTime"],
         allowed: &["agent/src/platform"],
