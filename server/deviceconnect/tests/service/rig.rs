@@ -135,7 +135,7 @@ pub struct Instance {
 impl Rig {
     pub fn new() -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open_sqlite(&dir.path().join("db")).unwrap();
+        let db = ambidex_testdb::open(dir.path());
         let clock = Clock::manual(NOW);
         let jobs = Jobs::new(db.clone(), clock.clone()).unwrap();
         let log = AuditLog::default();
