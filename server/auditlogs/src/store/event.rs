@@ -170,14 +170,10 @@ mod tests {
     #[test]
     fn the_sweep_and_the_last_email_search_an_index() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open_sqlite(&dir.path().join("db")).unwrap();
+        let db = ambidex_testdb::open(dir.path());
         db.migrate("auditlogs", crate::store::MIGRATIONS).unwrap();
         for sql in [SWEEP, LAST_EMAIL] {
-            let plan = db.explain(sql).unwrap();
-            assert!(
-                plan.iter().all(|step| !step.contains("SCAN")),
-                "{sql}: {plan:?}"
-            );
+            ambidex_testdb::assert_searches(&db, sql);
         }
     }
 }

@@ -322,7 +322,7 @@ impl RawFile {
         context
             .db
             .apply(vec![
-                store::storage::adopt(&key),
+                store::storage::claim(&key),
                 context.jobs.enqueue(JOB, user.tenant.as_str(), &payload),
             ])
             .await?;

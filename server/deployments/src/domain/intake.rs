@@ -249,7 +249,7 @@ async fn register(
     let mut batch = vec![
         store::storage::ensure(tenant),
         store::storage::take(tenant, artifact.size_bytes),
-        store::storage::adopt(&blob_key),
+        store::storage::claim(&blob_key),
     ];
     const TAKE_INDEX: usize = 1;
     batch.extend(store::artifact::insert(tenant, &artifact, combinations)?);

@@ -55,11 +55,16 @@ pub async fn run(context: &Context, left: LeftOver) -> Result<(), Error> {
     Ok(())
 }
 
-/// Deletes a file that no artifact owns, then the note about it.
+/// Deletes a file that no artifact owns, then the note about it. From the first step on nobody can make
+/// it the file of an artifact, however slow an upload in another process is.
 ///
 /// # Errors
 /// Those of the stores; the note stays for the next try.
 pub async fn drop_orphan(context: &Context, blob_key: &str) -> Result<(), Error> {
+    context
+        .db
+        .apply(vec![store::storage::condemn(blob_key)])
+        .await?;
     context.blobs.delete(blob_key).await?;
     context
         .db

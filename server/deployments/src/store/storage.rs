@@ -20,6 +20,9 @@ const TAKE: &str = "UPDATE artifact_storage SET usage_bytes = usage_bytes + $2 \
 const GIVE_BACK: &str = "UPDATE artifact_storage SET usage_bytes = usage_bytes - $2 \
      WHERE tenant_id = $1 AND usage_bytes >= $2";
 
+/// Whoever saves a file from being nobody's must be earlier than whoever removes it.
+const CLAIM: &str = "DELETE FROM artifact_orphans WHERE blob_key = $1 AND since_ms > 0";
+const CONDEMN: &str = "UPDATE artifact_orphans SET since_ms = 0 WHERE blob_key = $1";
 const ADOPT: &str = "DELETE FROM artifact_orphans WHERE blob_key = $1";
 const ORPHAN: &str = "INSERT INTO artifact_orphans (blob_key, since_ms) VALUES ($1, $2) \
      ON CONFLICT (blob_key) DO NOTHING";
@@ -68,6 +71,16 @@ pub fn give_back(tenant: &TenantId, bytes: u64) -> Statement {
 /// Notes that nobody owns a file.
 pub fn orphan(blob_key: &str, now_ms: i64) -> Statement {
     statement(ORPHAN, params![blob_key, now_ms])
+}
+
+/// Notes that a file is owned from now on; the batch fails when it was given up meanwhile.
+pub fn claim(blob_key: &str) -> Statement {
+    statement(CLAIM, params![blob_key]).expect_one()
+}
+
+/// Gives a file up: nobody can claim it any more.
+pub fn condemn(blob_key: &str) -> Statement {
+    statement(CONDEMN, params![blob_key])
 }
 
 /// Notes that a file is owned, or gone.
