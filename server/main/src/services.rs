@@ -129,7 +129,7 @@ impl Services {
             options.tenancy.settings.clone(),
         )
         .context("tenantadm")?;
-        let seal = ambidex_access::secret(&keys_dir, "second-factors.key")?;
+        let seal = ambidex_access::secret(&keys_dir, secrets::SECOND_FACTORS)?;
         let useradm = Useradm::new(
             ambidex_useradm::Parts {
                 db: db.clone(),

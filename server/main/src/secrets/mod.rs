@@ -14,6 +14,14 @@ use anyhow::{Context as _, bail};
 
 /// Signs links that lead to the server itself.
 pub(crate) const DOWNLOAD_LINKS: &str = "download-links.key";
+/// Seals the secrets of second factors in the database.
+pub(crate) const SECOND_FACTORS: &str = "second-factors.key";
+/// All of them.
+const SHARED: [&str; 3] = [
+    ambidex_access::TOKEN_SIGNING,
+    DOWNLOAD_LINKS,
+    SECOND_FACTORS,
+];
 
 /// Brings the keys of `dir` and of the shared database into line.
 ///
@@ -21,17 +29,17 @@ pub(crate) const DOWNLOAD_LINKS: &str = "download-links.key";
 /// When a key file here differs from what the other instances use: only a human knows which is right.
 pub(crate) async fn share(db: &Db, dir: &Path) -> anyhow::Result<()> {
     db.migrate("server", store::MIGRATIONS)?;
-    for name in [ambidex_access::TOKEN_SIGNING, DOWNLOAD_LINKS] {
+    for name in SHARED {
         let path = dir.join(name);
         let had = path.exists();
         if let Some(theirs) = store::find(db, name).await? {
             agree(dir, name, &theirs)?;
             continue;
         }
-        if name == DOWNLOAD_LINKS {
-            secret(dir, name)?;
-        } else {
+        if name == ambidex_access::TOKEN_SIGNING {
             Keys::open(dir)?;
+        } else {
+            secret(dir, name)?;
         }
         let ours = std::fs::read(&path).with_context(|| path.display().to_string())?;
         db.apply(vec![store::offer(name, &ours)]).await?;
@@ -67,7 +75,7 @@ mod tests {
     }
 
     fn files(dir: &Path) -> Vec<Vec<u8>> {
-        [ambidex_access::TOKEN_SIGNING, DOWNLOAD_LINKS]
+        SHARED
             .map(|name| std::fs::read(dir.join(name)).unwrap())
             .to_vec()
     }
