@@ -21,9 +21,9 @@ pub struct Device {
 }
 
 impl Device {
-    pub fn new(number: usize) -> Device {
+    pub fn new(http: &Client, number: usize) -> Device {
         Device {
-            http: Client::new(),
+            http: http.clone(),
             key: SigningKey::generate(&mut rand::rngs::OsRng),
             identity: json!({ "mac": format!("02:00:{number:012x}") }),
             token: String::new(),
@@ -62,6 +62,10 @@ impl Device {
             StatusCode::UNAUTHORIZED => Ok(false),
             status => bail!("auth request: {status}: {}", answer.text().await?),
         }
+    }
+
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// Asks `server` for an update on behalf of `artifact`.

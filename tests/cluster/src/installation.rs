@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ambidex_harness::api::http_client;
 use ambidex_harness::{Nats, S3, Server, skip};
 use ambidex_testdb::{Cluster, Missing, Options};
 use anyhow::Result;
@@ -71,6 +72,8 @@ pub struct Installation {
     pub one: Server,
     pub two: Server,
     pub engines: Engines,
+    /// For requests of devices.
+    pub http: reqwest::Client,
 }
 
 impl Installation {
@@ -83,6 +86,7 @@ impl Installation {
             one: engines.first().await?,
             two: engines.another("two").await?,
             engines,
+            http: http_client(None)?,
         }))
     }
 }

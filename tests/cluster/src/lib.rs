@@ -3,6 +3,8 @@
 
 mod device;
 mod installation;
+mod socket;
 
 pub use device::Device;
 pub use installation::{Engines, Installation};
+pub use socket::Socket;

@@ -27,6 +27,7 @@ struct Load {
 /// Admits devices at one server until stopped or refused. Returns the numbers that were acknowledged,
 /// and whether the server went away.
 async fn write(
+    http: reqwest::Client,
     api: Arc<Api>,
     load: Arc<Load>,
     acknowledged: Arc<AtomicUsize>,
@@ -34,7 +35,7 @@ async fn write(
     let mut written = Vec::new();
     while !load.stop.load(Ordering::Relaxed) {
         let number = load.next.fetch_add(1, Ordering::Relaxed);
-        let Ok(body) = Device::new(number).preauthorisation() else {
+        let Ok(body) = Device::new(&http, number).preauthorisation() else {
             return (written, true);
         };
         match api.request(Method::POST, DEVICES, Some(&body)).await {
@@ -83,6 +84,7 @@ async fn nothing_acknowledged_is_lost_and_the_other_goes_on() -> Result<()> {
             let api = Arc::new(server.login().await?);
             for _ in 0..WRITERS {
                 let work = write(
+                    cluster.http.clone(),
                     Arc::clone(&api),
                     Arc::clone(&load),
                     Arc::clone(&acknowledged),
@@ -146,6 +148,7 @@ async fn jobs_of_a_dead_instance_are_taken_over() -> Result<()> {
     let writers: Vec<_> = (0..WRITERS)
         .map(|_| {
             let work = write(
+                cluster.http.clone(),
                 Arc::clone(&api),
                 Arc::clone(&load),
                 Arc::clone(&acknowledged),

@@ -49,7 +49,7 @@ async fn a_device_moves_between_instances() -> Result<()> {
     let (one, two) = (cluster.one.url(), cluster.two.url());
     let (api_one, api_two) = logins(&cluster).await?;
 
-    let mut device = Device::new(1);
+    let mut device = Device::new(&cluster.http, 1);
     ensure!(!device.authenticate(&two).await?, "nobody has accepted it");
     let id = api_one.accept_next(LIMIT).await?;
     ensure!(
@@ -101,7 +101,7 @@ async fn sessions_and_revocations_hold_everywhere() -> Result<()> {
         return Ok(());
     };
     let api = Api::login(&cluster.one.url(), EMAIL, PASSWORD).await?;
-    let http = reqwest::Client::new();
+    let http = &cluster.http;
     let me = |server: &str| {
         http.get(format!("{server}/api/management/v1/useradm/users/me"))
             .bearer_auth(api.token())
@@ -114,7 +114,7 @@ async fn sessions_and_revocations_hold_everywhere() -> Result<()> {
     ensure!(me(&cluster.two.url()).await?.status() == StatusCode::UNAUTHORIZED);
 
     let api = cluster.two.login().await?;
-    let mut device = Device::new(1);
+    let mut device = Device::new(&cluster.http, 1);
     preauthorise(&api, &device).await?;
     ensure!(device.authenticate(&cluster.one.url()).await?);
     let id = api.devices("accepted").await?[0]["id"]
@@ -140,7 +140,7 @@ async fn a_phase_is_never_overfilled() -> Result<()> {
     let (api, _) = logins(&cluster).await?;
     let mut devices = Vec::new();
     for number in 0..DEVICES {
-        let mut device = Device::new(number);
+        let mut device = Device::new(&cluster.http, number);
         preauthorise(&api, &device).await?;
         ensure!(device.authenticate(&servers[number % 2]).await?);
         devices.push(device);
@@ -245,38 +245,39 @@ async fn health_tells_which_engine_is_away_and_service_goes_on() -> Result<()> {
         return Ok(());
     };
     let (api, _) = logins(&cluster).await?;
-    let mut device = Device::new(1);
+    let mut device = Device::new(&cluster.http, 1);
     preauthorise(&api, &device).await?;
     let server = cluster.one.url();
     ensure!(device.authenticate(&server).await?);
+    let http = cluster.http.clone();
     let storage = format!(
         "{}/api/internal/v1/deployments/health",
         cluster.one.internal_url()
     );
     let bus = format!("{}/health", cluster.one.internal_url());
     for url in [&storage, &bus] {
-        healthy(url, true, "").await?;
+        healthy(&http, url, true, "").await?;
     }
     cluster.engines.s3.kill().await?;
-    healthy(&storage, false, "error reaching the artifact store").await?;
+    healthy(&http, &storage, false, "error reaching the artifact store").await?;
     ensure!(
         device.poll(&server, "release-1").await?.is_none(),
         "polls need no store"
     );
     cluster.engines.nats.kill().await?;
-    healthy(&bus, false, "error reaching the message bus").await?;
+    healthy(&http, &bus, false, "error reaching the message bus").await?;
     device.send_inventory(&server, "kernel", "6.2").await?;
     cluster.engines.s3.restart().await?;
     cluster.engines.nats.restart().await?;
     for url in [&storage, &bus] {
-        healthy(url, true, "").await?;
+        healthy(&http, url, true, "").await?;
     }
     Ok(())
 }
 
-async fn healthy(url: &str, wanted: bool, cause: &str) -> Result<()> {
+async fn healthy(http: &reqwest::Client, url: &str, wanted: bool, cause: &str) -> Result<()> {
     wait_for(&format!("{url} to be well: {wanted}"), LIMIT, async || {
-        let answer = reqwest::get(url).await?;
+        let answer = http.get(url).send().await?;
         let status = answer.status();
         let text = answer.text().await?;
         let as_wanted = match wanted {

@@ -14,8 +14,14 @@ use anyhow::{Context as _, bail};
 
 /// Signs links that lead to the server itself.
 pub(crate) const DOWNLOAD_LINKS: &str = "download-links.key";
-/// Encrypts the secrets of users' second factors: one that was made through one instance is read by all.
+/// Seals the secrets of second factors in the database.
 pub(crate) const SECOND_FACTORS: &str = "second-factors.key";
+/// All of them.
+const SHARED: [&str; 3] = [
+    ambidex_access::TOKEN_SIGNING,
+    DOWNLOAD_LINKS,
+    SECOND_FACTORS,
+];
 
 /// Brings the keys of `dir` and of the shared database into line.
 ///
@@ -23,11 +29,7 @@ pub(crate) const SECOND_FACTORS: &str = "second-factors.key";
 /// When a key file here differs from what the other instances use: only a human knows which is right.
 pub(crate) async fn share(db: &Db, dir: &Path) -> anyhow::Result<()> {
     db.migrate("server", store::MIGRATIONS)?;
-    for name in [
-        ambidex_access::TOKEN_SIGNING,
-        DOWNLOAD_LINKS,
-        SECOND_FACTORS,
-    ] {
+    for name in SHARED {
         let path = dir.join(name);
         let had = path.exists();
         if let Some(theirs) = store::find(db, name).await? {
@@ -73,13 +75,9 @@ mod tests {
     }
 
     fn files(dir: &Path) -> Vec<Vec<u8>> {
-        [
-            ambidex_access::TOKEN_SIGNING,
-            DOWNLOAD_LINKS,
-            SECOND_FACTORS,
-        ]
-        .map(|name| std::fs::read(dir.join(name)).unwrap())
-        .to_vec()
+        SHARED
+            .map(|name| std::fs::read(dir.join(name)).unwrap())
+            .to_vec()
     }
 
     #[tokio::test]

@@ -38,7 +38,7 @@ pub(super) async fn backup(store: &Store, file: &Path, force: bool) -> anyhow::R
         );
     };
     let keys = store.data_dir.join("keys");
-    let links = ambidex_access::secret(&keys, "download-links.key")?;
+    let links = ambidex_access::secret(&keys, crate::secrets::DOWNLOAD_LINKS)?;
     // Not the services: they would bring the database up to date under a running server of another version.
     let source = Source {
         db: Db::open_sqlite(database)?,
