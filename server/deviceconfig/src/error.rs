@@ -36,6 +36,7 @@ impl From<DeviceconfigError> for ApiError {
             DeviceconfigError::Forbidden(text) => ApiError::forbidden(text),
             DeviceconfigError::NoDevice => ApiError::not_found(error.to_string()),
             DeviceconfigError::Exists => ApiError::conflict(error.to_string()),
+            DeviceconfigError::Db(error) => error.into(),
             other => ApiError::internal(other),
         }
     }

@@ -52,6 +52,7 @@ impl From<DeviceconnectError> for ApiError {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
                 ApiError::new(status, text)
             }
+            DeviceconnectError::Db(error) => error.into(),
             other => ApiError::internal(other),
         }
     }

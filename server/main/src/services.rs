@@ -360,7 +360,7 @@ mod tests {
                 let request = Request::get(&path).body(Body::empty()).unwrap();
                 let answer = internal.oneshot(request).await.unwrap();
                 let status = answer.status().as_u16();
-                let body = axum::body::to_bytes(answer.into_body(), 4096)
+                let body = axum::body::to_bytes(answer.into_body(), 1 << 20)
                     .await
                     .unwrap();
                 (status, String::from_utf8(body.to_vec()).unwrap())

@@ -32,6 +32,7 @@ impl From<WorkflowsError> for ApiError {
             WorkflowsError::NoWorkflow | WorkflowsError::NoJob => {
                 ApiError::not_found(error.to_string())
             }
+            WorkflowsError::Db(error) => error.into(),
             other => ApiError::internal(other),
         }
     }

@@ -53,7 +53,11 @@ fn a_full_disk_is_said_and_survived() {
         201
     );
     small.fill();
-    let big = format!(r#"{{"k":"{}"}}"#, "x".repeat(60_000));
+    // Many texts, because the length of each is limited.
+    let parts: Vec<String> = (0..15)
+        .map(|n| format!(r#""k{n}":"{}""#, "x".repeat(4000)))
+        .collect();
+    let big = format!("{{{}}}", parts.join(","));
     let health = || {
         http(
             server.internal,

@@ -22,6 +22,11 @@ fn device_authentication_answers_as_documented() {
             &["devauth_"],
             &[
                 (
+                    "devauth_internal_get_device_limit",
+                    400,
+                    "the path of the document names the one limit that exists",
+                ),
+                (
                     "devauth_internal_verify_jwt",
                     400,
                     "a bearer token that is none is 401: clients know no other answer",

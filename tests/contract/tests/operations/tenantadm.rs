@@ -18,6 +18,7 @@ fn tenant_administration_answers_as_documented() {
         internal(&world, &tenant).await?;
         cancelled(&world).await?;
         let provider = "no payment provider is configured, and none is invented";
+        let covered = "needs an account in another state: server/tenantadm/tests";
         let robots = "no check against robots is configured";
         complete(
             &world,
@@ -28,6 +29,10 @@ fn tenant_administration_answers_as_documented() {
                     404,
                     "every user of a server of several tenants has one: server/main/tests",
                 ),
+                ("tenantadm_cancel_account", 409, covered),
+                ("tenantadm_cancel_account_upgrade", 400, covered),
+                ("tenantadm_cancel_account_upgrade", 202, covered),
+                ("tenantadm_complete_account_upgrade", 202, provider),
                 ("tenantadm_create_account", 401, robots),
                 ("tenantadm_v2_create_account", 401, robots),
                 ("tenantadm_create_trial_account", 401, robots),
