@@ -145,7 +145,8 @@ async fn artifacts(fleet: &Fleet<'_>) -> Result<String> {
     let link = |id: &str| fleet.by("deployments_download_artifact").at("id", id);
     let answer = world.call(link(&id), 200).await?.json();
     let uri = answer["uri"].as_str().context("no uri")?;
-    let bytes = reqwest::get(uri).await?.bytes().await?;
+    let http = ambidex_harness::api::http_client(None)?;
+    let bytes = http.get(uri).send().await?.bytes().await?;
     assert_eq!(bytes, fleet.artifact, "the link gives what was uploaded");
     world.call(link("no-uuid"), 400).await?;
     world.call(link(NOBODY), 404).await?;
