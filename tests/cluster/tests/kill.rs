@@ -68,7 +68,6 @@ async fn known(api: &Api) -> Result<BTreeSet<usize>> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to pass: run it by name"]
 async fn nothing_acknowledged_is_lost_and_the_other_goes_on() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let Some(mut cluster) = Installation::start(folder.path()).await? else {
@@ -138,7 +137,6 @@ async fn nothing_acknowledged_is_lost_and_the_other_goes_on() -> Result<()> {
 
 /// Each change is owed to the audit log by a job. The jobs of a dead instance are done by the other.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to pass: run it by name"]
 async fn jobs_of_a_dead_instance_are_taken_over() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let Some(mut cluster) = Installation::start(folder.path()).await? else {

@@ -41,7 +41,6 @@ async fn preauthorise(api: &Api, device: &Device) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to pass: run it by name"]
 async fn a_device_moves_between_instances() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let Some(cluster) = Installation::start(folder.path()).await? else {
@@ -96,7 +95,6 @@ async fn a_device_moves_between_instances() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to pass: run it by name"]
 async fn sessions_and_revocations_hold_everywhere() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let Some(cluster) = Installation::start(folder.path()).await? else {
@@ -132,7 +130,6 @@ async fn sessions_and_revocations_hold_everywhere() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to pass: run it by name"]
 async fn a_phase_is_never_overfilled() -> Result<()> {
     const DEVICES: usize = 40;
     let folder = tempfile::tempdir()?;
@@ -200,7 +197,6 @@ async fn a_phase_is_never_overfilled() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to pass: run it by name"]
 async fn a_real_agent_goes_on_with_the_instance_that_is_left() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let Some(mut cluster) = Installation::start(folder.path()).await? else {
@@ -243,7 +239,6 @@ fn api_one_or_two<'a>(one: &'a Api, two: &'a Api, second: bool) -> &'a Api {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to pass: run it by name"]
 async fn health_tells_which_engine_is_away_and_service_goes_on() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let Some(mut cluster) = Installation::start(folder.path()).await? else {
