@@ -101,8 +101,15 @@ async fn pass(mut request: Request, next: Next) -> Response {
 
     let (mut response, route, tenant) = CONTEXT
         .scope(Context::new(id.clone()), async {
-            let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-            let response = match answer {
+            let answer = async {
+                // No name or id has one, and no engine can look for it.
+                if uri.path().contains("%00") {
+                    let refused = ApiError::bad_request("the path contains a NUL character");
+                    return refused.into_response();
+                }
+                next.run(request).await
+            };
+            let response = match AssertUnwindSafe(answer).catch_unwind().await {
                 Ok(response) if method == Method::OPTIONS => options(response),
                 Ok(response) => as_api_error(response).await,
                 Err(panic) => {
