@@ -265,15 +265,36 @@ async fn portrait(
         for path in paths(operation, &secrets.ids) {
             let (status, body, _) = raw(world, "GET", &path, token, None).await?;
             if status == 200 {
-                seen.insert(path, body);
+                seen.insert(path, settled(&body));
             }
         }
     }
     Ok(seen)
 }
 
+/// A body without the moment of the device's last sign of life, which is written a little later.
+fn settled(body: &str) -> String {
+    fn settle(value: &mut Value) {
+        match value {
+            Value::Array(items) => {
+                items.retain(|item| item["name"] != "check_in_time");
+                items.iter_mut().for_each(settle);
+            }
+            Value::Object(fields) => {
+                fields.retain(|name, _| name != "check_in_time");
+                fields.values_mut().for_each(settle);
+            }
+            _ => {}
+        }
+    }
+    let Ok(mut value) = serde_json::from_str(body) else {
+        return body.to_owned();
+    };
+    settle(&mut value);
+    value.to_string()
+}
+
 #[test]
-#[ignore = "takes a name that the probing tenant wrote itself for a leak"]
 fn nothing_of_one_tenant_shows_to_another_or_is_changed_by_it() {
     flow("isolation", |scratch| async move {
         let world = World::start(&scratch, &["--multi-tenant"]).await?;
@@ -292,51 +313,47 @@ fn nothing_of_one_tenant_shows_to_another_or_is_changed_by_it() {
             anyhow::ensure!(shown, "{text} is nowhere, so it proves nothing");
         }
 
+        // An id that the second tenant has written itself may come back to it. So first it only reads, and
+        // neither ids nor texts may show; then it does everything, and the texts may not.
         let mut leaks = Vec::new();
         let mut calls = 0;
-        for operation in world.document.operations() {
-            if left_out(operation) {
-                continue;
-            }
-            for path in paths(operation, &secrets.ids) {
+        for reading in [true, false] {
+            for operation in world.document.operations() {
+                if left_out(operation) || (reading && operation.method != "GET") {
+                    continue;
+                }
                 let all = bodies(&secrets);
                 let bodies = if operation.method == "GET" {
                     &all[..1]
                 } else {
                     &all[..]
                 };
-                for body in bodies {
-                    let token = match operation.guard {
-                        Guard::User => beta.user.clone(),
-                        _ => beta_device.clone(),
-                    };
-                    let (status, text, location) =
-                        raw(&world, &operation.method, &path, &token, body.as_ref()).await?;
-                    calls += 1;
-                    if status == 401 && operation.guard == Guard::User {
-                        // It ended its own session; that is its own business.
-                        beta.user = world.login(&beta.email).await?;
-                    }
-                    let sent = format!(
-                        "{path} {}",
-                        body.as_ref().map(Value::to_string).unwrap_or_default()
-                    );
-                    let known = |secret: &&String| !sent.contains(secret.as_str());
-                    let of_alpha = secrets.ids.iter().chain(&secrets.texts).filter(known);
-                    for secret in of_alpha {
-                        if text.contains(secret.as_str()) || location.contains(secret.as_str()) {
-                            leaks.push(format!(
-                                "{} {path} shows {secret}: {text}",
-                                operation.method
-                            ));
+                for path in paths(operation, &secrets.ids) {
+                    for body in bodies {
+                        let token = match operation.guard {
+                            Guard::User => beta.user.clone(),
+                            _ => beta_device.clone(),
+                        };
+                        let (status, text, location) =
+                            raw(&world, &operation.method, &path, &token, body.as_ref()).await?;
+                        calls += 1;
+                        if status == 401 && operation.guard == Guard::User {
+                            // It ended its own session; that is its own business.
+                            beta.user = world.login(&beta.email).await?;
                         }
-                    }
-                    let touched = status == 200 && operation.method == "GET";
-                    if touched && path != operation.path && text.contains("alpha-") {
-                        leaks.push(format!("GET {path} shows {text}"));
-                    }
-                    if status >= 500 {
-                        leaks.push(format!("{} {sent} fails: {status}", operation.method));
+                        let name = format!("{} {path}", operation.method);
+                        let ids = secrets
+                            .ids
+                            .iter()
+                            .filter(|id| reading && !path.contains(*id));
+                        for secret in ids.chain(&secrets.texts) {
+                            if text.contains(secret) || location.contains(secret) {
+                                leaks.push(format!("{name} shows {secret}: {text}"));
+                            }
+                        }
+                        if status >= 500 {
+                            leaks.push(format!("{name} {body:?} fails: {status}"));
+                        }
                     }
                 }
             }
