@@ -86,7 +86,6 @@ async fn a_stopped_server_is_told_and_a_restarted_one_is_used() {
 /// Crashes of the server and kills of single connections under a load of writes: what was acknowledged
 /// is there, what was refused for certain is not, nothing is there by half.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the restart of the database races with its own recovery"]
 async fn crashes_lose_no_acknowledged_write() {
     let Some((mut cluster, db)) = with(Options {
         durable: true,

@@ -132,14 +132,17 @@ impl Cluster {
             .context("invariant: standard error is piped")?;
         let (ready, waiting) = mpsc::channel();
         std::thread::spawn(move || {
-            // Reads to the end: a full pipe would stop the server.
+            // Reads to the end: a full pipe would stop the server. A FATAL line may mean one client that
+            // came too early; only the end of the log means the end of the server.
+            let mut reason = "postgres ended and said nothing".to_owned();
             for line in BufReader::new(log).lines().map_while(Result::ok) {
                 if line.contains(READY) {
                     let _ = ready.send(Ok(()));
                 } else if line.contains("FATAL") || line.contains("PANIC") {
-                    let _ = ready.send(Err(line));
+                    reason = line;
                 }
             }
+            let _ = ready.send(Err(reason));
         });
         self.server = Some(server);
         match waiting.recv_timeout(START_TIMEOUT) {
