@@ -9,9 +9,17 @@ use crate::instance::Instance;
 
 const SETTINGS: &str = "/api/management/v1/useradm/settings";
 
+/// 100 kB that the server keeps as they are.
+fn settings() -> String {
+    let pairs: Vec<String> = (0..25)
+        .map(|n| format!(r#""k{n}":"{}""#, "x".repeat(4000)))
+        .collect();
+    format!("{{{}}}", pairs.join(","))
+}
+
 /// Sends the head and the first half of a request, waits for `between`, sends the rest.
 fn slowly(server: &Instance, token: &str, between: impl FnOnce()) -> String {
-    let body = format!(r#"{{"k":"{}"}}"#, "x".repeat(100_000));
+    let body = settings();
     let (first, second) = body.split_at(body.len() / 2);
     let mut stream = TcpStream::connect(server.public).unwrap();
     let head = format!(
@@ -40,7 +48,6 @@ fn wait_for(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[test]
-#[ignore = "its slow upload is answered 400: to be looked into"]
 fn an_upload_under_way_is_finished_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     let server = Instance::start_with_user(dir.path());
@@ -67,5 +74,5 @@ fn an_upload_under_way_is_finished_and_kept() {
 
     let server = Instance::start(dir.path(), &[]);
     let kept = server.call("GET", SETTINGS, &token, "");
-    assert_eq!(kept.body.len(), 100_000 + r#"{"k":""}"#.len());
+    assert_eq!(kept.body, settings());
 }
