@@ -18,6 +18,7 @@ pub const PASSWORD: &str = "correct horse battery";
 #[derive(Debug, Clone)]
 pub struct Row {
     pub number: String,
+    pub service: String,
     pub method: String,
     pub path: String,
     pub statuses: Vec<u16>,
@@ -32,6 +33,7 @@ pub fn rows() -> Vec<Row> {
             let cells: Vec<&str> = line.split(',').collect();
             Row {
                 number: cells[0].to_owned(),
+                service: cells[2].to_owned(),
                 method: cells[3].to_owned(),
                 path: cells[4].to_owned(),
                 statuses: cells[cells.len() - 1]
