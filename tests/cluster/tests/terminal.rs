@@ -27,7 +27,6 @@ async fn open_shell(user: &mut Socket, device: &mut Socket) -> Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to pass: run it by name"]
 async fn a_terminal_is_opened_through_the_other_instance() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let Some(mut cluster) = Installation::start(folder.path()).await? else {
