@@ -13,15 +13,15 @@ use crate::workspace;
 
 pub fn run(arguments: Vec<String>) -> Result<()> {
     let mut yes = false;
-    let mut second_engine = false;
+    let mut second_engine = true;
     let mut filter = None;
     for argument in arguments {
         match argument.as_str() {
             "--yes" => yes = true,
-            "--postgres" => second_engine = true,
+            "--sqlite-only" => second_engine = false,
             option if option.starts_with('-') => {
                 bail!(
-                    "unknown option {option}; usage: cargo xtask test [--yes] [--postgres] [FILTER]"
+                    "unknown option {option}; usage: cargo xtask test [--yes] [--sqlite-only] [FILTER]"
                 )
             }
             _ => filter = Some(argument),
