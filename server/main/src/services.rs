@@ -156,6 +156,7 @@ impl Services {
             devauth::ports(
                 inventory.clone(),
                 workflows.clone(),
+                options.bus.clone(),
                 options.multi_tenant.then(|| tenantadm.clone()),
             ),
             ambidex_devauth::Settings {
