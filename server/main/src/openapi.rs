@@ -127,6 +127,34 @@ mod tests {
         }
     }
 
+    /// Adds the places below `value` where an object is described without saying what it holds.
+    fn vague(value: &Value, at: &str, found: &mut Vec<String>) {
+        if let Some(object) = value.as_object() {
+            let says = ["properties", "additionalProperties", "maxProperties"];
+            if object.get("type").is_some_and(|kind| kind == "object")
+                && !says.iter().any(|key| object.contains_key(*key))
+            {
+                found.push(at.to_owned());
+            }
+        }
+        let below: Vec<(String, &Value)> = match value {
+            Value::Object(object) => object.iter().map(|(key, v)| (key.clone(), v)).collect(),
+            Value::Array(list) => list.iter().map(|v| ("-".to_owned(), v)).collect(),
+            _ => Vec::new(),
+        };
+        for (key, value) in below {
+            vague(value, &format!("{at}/{key}"), found);
+        }
+    }
+
+    #[test]
+    fn every_object_says_what_it_holds() {
+        let document = document(Audience::All).unwrap();
+        let mut found = Vec::new();
+        vague(&document, "", &mut found);
+        assert!(found.is_empty(), "{found:#?}");
+    }
+
     #[test]
     fn every_reference_resolves_and_every_definition_is_used() {
         let document = document(Audience::All).unwrap();
