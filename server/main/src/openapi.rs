@@ -108,6 +108,7 @@ pub(crate) fn routes(audience: Audience) -> anyhow::Result<Router> {
 #[expect(clippy::unwrap_used, reason = "tests fail loudly")]
 mod tests {
     use super::*;
+    use serde_json::json;
     use std::collections::BTreeSet;
 
     fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
@@ -131,9 +132,8 @@ mod tests {
     fn vague(value: &Value, at: &str, found: &mut Vec<String>) {
         if let Some(object) = value.as_object() {
             let says = ["properties", "additionalProperties", "maxProperties"];
-            if object.get("type").is_some_and(|kind| kind == "object")
-                && !says.iter().any(|key| object.contains_key(*key))
-            {
+            let said = |key: &&str| object.get(*key).is_some_and(|said| *said != json!({}));
+            if object.get("type").is_some_and(|kind| kind == "object") && !says.iter().any(said) {
                 found.push(at.to_owned());
             }
         }
