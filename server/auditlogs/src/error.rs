@@ -10,7 +10,7 @@ pub enum AuditlogsError {
     #[error("{0}")]
     Invalid(String),
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Db(#[from] DbError),
     /// A neighbour service.
     #[error(transparent)]

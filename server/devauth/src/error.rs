@@ -40,6 +40,6 @@ pub enum DevauthError {
     Neighbour(String),
     #[error("cannot issue a token: {0}")]
     Token(String),
-    #[error(transparent)]
+    #[error("{0}")]
     Database(#[from] DbError),
 }

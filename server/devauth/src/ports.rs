@@ -57,6 +57,13 @@ pub trait Workflows: Send + Sync {
     fn settle<'a>(&'a self, tenant: &'a TenantId, job_id: &'a str) -> BoxFuture<'a, ()>;
 }
 
+/// Whoever holds the open connections of devices.
+pub trait Connections: Send + Sync {
+    /// Tokens of the device were revoked: a connection whose token counts no more is to end now. A hint,
+    /// given once; what misses it notices by itself, later.
+    fn tokens_revoked<'a>(&'a self, tenant: &'a TenantId, device: &'a str) -> BoxFuture<'a, ()>;
+}
+
 /// A tenant as far as its devices' tokens tell of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantInfo {
@@ -87,6 +94,7 @@ pub trait Tenants: Send + Sync {
 pub struct Ports {
     pub inventory: Arc<dyn Inventory>,
     pub workflows: Arc<dyn Workflows>,
+    pub connections: Arc<dyn Connections>,
     /// `None` on a server of one tenant: tenant tokens are ignored.
     pub tenants: Option<Arc<dyn Tenants>>,
 }

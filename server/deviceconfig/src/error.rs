@@ -22,7 +22,7 @@ pub enum DeviceconfigError {
     #[error("the configuration is being changed by too many at once")]
     Contended,
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Db(#[from] DbError),
     /// A neighbour service.
     #[error(transparent)]

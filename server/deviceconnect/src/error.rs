@@ -27,7 +27,7 @@ pub enum DeviceconnectError {
     #[error("{1}")]
     Device(u16, String),
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Db(#[from] DbError),
     /// The bus between instances.
     #[error(transparent)]

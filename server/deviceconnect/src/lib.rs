@@ -25,6 +25,7 @@ use ambidex_jobs::Jobs;
 use ambidex_kit::Clock;
 use axum::Router;
 
+pub use domain::command::tokens_revoked;
 use domain::presence;
 pub use error::DeviceconnectError;
 use ports::Neighbours;

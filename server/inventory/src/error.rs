@@ -37,6 +37,6 @@ pub enum InventoryError {
     /// Other writers were faster several times in a row.
     #[error("too many changes to the device at once, try again")]
     Contended,
-    #[error(transparent)]
+    #[error("{0}")]
     Database(#[from] DbError),
 }

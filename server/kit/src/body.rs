@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserializer, Serialize};
@@ -16,15 +17,71 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// The whole body as received, at most [`BODY_BYTES_MAX`]; 413 beyond. Any content type.
 #[derive(Debug, Clone)]
-pub struct RawBody(pub Bytes);
+pub struct RawBody(pub Bytes, Media);
+
+/// What a body claims to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Media {
+    /// JSON, or nothing: many clients name no type.
+    Json,
+    /// A type that is no JSON.
+    Other,
+    /// Nothing that is a type at all.
+    Malformed,
+}
+
+impl Media {
+    /// Parameters, as `charset=utf-8`, do not matter; `application/merge-patch+json` is JSON too.
+    fn of(headers: &HeaderMap) -> Media {
+        let Some(value) = headers.get(CONTENT_TYPE) else {
+            return Media::Json;
+        };
+        let Ok(value) = value.to_str() else {
+            return Media::Malformed;
+        };
+        let media = value.split(';').next().unwrap_or_default().trim();
+        match media.split_once('/') {
+            _ if media.is_empty() => Media::Json,
+            None | Some(("", _) | (_, "")) => Media::Malformed,
+            Some((kind, form)) => {
+                let form = form.to_ascii_lowercase();
+                let json = form == "json" || form.ends_with("+json");
+                if kind.eq_ignore_ascii_case("application") && json {
+                    Media::Json
+                } else {
+                    Media::Other
+                }
+            }
+        }
+    }
+}
 
 impl RawBody {
-    /// Parses the body; 400 `<prefix>: <reason>` when it is not what `T` wants.
+    /// Parses the body; 400 `<prefix>: <reason>` when it is not what `T` wants, 415 when it claims to be
+    /// something else than JSON.
     ///
     /// # Errors
-    /// As [`decode_json`].
+    /// As [`decode_json`] and [`RawBody::expect_json`].
     pub fn json<T: DeserializeOwned>(&self, prefix: &str) -> Result<T, ApiError> {
+        self.expect_json()?;
         decode_json(&self.0, prefix)
+    }
+
+    /// Refuses a body that says it is no JSON (reference: common conventions, C11). An empty one may be
+    /// called anything.
+    ///
+    /// # Errors
+    /// [`ApiError`] 415, or 400 when the header is no content type.
+    pub fn expect_json(&self) -> Result<(), ApiError> {
+        match self.1 {
+            _ if self.0.is_empty() => Ok(()),
+            Media::Json => Ok(()),
+            Media::Other => Err(ApiError::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Bad Content-Type, expected 'application/json'",
+            )),
+            Media::Malformed => Err(ApiError::bad_request("malformed Content-Type header")),
+        }
     }
 }
 
@@ -44,11 +101,12 @@ impl<S: Sync> FromRequest<S> for RawBody {
         if announced.is_some_and(|bytes| bytes > BODY_BYTES_MAX as u64) {
             return Err(too_large());
         }
+        let media = Media::of(request.headers());
         match Limited::new(request.into_body(), BODY_BYTES_MAX)
             .collect()
             .await
         {
-            Ok(body) => Ok(RawBody(body.to_bytes())),
+            Ok(body) => Ok(RawBody(body.to_bytes(), media)),
             Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
             Err(error) => Err(ApiError::bad_request(format!(
                 "failed to read request body: {error}"
@@ -105,9 +163,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Named<D> {
     }
 }
 
-/// A JSON body, in both directions. As an extractor it takes any content type (real clients send none,
-/// or a wrong one) and answers 400 `failed to decode request body: …`; use [`RawBody::json`] where the
-/// reference has another text.
+/// A JSON body, in both directions. As an extractor it answers 400 `failed to decode request body: …`; use
+/// [`RawBody::json`] where the reference has another text.
 #[derive(Debug, Clone)]
 pub struct Json<T>(pub T);
 
@@ -183,6 +240,42 @@ mod tests {
         a: String,
         #[serde(default)]
         b: Option<u32>,
+    }
+
+    #[test]
+    fn bodies_that_claim_to_be_something_else_are_refused() {
+        let status = |content_type: Option<&[u8]>, body: &'static str| {
+            let mut headers = HeaderMap::new();
+            if let Some(value) = content_type {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_bytes(value).unwrap());
+            }
+            let body = RawBody(Bytes::from_static(body.as_bytes()), Media::of(&headers));
+            let result = body.json::<serde_json::Value>("x");
+            result.map_or_else(|error| error.status.as_u16(), |_| 200)
+        };
+        for (content_type, expected) in [
+            ("application/json", 200),
+            ("Application/JSON; charset=utf-8", 200),
+            ("application/merge-patch+json", 200),
+            ("", 200),
+            ("text/plain", 415),
+            ("text/json", 415),
+            ("application/x-www-form-urlencoded", 415),
+            ("application/jsonx", 415),
+            ("json", 400),
+            ("/json", 400),
+            ("application/", 400),
+        ] {
+            let got = status(Some(content_type.as_bytes()), "{}");
+            assert_eq!(got, expected, "{content_type}");
+        }
+        assert_eq!(status(None, "{}"), 200, "many clients name no type");
+        assert_eq!(status(Some(b"\xff"), "{}"), 400);
+        assert_eq!(
+            status(Some(b"text/plain"), ""),
+            400,
+            "empty, whatever it is called"
+        );
     }
 
     #[test]

@@ -84,23 +84,34 @@ impl ApiError {
     }
 
     /// 500 with the text `internal error`. The cause and its chain go to the log, here and only here.
-    /// A value that the database cannot store is no such error but a 400.
+    /// Two things that a database says are no mistake of this program: a value that it cannot store is 400,
+    /// and 503 while it cannot be reached or has no space, so that clients try again later. An error of a
+    /// service must name the [`DbError`] as its source for that: one that is `transparent` hides it.
     pub fn internal(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ApiError {
         let cause = cause.into();
-        if let Some(DbError::Refused(text)) = cause.downcast_ref() {
-            return ApiError::bad_request(*text);
-        }
-        let mut chain = cause.to_string();
-        let mut source = cause.source();
-        while let Some(inner) = source {
-            if let Some(DbError::Refused(text)) = inner.downcast_ref() {
-                return ApiError::bad_request(*text);
+        let (mut chain, mut last, mut away) = (String::new(), String::new(), false);
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(&*cause);
+        while let Some(error) = next {
+            match error.downcast_ref() {
+                Some(DbError::Refused(text)) => return ApiError::bad_request(*text),
+                Some(DbError::Unavailable(_) | DbError::Closed) => away = true,
+                _ => {}
             }
-            chain.push_str(": ");
-            chain.push_str(&inner.to_string());
-            source = inner.source();
+            let text = error.to_string();
+            if text != last {
+                let separator = if chain.is_empty() { "" } else { ": " };
+                chain.push_str(separator);
+                chain.push_str(&text);
+            }
+            last = text;
+            next = error.source();
         }
         tracing::error!(request_id = %current_request_id(), "internal error: {chain}");
+        if away {
+            return ApiError::unavailable(
+                "the database cannot serve at the moment, try again later",
+            );
+        }
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
     }
 

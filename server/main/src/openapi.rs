@@ -108,6 +108,7 @@ pub(crate) fn routes(audience: Audience) -> anyhow::Result<Router> {
 #[expect(clippy::unwrap_used, reason = "tests fail loudly")]
 mod tests {
     use super::*;
+    use serde_json::json;
     use std::collections::BTreeSet;
 
     fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
@@ -125,6 +126,33 @@ mod tests {
             Value::Array(list) => list.iter().for_each(|inner| references(inner, found)),
             _ => {}
         }
+    }
+
+    /// Adds the places below `value` where an object is described without saying what it holds.
+    fn vague(value: &Value, at: &str, found: &mut Vec<String>) {
+        if let Some(object) = value.as_object() {
+            let says = ["properties", "additionalProperties", "maxProperties"];
+            let said = |key: &&str| object.get(*key).is_some_and(|said| *said != json!({}));
+            if object.get("type").is_some_and(|kind| kind == "object") && !says.iter().any(said) {
+                found.push(at.to_owned());
+            }
+        }
+        let below: Vec<(String, &Value)> = match value {
+            Value::Object(object) => object.iter().map(|(key, v)| (key.clone(), v)).collect(),
+            Value::Array(list) => list.iter().map(|v| ("-".to_owned(), v)).collect(),
+            _ => Vec::new(),
+        };
+        for (key, value) in below {
+            vague(value, &format!("{at}/{key}"), found);
+        }
+    }
+
+    #[test]
+    fn every_object_says_what_it_holds() {
+        let document = document(Audience::All).unwrap();
+        let mut found = Vec::new();
+        vague(&document, "", &mut found);
+        assert!(found.is_empty(), "{found:#?}");
     }
 
     #[test]

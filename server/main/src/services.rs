@@ -156,6 +156,7 @@ impl Services {
             devauth::ports(
                 inventory.clone(),
                 workflows.clone(),
+                options.bus.clone(),
                 options.multi_tenant.then(|| tenantadm.clone()),
             ),
             ambidex_devauth::Settings {
@@ -389,6 +390,26 @@ mod tests {
             );
             assert_eq!(get(format!("{base}/alive")).await.0, 204, "{service}");
         }
+        // Everything else answers that it may be tried later.
+        for path in [
+            "devauth/tenants/t1/devices",
+            "devauth/tenants/t1/devices/d1/status",
+            "inventory/tenants/t1/devices/d1/groups",
+            "deployments/tenants/t1/deployments",
+            "useradm/tenants/t1/users",
+            "tenantadm/tenants",
+            "auditlogs/tenants/t1/logs",
+        ] {
+            let (status, body) = get(format!("/api/internal/v1/{path}")).await;
+            assert_eq!(status, 503, "{path}: {body}");
+            assert!(body.contains("try again later"), "{path}: {body}");
+        }
+        let login = Request::post("/api/management/v1/useradm/auth/login")
+            .header("authorization", "Basic YUBiLmM6Y29ycmVjdCBob3JzZQ==")
+            .body(Body::empty())
+            .unwrap();
+        let public = services.public().unwrap();
+        assert_eq!(public.oneshot(login).await.unwrap().status(), 503);
         // Metrics go on with what is left.
         let (status, body) = get("/metrics".to_owned()).await;
         assert_eq!(status, 200);

@@ -26,7 +26,7 @@ pub enum TenantadmError {
     #[error("{0}")]
     NotAllowed(&'static str),
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Db(#[from] DbError),
     /// A neighbour service.
     #[error(transparent)]

@@ -45,7 +45,7 @@ pub enum UseradmError {
         retry_after_s: u64,
     },
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Db(#[from] DbError),
     /// A neighbour service.
     #[error(transparent)]

@@ -17,7 +17,7 @@ pub enum WorkflowsError {
     #[error("not found")]
     NoJob,
     /// The database.
-    #[error(transparent)]
+    #[error("{0}")]
     Db(#[from] DbError),
     /// The client for requests to other hosts cannot be set up.
     #[error("http client: {0}")]

@@ -46,6 +46,30 @@ pub struct Document {
     internal: Value,
 }
 
+impl Operation {
+    /// Whether it takes this query parameter.
+    pub fn takes(&self, parameter: &str) -> bool {
+        let shared = format!("#/components/parameters/{parameter}");
+        let list = self.source["parameters"].as_array();
+        list.is_some_and(|list| {
+            list.iter()
+                .any(|one| one["name"] == parameter || one["$ref"] == *shared)
+        })
+    }
+
+    /// Whether its body is JSON and nothing else.
+    pub fn takes_json_only(&self) -> bool {
+        let content = self.source["requestBody"]["content"].as_object();
+        content.is_some_and(|content| content.keys().all(|media| media == "application/json"))
+    }
+
+    /// The schema of its JSON body, by name.
+    pub fn body_schema(&self) -> Option<&str> {
+        let schema = &self.source["requestBody"]["content"]["application/json"]["schema"];
+        schema["$ref"].as_str()?.rsplit('/').next()
+    }
+}
+
 impl Document {
     /// Takes the documents that the two listeners serve.
     ///

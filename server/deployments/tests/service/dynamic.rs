@@ -191,6 +191,23 @@ async fn plans_below_enterprise_have_none() {
 }
 
 #[tokio::test]
+async fn b021_an_older_deployment_is_not_joined_after_a_newer_one() {
+    let (world, _) = world(1).await;
+    create(&world, json!({})).await;
+    world.clock.advance(1_000);
+    let valve = world.device(9);
+    let newer = world
+        .deployment("release-2", std::slice::from_ref(&valve))
+        .await;
+    assert_eq!(world.poll(&valve).await.unwrap().id, newer);
+    world.report(&valve, &newer, "success").await.expect(204);
+    world.fleet.equip("", &valve, "kind", "pump");
+    assert_eq!(world.poll(&valve).await, None, "matches now, but too late");
+    let newest = create(&world, json!({})).await;
+    assert_eq!(world.poll(&valve).await.unwrap().id, newest);
+}
+
+#[tokio::test]
 async fn static_and_dynamic_deployments_are_served_in_their_order() {
     let (world, devices) = world(1).await;
     let device = &devices[0];

@@ -19,6 +19,7 @@ pub(super) struct Change<'a> {
     /// The sets as the change leaves them.
     sets: Vec<SetRow>,
     statements: Vec<Statement>,
+    revoked: bool,
 }
 
 /// A change ready to be applied.
@@ -27,6 +28,8 @@ pub(super) struct Batch {
     /// The device as the batch leaves it.
     pub after: DeviceRow,
     pub status_changed: bool,
+    /// Whether tokens of the device go with it.
+    pub revoked: bool,
     /// Which statement conflicts when the device limit is reached.
     limit_index: Option<usize>,
 }
@@ -38,6 +41,7 @@ impl<'a> Change<'a> {
             before,
             sets,
             statements: Vec::new(),
+            revoked: false,
         }
     }
 
@@ -57,6 +61,7 @@ impl<'a> Change<'a> {
                 .push(auth_set::update(self.tenant, &set.id, to));
             if set.status == SetStatus::Accepted {
                 self.statements.push(token::delete(self.tenant, &set.id));
+                self.revoked = true;
             }
             set.status = to;
         }
@@ -79,6 +84,7 @@ impl<'a> Change<'a> {
     pub fn remove_set(&mut self, set_id: &str) {
         self.statements.push(auth_set::delete(self.tenant, set_id));
         self.statements.push(token::delete(self.tenant, set_id));
+        self.revoked = true;
         self.sets.retain(|set| set.id != set_id);
     }
 
@@ -118,6 +124,7 @@ impl<'a> Change<'a> {
             statements,
             after,
             status_changed,
+            revoked: self.revoked,
             limit_index,
         }
     }

@@ -291,6 +291,7 @@ impl Devauth {
             .await
             .map_err(|error| Batch::error(None, error))?;
         self.noted(by);
+        self.tokens_revoked(tenant, &device.id).await;
         self.inner.ports.workflows.settle(tenant, &job).await;
         Ok(())
     }
@@ -312,6 +313,9 @@ impl Devauth {
             .apply(batch.statements)
             .await
             .map_err(|error| Batch::error(limit_index, error))?;
+        if batch.revoked {
+            self.tokens_revoked(tenant, &batch.after.id).await;
+        }
         if batch.status_changed {
             self.hand_over(tenant, &batch.after).await;
         }

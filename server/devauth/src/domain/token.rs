@@ -135,6 +135,7 @@ impl Devauth {
         match self.inner.db.apply(batch).await {
             Ok(_) => {
                 self.noted(by);
+                self.tokens_revoked(tenant, &row.device_id).await;
                 Ok(())
             }
             Err(DbError::Conflict { .. }) => Err(DevauthError::TokenNotFound),
@@ -153,7 +154,16 @@ impl Devauth {
             None => token::delete_of_tenant(tenant.as_str()),
         };
         self.inner.db.apply(vec![statement]).await?;
+        if let Some(device_id) = device_id {
+            self.tokens_revoked(tenant, device_id).await;
+        }
         Ok(())
+    }
+
+    /// Ends the device's open connection, unless its token still counts.
+    pub(super) async fn tokens_revoked(&self, tenant: &TenantId, device_id: &str) {
+        let connections = &self.inner.ports.connections;
+        connections.tokens_revoked(tenant, device_id).await;
     }
 
     /// Signs a token for one auth set of a device; it counts once its row is written.

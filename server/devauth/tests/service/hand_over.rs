@@ -29,6 +29,7 @@ async fn what_a_failing_neighbour_misses_is_told_again() {
     let ports = Ports {
         inventory: rig.neighbours.clone(),
         workflows: rig.engine(),
+        connections: rig.neighbours.clone(),
         tenants: None,
     };
     let next = Devauth::new(

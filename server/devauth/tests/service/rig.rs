@@ -9,7 +9,9 @@ use ambidex_access::{
     UserIdentity,
 };
 use ambidex_db::{Db, Statement};
-use ambidex_devauth::ports::{DeviceState, Inventory, PortError, Ports, Tenants, Workflows};
+use ambidex_devauth::ports::{
+    Connections, DeviceState, Inventory, PortError, Ports, Tenants, Workflows,
+};
 use ambidex_devauth::{Devauth, Settings, TokenDenied};
 use ambidex_jobs::{Handler, Job, JobError, Jobs};
 use ambidex_kit::{BoxFuture, Clock};
@@ -44,6 +46,8 @@ pub struct Neighbours {
     /// What `provision_device` was started with.
     pub provisioned: Mutex<Vec<Value>>,
     pub seen: Mutex<Vec<(String, i64)>>,
+    /// Devices whose connections were told of a revocation.
+    pub revoked: Mutex<Vec<String>>,
     pub down: AtomicBool,
 }
 
@@ -92,6 +96,13 @@ impl Inventory for Neighbours {
             self.seen.lock().unwrap().extend(devices);
             Ok(())
         })
+    }
+}
+
+impl Connections for Neighbours {
+    fn tokens_revoked<'a>(&'a self, _: &'a TenantId, device: &'a str) -> BoxFuture<'a, ()> {
+        self.revoked.lock().unwrap().push(device.to_owned());
+        Box::pin(async {})
     }
 }
 
@@ -281,6 +292,7 @@ impl Rig {
         let ports = Ports {
             inventory: neighbours.clone(),
             workflows: Arc::new(Engine { jobs: jobs.clone() }),
+            connections: neighbours.clone(),
             tenants,
         };
         let devauth = Devauth::new(

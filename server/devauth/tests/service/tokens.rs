@@ -110,6 +110,43 @@ async fn d37_all_tokens_of_a_device_or_a_tenant_end() {
 }
 
 #[tokio::test]
+async fn connections_are_told_of_every_revocation() {
+    let rig = Rig::new();
+    let device = Device::new("connected");
+    let (id, set, _) = rig.accepted(&device).await;
+    let told = || rig.neighbours.revoked.lock().unwrap().drain(..).count();
+    assert_eq!(told(), 0, "nothing was revoked yet");
+    rig.set_status(&id, &set, "rejected").await.ok(204);
+    assert_eq!(told(), 1);
+    rig.set_status(&id, &set, "pending").await.ok(204);
+    rig.set_status(&id, &set, "accepted").await.ok(204);
+    assert_eq!(told(), 0, "it had no token");
+    rig.authenticate(&device).await.ok(200);
+    rig.user(Method::DELETE, &format!("{TOKENS}/{set}"), None)
+        .await
+        .ok(204);
+    assert_eq!(told(), 1);
+    rig.authenticate(&device).await.ok(200);
+    let rekeyed = device.rekeyed();
+    rig.authenticate(&rekeyed).await.ok(401);
+    let (_, second) = rig.find(&rekeyed).await;
+    rig.set_status(&id, &second, "accepted").await.ok(204);
+    assert_eq!(told(), 1, "the old key's");
+    rig.user(
+        Method::DELETE,
+        &format!("{DEVICES}/{id}/auth/{second}"),
+        None,
+    )
+    .await
+    .ok(204);
+    assert_eq!(told(), 1);
+    rig.user(Method::DELETE, &format!("{DEVICES}/{id}"), None)
+        .await
+        .ok(204);
+    assert_eq!(told(), 1);
+}
+
+#[tokio::test]
 async fn c1_c2_operators_and_devices_have_their_own_tokens() {
     let rig = Rig::new();
     let (_, _, token) = rig.accepted(&Device::new("c2")).await;

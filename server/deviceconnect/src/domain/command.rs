@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use ambidex_access::TenantId;
-use ambidex_bus::BusError;
+use ambidex_bus::{Bus, BusError};
 use ambidex_wire::session::{Message, PROTO_CLIENT, shell};
+use bytes::Bytes;
 use uuid::Uuid;
 
 use super::envelope::{Envelope, Kind, device_subject};
@@ -41,11 +42,18 @@ pub(crate) async fn send(
 /// Closes the connection of a device, if there is one.
 pub(crate) async fn kick(inner: &Inner, tenant: &TenantId, device: &str, reason: &str) {
     let kick = Envelope::encode(Kind::Kick, Uuid::nil(), 0, reason.as_bytes());
-    match inner
-        .bus
-        .publish(&device_subject(tenant, device), kick)
-        .await
-    {
+    tell(&inner.bus, tenant, device, kick).await;
+}
+
+/// Tells the connection of a device, in whatever instance it is, that tokens of the device were revoked. It
+/// ends if its own is among them: one that was opened with a newer token stays.
+pub async fn tokens_revoked(bus: &Bus, tenant: &TenantId, device: &str) {
+    let check = Envelope::encode(Kind::Check, Uuid::nil(), 0, &[]);
+    tell(bus, tenant, device, check).await;
+}
+
+async fn tell(bus: &Bus, tenant: &TenantId, device: &str, what: Bytes) {
+    match bus.publish(&device_subject(tenant, device), what).await {
         Ok(()) | Err(BusError::NoResponders(_) | BusError::Subject(_)) => {}
         // The connection's own check of the token ends it later.
         Err(error) => tracing::warn!(%error, "a device was not told to disconnect"),

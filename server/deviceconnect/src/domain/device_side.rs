@@ -373,11 +373,7 @@ impl<T: Sink<Frame, Error = SocketError> + Unpin> Writer<'_, T> {
             }
         }
         if check {
-            match inner.neighbours.device_counts(device).await {
-                Ok(true) => {}
-                Ok(false) => return Err(End::policy("the device's token was revoked")),
-                Err(error) => tracing::warn!(%error, "a device's token cannot be checked"),
-            }
+            self.check_token().await?;
         }
         let silent = Instant::now().checked_sub(inner.settings.silence);
         let lost: Vec<Uuid> = side
@@ -390,6 +386,18 @@ impl<T: Sink<Frame, Error = SocketError> + Unpin> Writer<'_, T> {
             self.leave(sid, "user disconnected").await?;
         }
         Ok(())
+    }
+
+    async fn check_token(&self) -> Result<(), End> {
+        let (inner, device) = (self.side.inner, self.side.device);
+        match inner.neighbours.device_counts(device).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(End::policy("the device's token was revoked")),
+            Err(error) => {
+                tracing::warn!(%error, "a device's token cannot be checked");
+                Ok(())
+            }
+        }
     }
 
     async fn take(&mut self, message: &BusMessage) -> Result<(), End> {
@@ -420,6 +428,7 @@ impl<T: Sink<Frame, Error = SocketError> + Unpin> Writer<'_, T> {
             Kind::Kick => {
                 return Err(End::policy(&String::from_utf8_lossy(&envelope.payload)));
             }
+            Kind::Check => Box::pin(self.check_token()).await?,
             Kind::Replaced | Kind::Gone => {}
         }
         Ok(())

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Kick = 8,
     /// To the user's side: the device has left. Payload: why.
     Gone = 9,
+    /// To the device's side: tokens were revoked, see whether this connection's still counts.
+    Check = 10,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
             7 => Kind::Command,
             8 => Kind::Kick,
             9 => Kind::Gone,
+            10 => Kind::Check,
             _ => return None,
         })
     }

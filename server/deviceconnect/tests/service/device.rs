@@ -165,6 +165,26 @@ async fn a_revoked_token_and_a_removal_end_the_connection() {
 }
 
 #[tokio::test]
+async fn a_revocation_is_felt_at_once_and_by_nobody_else() {
+    let rig = Rig::new();
+    // The connection's own check is a minute away.
+    let on = rig.start(Settings::default()).await;
+    let id = new_device();
+    let mut device = rig.device(&on, &id).await;
+    let tenant = ambidex_access::TenantId::default();
+    let revoked = || ambidex_deviceconnect::tokens_revoked(&rig.bus, &tenant, &id);
+    revoked().await;
+    let mut user = rig.user(&on, &id).await;
+    user.start_shell().await;
+    device.expect(shell::NEW).await;
+    rig.world.set(|says| says.device_revoked = true);
+    revoked().await;
+    assert_eq!(device.closed().await.1, "the device's token was revoked");
+    rig.wait_status(&on, &id, "disconnected").await;
+    revoked().await;
+}
+
+#[tokio::test]
 async fn a_stop_of_the_server_says_goodbye() {
     let rig = Rig::new();
     let on = rig.start(Settings::default()).await;

@@ -115,7 +115,7 @@ pub struct Rig {
     _dir: tempfile::TempDir,
     db: Db,
     keys: Arc<Keys>,
-    bus: Bus,
+    pub bus: Bus,
     jobs: Jobs,
     log: AuditLog,
     pub clock: Clock,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ambidex_access::{Addon, TenantId};
+use ambidex_bus::Bus;
 use ambidex_devauth::ports::{self, DeviceState, PortError, Ports, TenantInfo, TenantRefusal};
 use ambidex_inventory::FleetDevice;
 use ambidex_kit::BoxFuture;
@@ -14,11 +15,13 @@ use super::workflows::Workflows;
 pub(crate) fn ports(
     inventory: ambidex_inventory::Inventory,
     workflows: ambidex_workflows::Workflows,
+    bus: Bus,
     tenants: Option<Tenantadm>,
 ) -> Ports {
     Ports {
         inventory: Arc::new(Inventory(inventory)),
         workflows: Arc::new(Workflows(workflows)),
+        connections: Arc::new(Connections(bus)),
         tenants: tenants.map(|tenants| Arc::new(Tenants(tenants)) as Arc<dyn ports::Tenants>),
     }
 }
@@ -59,6 +62,16 @@ impl ports::Inventory for Inventory {
             let done = self.0.record_check_ins(&tenant, &devices).await;
             done.map_err(|e| port_error("inventory", &e))
         })
+    }
+}
+
+struct Connections(Bus);
+
+impl ports::Connections for Connections {
+    fn tokens_revoked<'a>(&'a self, tenant: &'a TenantId, device: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(ambidex_deviceconnect::tokens_revoked(
+            &self.0, tenant, device,
+        ))
     }
 }
 

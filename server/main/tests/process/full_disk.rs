@@ -70,8 +70,11 @@ fn a_full_disk_is_said_and_survived() {
     };
     for _ in 0..3 {
         let refused = server.call("POST", SETTINGS, &token, &big);
-        assert_eq!(refused.status, 500);
-        assert_eq!(refused.json()["error"], "internal error");
+        assert_eq!(refused.status, 503);
+        assert_eq!(
+            refused.json()["error"],
+            "the database cannot serve at the moment, try again later"
+        );
     }
     let unwell = health();
     assert_eq!(unwell.status, 503);

@@ -218,12 +218,25 @@ pub(crate) async fn cancel_upgrade(
     user: &UserIdentity,
     id: &str,
 ) -> Result<(), TenantadmError> {
-    upgradable(inner, user, id).await?;
-    tenant::change(inner, user.tenant.as_str(), |tenant| {
+    let tenant = upgradable(inner, user, id).await?;
+    if tenant.requested_plan.is_none() {
+        return Ok(());
+    }
+    let withdrawn = |tenant: &mut Tenant| {
         tenant.requested_plan = None;
         Ok(())
-    })
-    .await?;
+    };
+    let told = |tenant: &Tenant| {
+        vec![audited(
+            inner,
+            user,
+            tenant,
+            "update",
+            "requested plan: none",
+        )]
+    };
+    tenant::change_and(inner, user.tenant.as_str(), withdrawn, told).await?;
+    inner.jobs.wake();
     Ok(())
 }
 

@@ -1,5 +1,9 @@
 //! What tenants do with their own account (operations 076 and 082 to 089) and write to the operator.
 
+use std::sync::{Arc, Mutex};
+
+use ambidex_jobs::{AUDIT, Handler, Job, JobError};
+use ambidex_kit::BoxFuture;
 use ambidex_tenantadm::{Billing, Plan, Settings};
 use serde_json::{Value, json};
 
@@ -275,6 +279,62 @@ async fn an_operator_grants_upgrades() {
         world.told(),
         [format!("limit {id} 250"), format!("revoke {id}")]
     );
+}
+
+/// Keeps the events that the audit log is given.
+#[derive(Default)]
+struct Events(Mutex<Vec<Value>>);
+
+impl Handler for Events {
+    fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), JobError>> {
+        self.0.lock().unwrap().push(job.payload.clone());
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[tokio::test]
+async fn what_users_do_to_their_account_is_recorded() {
+    let world = World::with(Settings {
+        billing: Billing::Manual,
+        ..open()
+    });
+    let events = Arc::new(Events::default());
+    world.jobs.handle(AUDIT, events.clone());
+    let (id, token) = tenant(&world, true).await;
+    let path = |tail: &str| format!("v2/tenantadm/tenants/{id}/{tail}");
+    let plan = json!({"plan": "professional"});
+    let reason = json!({"reason": "too good"});
+    for (tail, body, status) in [
+        ("upgrade/cancel", &Value::Null, 202),
+        ("upgrade/complete", &json!({"plan": "golden"}), 400),
+        ("upgrade/complete", &plan, 202),
+        ("upgrade/cancel", &Value::Null, 202),
+        ("cancel", &json!({}), 400),
+        ("cancel", &reason, 202),
+        ("cancel", &reason, 409),
+    ] {
+        let answer = world.manage("POST", &path(tail), &token, body).await;
+        assert_eq!(answer.0, status, "{tail} {body}");
+    }
+    world.jobs.run_due().await.unwrap();
+    let recorded = events.0.lock().unwrap().clone();
+    let told: Vec<_> = recorded
+        .iter()
+        .map(|event| (event["action"].as_str(), event["change"].as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Some("update"), Some("requested plan: professional")),
+            (Some("update"), Some("requested plan: none")),
+            (Some("cancel"), Some("too good")),
+        ]
+    );
+    for event in &recorded {
+        assert_eq!(event["actor"]["type"], "user");
+        let object = json!({"id": id, "type": "tenant", "tenant": {"name": "Acme"}});
+        assert_eq!(event["object"], object);
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Logging in and out, and what leads to it: `/auth/…`, in the order of the specification.
 
 use ambidex_access::{Plan, UserAuth, basic_credentials};
-use ambidex_kit::{ApiError, RawBody};
+use ambidex_kit::{ApiError, RawBody, decode_json};
 use ambidex_wire::management::useradm as wire;
 use axum::Router;
 use axum::extract::State;
@@ -54,11 +54,11 @@ async fn login(
 ) -> Result<Response, ApiError> {
     let (email, password) = basic_credentials(&headers)
         .ok_or_else(|| ApiError::unauthorized("invalid or missing auth header"))?;
-    // Clients send no body at all, whatever content type they claim.
+    // Clients send no body at all, or one under any content type (reference: common conventions).
     let options = if body.0.trim_ascii().is_empty() {
         wire::Login::default()
     } else {
-        body.json("failed to decode request body")?
+        decode_json(&body.0, "failed to decode request body")?
     };
     let attempt = session::Attempt {
         email: &email,

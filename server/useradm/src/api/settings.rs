@@ -47,6 +47,7 @@ async fn update(
     headers: &HeaderMap,
     body: &RawBody,
 ) -> Result<StatusCode, ApiError> {
+    body.expect_json()?;
     let seen = seen(headers)?;
     settings::put(&useradm.0, caller, whose, &body.0, seen).await?;
     Ok(StatusCode::CREATED)

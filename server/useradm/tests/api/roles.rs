@@ -107,16 +107,17 @@ async fn roles_are_written_and_read() {
         );
     }
     assert_eq!(world.call("GET", path, &admin, "").await.status, 404);
-    let actions: Vec<_> = world
-        .events()
-        .await
-        .iter()
-        .map(|e| e["action"].clone())
-        .collect();
-    assert_eq!(
-        actions.len(),
-        4,
-        "create, update, update, delete: {actions:?}"
+    let events = world.events().await;
+    let actions: Vec<_> = events.iter().map(|e| e["action"].clone()).collect();
+    assert_eq!(actions, ["create", "update", "update", "delete"]);
+    let change = events[1]["change"].as_str().unwrap();
+    assert!(
+        change.contains("Diff:\n--- Original\n+++ Current\n@@ "),
+        "{change}"
+    );
+    assert!(
+        change.contains("Some role") && change.contains("New"),
+        "{change}"
     );
 }
 
