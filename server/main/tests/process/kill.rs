@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -38,10 +39,8 @@ fn kill_under_load(runs: u64) {
     let mut starts = Vec::new();
     for run in 0..runs {
         // Another moment of the commit, the checkpoint and the background work each time.
-        let after = Duration::from_millis(300 + (run * 97) % 700);
-        let new = write_until_killed(server, &token, run, after);
-        assert!(!new.is_empty(), "run {run} wrote nothing");
-        acknowledged.extend(new);
+        let after = 20 + (run * 97) % 300;
+        acknowledged.extend(write_until_killed(server, &token, run, after));
         let begun = Instant::now();
         server = Instance::start(dir.path(), &[]);
         starts.push(begun.elapsed());
@@ -74,11 +73,13 @@ fn kill_under_load(runs: u64) {
     );
 }
 
-/// Writes until the server dies; returns the ids of what was acknowledged.
-fn write_until_killed(server: Instance, token: &str, run: u64, after: Duration) -> Vec<String> {
+/// Writes, and kills the server once so many writes were acknowledged, in the middle of the next ones; returns
+/// the ids of all that were.
+fn write_until_killed(server: Instance, token: &str, run: u64, after: u64) -> Vec<String> {
     let stop = AtomicBool::new(false);
+    let (acknowledge, acknowledged) = mpsc::channel();
     let to = server.public;
-    let writer = |writer: usize| {
+    let writer = |writer: usize, acknowledge: mpsc::Sender<()>| {
         let mut done = Vec::new();
         for n in 0.. {
             let name = format!("{run}-{writer}-{n}");
@@ -89,6 +90,7 @@ fn write_until_killed(server: Instance, token: &str, run: u64, after: Duration) 
                     let mut lines = answer.head.lines();
                     let id = lines.find_map(|line| line.strip_prefix("location: devices/"));
                     done.push(id.unwrap().to_owned());
+                    let _ = acknowledge.send(());
                 }
                 None if stop.load(Ordering::SeqCst) => break,
                 None => panic!("the server went away by itself"),
@@ -99,9 +101,14 @@ fn write_until_killed(server: Instance, token: &str, run: u64, after: Duration) 
     let writer = &writer;
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS)
-            .map(|number| scope.spawn(move || writer(number)))
+            .map(|number| {
+                let acknowledge = acknowledge.clone();
+                scope.spawn(move || writer(number, acknowledge))
+            })
             .collect();
-        std::thread::sleep(after);
+        for _ in 0..after {
+            acknowledged.recv().unwrap();
+        }
         stop.store(true, Ordering::SeqCst);
         server.kill();
         writers
