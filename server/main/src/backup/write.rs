@@ -46,6 +46,8 @@ pub(crate) async fn write(source: &Source, to: &Path) -> anyhow::Result<Totals> 
 async fn attempt(source: &Source, to: &Path) -> anyhow::Result<Option<Totals>> {
     let partial = Partial(with_suffix(to, ".partial"));
     let snapshot = Partial(with_suffix(to, ".snapshot"));
+    // A reader of the snapshot may let go of it after it was removed: then the engine leaves these behind.
+    let _beside = ["-wal", "-shm"].map(|suffix| Partial(with_suffix(&snapshot.0, suffix)));
     let _ = std::fs::remove_file(&snapshot.0);
     let mut progress = Progress::new();
     source
