@@ -20,6 +20,7 @@
 mod connection;
 mod files;
 mod forward;
+pub mod handshake;
 mod inbox;
 mod outgoing;
 pub mod reconnect;

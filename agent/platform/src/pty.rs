@@ -74,8 +74,16 @@ pub fn start(login: &Login) -> io::Result<(Terminal, Occupant)> {
         child,
         session: Pid::from_raw(session),
     };
-    let terminal = AsyncFd::new(master).map_err(|e| named("watch the terminal", &e))?;
+    let terminal = watch(master).map_err(|e| named("watch the terminal", &e))?;
     Ok((Terminal(terminal), occupant))
+}
+
+#[expect(
+    deprecated,
+    reason = "the descriptor is a file's own and stays open as long as it is watched"
+)]
+fn watch(master: File) -> io::Result<AsyncFd<File>> {
+    AsyncFd::new(master)
 }
 
 fn named(doing: &str, error: &io::Error) -> io::Error {

@@ -46,6 +46,7 @@ pub(crate) struct Raw {
     pub reboot_command: Option<Vec<String>>,
     pub reboot_timeout_seconds: Option<Seconds>,
     pub commit: Option<RawCommit>,
+    pub remote: Option<RawRemote>,
 }
 
 /// A server: a URL, or a table with one.
@@ -109,6 +110,75 @@ pub(crate) struct RawCommit {
     pub server_contact: Option<bool>,
     pub health_check: Option<Vec<String>>,
     pub health_check_timeout_seconds: Option<Seconds>,
+}
+
+/// Remote access. Its defaults are in `config/remote.rs`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawRemote {
+    pub enabled: Option<bool>,
+    pub user: Option<String>,
+    pub shell: Option<String>,
+    pub shell_arguments: Option<Vec<String>>,
+    #[serde(default)]
+    pub terminal: RawTerminal,
+    #[serde(default)]
+    pub sessions: RawSessions,
+    #[serde(default)]
+    pub file_transfer: RawFileTransfer,
+    #[serde(default)]
+    pub port_forward: RawSwitch,
+    #[serde(default)]
+    pub commands: RawSwitch,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawTerminal {
+    pub enabled: Option<bool>,
+    pub width: Option<u16>,
+    pub height: Option<u16>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawSessions {
+    pub max_per_user: Option<usize>,
+    pub expire_after_seconds: Option<Seconds>,
+    pub expire_after_idle_seconds: Option<Seconds>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawSwitch {
+    pub enabled: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawFileTransfer {
+    pub enabled: Option<bool>,
+    #[serde(default)]
+    pub limits: RawFileLimits,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawFileLimits {
+    pub enabled: Option<bool>,
+    pub chroot: Option<String>,
+    pub follow_symlinks: Option<bool>,
+    pub allow_overwrite: Option<bool>,
+    pub allow_suid: Option<bool>,
+    pub owner_get: Option<Vec<String>>,
+    pub group_get: Option<Vec<String>>,
+    pub owner_put: Option<String>,
+    pub group_put: Option<String>,
+    /// Octal.
+    pub umask: Option<String>,
+    pub max_file_size: Option<u64>,
+    pub max_bytes_tx_per_minute: Option<u64>,
+    pub max_bytes_rx_per_minute: Option<u64>,
 }
 
 /// A duration in seconds; decimals are taken.
@@ -186,6 +256,17 @@ pub(crate) const TOP: &[&str] = &[
     "reboot_command",
     "reboot_timeout_seconds",
     "commit",
+    "remote",
+];
+
+/// Native names of tables inside a table.
+const TABLES: &[&str] = &[
+    "terminal",
+    "sessions",
+    "file_transfer",
+    "limits",
+    "port_forward",
+    "commands",
 ];
 
 /// Native names inside a table.
@@ -202,6 +283,27 @@ pub(crate) const NESTED: &[&str] = &[
     "server_contact",
     "health_check",
     "health_check_timeout_seconds",
+    "enabled",
+    "user",
+    "shell",
+    "shell_arguments",
+    "width",
+    "height",
+    "max_per_user",
+    "expire_after_seconds",
+    "expire_after_idle_seconds",
+    "chroot",
+    "follow_symlinks",
+    "allow_overwrite",
+    "allow_suid",
+    "owner_get",
+    "group_get",
+    "owner_put",
+    "group_put",
+    "umask",
+    "max_file_size",
+    "max_bytes_tx_per_minute",
+    "max_bytes_rx_per_minute",
 ];
 
 fn native_name(names: &[&'static str], key: &str) -> Option<&'static str> {
@@ -237,7 +339,10 @@ fn nested_from_reference(value: Value) -> Value {
         Value::Object(object) => Value::Object(
             object
                 .into_iter()
-                .filter_map(|(key, value)| Some((native_name(NESTED, &key)?.to_owned(), value)))
+                .filter_map(|(key, value)| {
+                    let name = native_name(NESTED, &key).or_else(|| native_name(TABLES, &key))?;
+                    Some((name.to_owned(), nested_from_reference(value)))
+                })
                 .collect(),
         ),
         Value::Array(items) => Value::Array(items.into_iter().map(nested_from_reference).collect()),
