@@ -34,8 +34,8 @@ pub struct Terminal {
     pub user: Option<String>,
     /// The program; a login shell of this system.
     pub shell: String,
-    /// Its arguments.
-    pub arguments: Vec<String>,
+    /// Its arguments; `None`: those of a login shell.
+    pub arguments: Option<Vec<String>>,
     /// Columns and rows where the user's side does not say.
     pub size: (u16, u16),
 }
@@ -144,7 +144,7 @@ impl Settings {
                 enabled: true,
                 user,
                 shell: "/bin/sh".to_owned(),
-                arguments: vec!["--login".to_owned()],
+                arguments: None,
                 size: (80, 40),
             },
             sessions: Sessions {

@@ -36,8 +36,9 @@ const TTY_GROUP: &str = "tty";
 pub struct Login {
     /// Absolute path.
     pub program: PathBuf,
-    /// Arguments without the program itself.
-    pub args: Vec<OsString>,
+    /// Arguments without the program itself. `None`: a login shell, told so by its name (`-sh`), which every
+    /// shell understands; not all of them know an option for it.
+    pub args: Option<Vec<OsString>>,
     /// In whose name.
     pub account: Account,
     /// The whole environment: nothing is inherited.
@@ -116,8 +117,17 @@ fn spawn(login: &Login, slave: File) -> io::Result<Child> {
     let account = &login.account;
     let home = Some(account.home.as_path()).filter(|home| home.is_dir());
     let mut command = std::process::Command::new(&login.program);
+    match &login.args {
+        Some(args) => {
+            command.args(args);
+        }
+        None => {
+            let mut name = OsString::from("-");
+            name.push(login.program.file_name().unwrap_or_default());
+            std::os::unix::process::CommandExt::arg0(&mut command, name);
+        }
+    }
     command
-        .args(&login.args)
         .env_clear()
         .envs(login.env.iter().map(|(key, value)| (key, value)))
         .current_dir(home.unwrap_or(Path::new("/")))
@@ -305,7 +315,7 @@ mod tests {
             .name;
         Login {
             program: "/bin/sh".into(),
-            args: vec!["-c".into(), script.into()],
+            args: Some(vec!["-c".into(), script.into()]),
             account: Account::lookup(&name).unwrap().unwrap(),
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
             size: (91, 17),

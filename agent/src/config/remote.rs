@@ -51,7 +51,7 @@ pub(super) fn settings(raw: RawRemote, state: &Path) -> Result<Option<Settings>,
             enabled: raw.terminal.enabled.unwrap_or(true),
             user: user.clone(),
             shell,
-            arguments: raw.shell_arguments.unwrap_or(defaults.terminal.arguments),
+            arguments: raw.shell_arguments,
             size,
         },
         sessions: Sessions {

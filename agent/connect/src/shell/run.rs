@@ -113,7 +113,10 @@ impl Shell {
         let settings = &self.shared.settings.terminal;
         let login = Login {
             program: settings.shell.clone().into(),
-            args: settings.arguments.iter().map(OsString::from).collect(),
+            args: settings
+                .arguments
+                .as_ref()
+                .map(|arguments| arguments.iter().map(OsString::from).collect()),
             env: environment(&account, &settings.shell),
             account,
             size: self.size,
