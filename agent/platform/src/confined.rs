@@ -130,7 +130,7 @@ impl Confinement {
             if parts.peek().is_none() {
                 return step(at.as_fd(), name, flags);
             }
-            at = OwnedFd::from(step(at.as_fd(), name, OFlag::O_PATH | OFlag::O_DIRECTORY)?);
+            at = OwnedFd::from(step(at.as_fd(), name, OFlag::O_PATH)?);
         }
         Err(Errno::ENOENT.into())
     }

@@ -12,7 +12,7 @@ use super::{FileError, Request, blocking, chunk_head, limits};
 use crate::Shared;
 use crate::settings::FileLimits;
 
-/// Read at once, and once more while that is being sent.
+/// Read at once, and once more while that is being sent: so much, in whole pieces.
 const BLOCK_BYTES: usize = 256 << 10;
 /// Largest piece of content, whoever asks: a window of twenty of them must fit into what servers let be
 /// under way in one session.
@@ -59,8 +59,8 @@ fn open(limits: &FileLimits, path: &str) -> Result<File, FileError> {
 }
 
 /// Fills a block, as far as there is content.
-fn read(mut file: File, path: &str) -> Result<(File, Vec<u8>), FileError> {
-    let mut block = vec![0; BLOCK_BYTES];
+fn read(mut file: File, path: &str, bytes: usize) -> Result<(File, Vec<u8>), FileError> {
+    let mut block = vec![0; bytes];
     let mut filled = 0;
     while filled < block.len() {
         match file.read(&mut block[filled..]) {
@@ -108,20 +108,21 @@ impl<'a> Download<'a> {
     pub(super) async fn run(&mut self, path: &str) -> Result<(), FileError> {
         let shared = Arc::clone(self.shared);
         let name = path.to_owned();
+        let bytes = BLOCK_BYTES - BLOCK_BYTES % self.chunk_bytes;
         let (mut file, mut block) = blocking(move || {
             let file = open(&shared.settings.file_transfer.limits, &name)?;
-            read(file, &name)
+            read(file, &name, bytes)
         })
         .await?;
         while !block.is_empty() {
-            let last = block.len() < BLOCK_BYTES;
+            let last = block.len() < bytes;
             let name = path.to_owned();
             // the next block is read while this one is sent
             let ahead = tokio::task::spawn_blocking(move || {
                 if last {
                     Ok((file, Vec::new()))
                 } else {
-                    read(file, &name)
+                    read(file, &name, bytes)
                 }
             });
             for chunk in block.chunks(self.chunk_bytes) {

@@ -11,16 +11,21 @@ mod put;
 
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use ambidex_wire::session::{Message, MessageRef, PROTO_FILE, Props, file as wire};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::Shared;
 use crate::inbox::Incoming;
 use crate::outgoing::{Gone, Outgoing};
 
 pub(crate) use counter::Counters;
+
+/// A transfer whose end the user has heard of may take a moment to be over.
+const OVER_WAIT: Duration = Duration::from_millis(250);
 
 /// Why a file was not copied; what the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,32 +40,21 @@ impl FileError {
 }
 
 /// A transfer that runs.
-enum Transfer {
-    Get {
-        feedback: UnboundedSender<get::Feedback>,
-        task: AbortHandle,
-    },
-    Put {
-        pieces: mpsc::Sender<put::Piece>,
-        ended: Arc<std::sync::atomic::AtomicBool>,
-    },
+struct Transfer {
+    queue: Queue,
+    task: JoinHandle<()>,
 }
 
-impl Transfer {
-    fn is_over(&self) -> bool {
-        match self {
-            Transfer::Get { task, .. } => task.is_finished(),
-            Transfer::Put { ended, .. } => ended.load(std::sync::atomic::Ordering::Acquire),
-        }
-    }
+/// What goes to it. Dropping its end here ends the transfer.
+enum Queue {
+    Get(UnboundedSender<get::Feedback>),
+    Put(mpsc::Sender<Incoming>),
 }
 
 impl Drop for Transfer {
     fn drop(&mut self) {
-        // the thread of the other one sees that its queue is closed
-        if let Transfer::Get { task, .. } = self {
-            task.abort();
-        }
+        // the thread of an upload cannot be aborted; it sees that its queue is closed
+        self.task.abort();
     }
 }
 
@@ -124,16 +118,16 @@ impl Files {
         };
         match message.typ {
             wire::STAT => self.stat(&message).await,
-            wire::GET | wire::PUT if self.is_busy() => {
+            wire::GET | wire::PUT if self.is_busy().await => {
                 let error = FileError("another file transfer is in progress".to_owned());
                 Request::of(&message, &self.out).refuse(&error).await
             }
             wire::GET => self.get(&message).await,
             wire::PUT => self.put(&message).await,
             wire::CHUNK => {
-                if let Some(Transfer::Put { pieces, .. }) = &self.transfer {
+                if let Some(Queue::Put(chunks)) = self.queue() {
                     // one that comes late, after an error, belongs to nothing any more
-                    let _ = pieces.send(put::Piece::Chunk(incoming));
+                    let _ = chunks.send(incoming);
                     return Ok(());
                 }
                 let error = FileError("no file is being received".to_owned());
@@ -141,8 +135,8 @@ impl Files {
             }
             wire::ACK => {
                 let offset = message.props().unwrap_or_default().offset();
-                match (offset, &self.transfer) {
-                    (Some(offset), Some(Transfer::Get { feedback, .. })) => {
+                match (offset, self.queue()) {
+                    (Some(offset), Some(Queue::Get(feedback))) => {
                         let _ = feedback.send(get::Feedback::Received(offset));
                         Ok(())
                     }
@@ -167,8 +161,14 @@ impl Files {
         }
     }
 
-    fn is_busy(&mut self) -> bool {
-        if self.transfer.as_ref().is_some_and(Transfer::is_over) {
+    fn queue(&self) -> Option<&Queue> {
+        self.transfer.as_ref().map(|transfer| &transfer.queue)
+    }
+
+    async fn is_busy(&mut self) -> bool {
+        if let Some(transfer) = &mut self.transfer
+            && timeout(OVER_WAIT, &mut transfer.task).await.is_ok()
+        {
             self.transfer = None;
         }
         self.transfer.is_some()
@@ -207,9 +207,9 @@ impl Files {
                 let _ = request.refuse(&error).await;
             }
         });
-        self.transfer = Some(Transfer::Get {
-            feedback,
-            task: task.abort_handle(),
+        self.transfer = Some(Transfer {
+            queue: Queue::Get(feedback),
+            task,
         });
         Ok(())
     }
@@ -220,19 +220,19 @@ impl Files {
             Ok(put) => put,
             Err(error) => return request.refuse(&FileError(error.to_string())).await,
         };
-        let (pieces, queue) = mpsc::channel();
-        let ended = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let over = Arc::clone(&ended);
+        let (chunks, received) = mpsc::channel();
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || {
+        let task = tokio::task::spawn_blocking(move || {
             log::info!("a user uploads '{}'", put.path);
-            if let Err(error) = put::receive(&shared, &request, &put, &queue) {
+            if let Err(error) = put::receive(&shared, &request, &put, &received) {
                 log::info!("the upload ends: {error}");
                 let _ = request.out.send_blocking(&request.failure(&error));
             }
-            over.store(true, std::sync::atomic::Ordering::Release);
         });
-        self.transfer = Some(Transfer::Put { pieces, ended });
+        self.transfer = Some(Transfer {
+            queue: Queue::Put(chunks),
+            task,
+        });
         Ok(())
     }
 }

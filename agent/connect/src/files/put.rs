@@ -27,13 +27,6 @@ const SYNC_BYTES: u64 = 16 << 20;
 /// smaller than that.
 const ACK_WAIT: Duration = Duration::from_millis(2);
 
-/// What comes from the user.
-#[derive(Debug)]
-pub(super) enum Piece {
-    /// A `file_chunk`.
-    Chunk(Incoming),
-}
-
 /// The file while it is not complete. Dropping it removes it.
 struct Unfinished {
     folder: Folder,
@@ -103,7 +96,7 @@ pub(super) fn receive(
     shared: &Shared,
     request: &Request,
     put: &wire::PutFile,
-    pieces: &Receiver<Piece>,
+    chunks: &Receiver<Incoming>,
 ) -> Result<(), FileError> {
     let allowed = &shared.settings.file_transfer.limits;
     let target = limits::may_put(allowed, put)?;
@@ -124,7 +117,7 @@ pub(super) fn receive(
     if request.out.send_blocking(&ready).is_err() {
         return Ok(());
     }
-    let Some(end) = write(shared, request, put, &unfinished.file, pieces)? else {
+    let Some(end) = write(shared, request, put, &unfinished.file, chunks)? else {
         return Ok(());
     };
     unfinished
@@ -141,24 +134,24 @@ fn write(
     request: &Request,
     put: &wire::PutFile,
     mut file: &File,
-    pieces: &Receiver<Piece>,
+    chunks: &Receiver<Incoming>,
 ) -> Result<Option<ambidex_wire::session::Message>, FileError> {
     let allowed: &FileLimits = &shared.settings.file_transfer.limits;
     let failed = |error: std::io::Error| FileError::at("write", &put.path, &error);
     let (mut written, mut synced) = (0_u64, 0_u64);
     let mut waiting: Option<ambidex_wire::session::Message> = None;
-    let mut chunks = 0;
+    let mut unacknowledged = 0;
     loop {
-        let piece = match pieces.try_recv() {
-            Err(TryRecvError::Empty) if waiting.is_some() => pieces.recv_timeout(ACK_WAIT),
-            Err(TryRecvError::Empty) => pieces.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        let chunk = match chunks.try_recv() {
+            Err(TryRecvError::Empty) if waiting.is_some() => chunks.recv_timeout(ACK_WAIT),
+            Err(TryRecvError::Empty) => chunks.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Err(TryRecvError::Disconnected) => return Ok(None),
-            Ok(piece) => Ok(piece),
+            Ok(chunk) => Ok(chunk),
         };
-        let acknowledge = match piece {
+        let acknowledge = match chunk {
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
             Err(RecvTimeoutError::Timeout) => true,
-            Ok(Piece::Chunk(incoming)) => {
+            Ok(incoming) => {
                 // checked when it was read
                 let Ok(message) = incoming.message() else {
                     continue;
@@ -189,12 +182,12 @@ fn write(
                     synced = written;
                 }
                 waiting = Some(ack);
-                chunks += 1;
-                chunks >= wire::ACK_CHUNKS
+                unacknowledged += 1;
+                unacknowledged >= wire::ACK_CHUNKS
             }
         };
         if acknowledge && let Some(ack) = waiting.take() {
-            chunks = 0;
+            unacknowledged = 0;
             if request.out.send_blocking(&ack).is_err() {
                 return Ok(None);
             }

@@ -114,6 +114,7 @@ async fn another_version_ends_the_session() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_user_is_asked_and_then_left() {
     let mut peer = Peer::start().await;
+    peer.limit *= 10;
     accepted(&mut peer).await;
     let start = Instant::now();
     let ping = peer.until(PROTO_CONTROL, control::PING).await;
@@ -135,6 +136,7 @@ async fn a_silent_user_is_asked_and_then_left() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_server_is_left_after_a_minute() {
     let mut peer = Peer::start().await;
+    peer.limit *= 10;
     let start = Instant::now();
     // pings are sent before, and their answers would count
     while start.elapsed() < Duration::from_secs(30) {

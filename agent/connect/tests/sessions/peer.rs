@@ -25,6 +25,8 @@ pub struct Peer {
     pub wishes: mpsc::UnboundedReceiver<Wish>,
     pub remote: Remote,
     pub dir: tempfile::TempDir,
+    /// Longer on a clock that stands.
+    pub limit: Duration,
     leave: Option<oneshot::Sender<String>>,
     serving: JoinHandle<End>,
 }
@@ -67,6 +69,7 @@ impl Peer {
             wishes,
             remote,
             dir,
+            limit: LIMIT,
             leave: Some(leave),
             serving,
         }
@@ -95,7 +98,7 @@ impl Peer {
     /// The next frame that is no ping.
     pub async fn frame(&mut self) -> Option<Frame> {
         loop {
-            let frame = timeout(LIMIT, self.socket.next())
+            let frame = timeout(self.limit, self.socket.next())
                 .await
                 .expect("the device says nothing");
             match frame {
@@ -190,10 +193,13 @@ impl Peer {
     /// Waits for the end of the connection.
     pub async fn end(self) -> End {
         let Peer {
-            socket, serving, ..
+            socket,
+            serving,
+            limit,
+            ..
         } = self;
         // our half closes only now
-        let end = timeout(LIMIT, serving).await.expect("it does not end");
+        let end = timeout(limit, serving).await.expect("it does not end");
         drop(socket);
         end.unwrap()
     }

@@ -24,19 +24,17 @@ async fn refused(peer: &mut Peer, sid: &str, user: &str) -> String {
     String::from_utf8(answer.body).unwrap()
 }
 
-/// The process id of the shell `sid`, and an unfinished line in it.
-async fn pid(peer: &mut Peer, sid: &str) -> i32 {
-    peer.keys(sid, "echo pid=$$=\n").await;
+/// What a shell says to `echo`; the words of the command itself do not look like it.
+async fn number(peer: &mut Peer, sid: &str, word: &str) -> i32 {
+    peer.keys(sid, &format!("echo number'='{word}'='\n")).await;
     let text = peer.output("=\r\n").await;
-    let digits = text.rsplit("pid=").next().unwrap();
-    digits
-        .trim()
-        .trim_end_matches(|c: char| !c.is_ascii_digit())
-        .split('=')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap()
+    let found = text.rsplit("number=").next().unwrap();
+    found.split('=').next().unwrap().parse().unwrap()
+}
+
+/// The process id of the shell.
+async fn pid(peer: &mut Peer, sid: &str) -> i32 {
+    number(peer, sid, "$$").await
 }
 
 /// CN-10.
@@ -254,10 +252,10 @@ async fn a_stuck_shell_blocks_nobody() {
     peer.shell("stuck").await;
     peer.keys(
         "stuck",
-        "trap '' HUP TERM INT; stty raw -echo; echo o''n; while :; do sleep 0.1; done\n",
+        "stty raw -echo; exec sh -c 'trap \"\" HUP TERM INT; echo re\"\"ady; while :; do sleep 0.1; done'\n",
     )
     .await;
-    peer.output("on").await;
+    peer.output("ready").await;
     peer.shell("other").await;
     peer.send(shell::message(shell::STOP, "stuck", 1, b""))
         .await;
@@ -275,9 +273,9 @@ async fn a_stuck_shell_blocks_nobody() {
 async fn input_that_is_not_read_ends_the_shell_at_a_limit() {
     let mut peer = Peer::with(|settings| settings.sessions.max_per_user = 2).await;
     peer.shell("s1").await;
-    peer.keys("s1", "stty raw -echo; echo o''n; sleep 1000\n")
+    peer.keys("s1", "stty raw -echo; echo re''ady; sleep 1000\n")
         .await;
-    peer.output("on").await;
+    peer.output("ready").await;
     let piece = "x".repeat(60_000);
     for _ in 0..40 {
         peer.keys("s1", &piece).await;
@@ -296,10 +294,10 @@ async fn much_input_arrives_whole() {
     peer.shell("s1").await;
     peer.keys(
         "s1",
-        "stty raw -echo; echo o''n; head -c 20000 | md5sum; stty sane\n",
+        "stty raw -echo; echo re''ady; head -c 20000 | md5sum; stty sane\n",
     )
     .await;
-    peer.output("on").await;
+    peer.output("ready").await;
     let text = "0123456789".repeat(2000);
     for piece in text.as_bytes().chunks(7000) {
         peer.keys("s1", std::str::from_utf8(piece).unwrap()).await;
@@ -339,17 +337,7 @@ async fn no_shell_outlives_its_connection() {
     peer.keys("s1", "set -m; (trap '' HUP; sleep 1000) & \n")
         .await;
     let pid_cut = pid(&mut peer, "s1").await;
-    peer.keys("s1", "echo job=$!=\n").await;
-    let text = peer.output("=\r\n").await;
-    let job: i32 = text
-        .rsplit("job=")
-        .next()
-        .unwrap()
-        .split('=')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let job = number(&mut peer, "s1", "$!").await;
     assert!(is_alive(pid_cut) && is_alive(job));
     let _kept = peer.cut().await;
     assert!(!is_alive(pid_cut), "the shell lives");

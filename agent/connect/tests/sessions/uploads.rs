@@ -264,6 +264,8 @@ async fn sizes_and_bytes_a_minute_are_limited() {
 #[tokio::test]
 async fn mistakes_are_one_error_each() {
     let mut peer = Peer::start().await;
+    peer.send(file::chunk(SID, 0, b"x")).await;
+    assert!(failure(&mut peer).await.contains("no file"));
     for path in [
         "relative".into(),
         peer.path("no/such/folder"),
@@ -275,8 +277,6 @@ async fn mistakes_are_one_error_each() {
         assert_eq!(answer.typ, file::ERROR, "{path:?}");
         assert!(peer.quiet(SID).await.is_empty(), "{path:?}");
     }
-    peer.send(file::chunk(SID, 0, b"x")).await;
-    assert!(failure(&mut peer).await.contains("no file"));
     peer.send(Message::new(PROTO_FILE, file::PUT, SID).body("x"))
         .await;
     failure(&mut peer).await;
