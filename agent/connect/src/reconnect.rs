@@ -2,8 +2,8 @@
 //!
 //! The reference's schedule (facts, section 8): the n-th try in a row waits `2^(n/3)` seconds and up to
 //! five at random. Its cap of half an hour is cut to five minutes: after an outage somebody waits for the
-//! device. A connection that lasted starts the count anew; one that ends at once does not, so two devices
-//! that share an identity, and drive each other out, do not storm the server.
+//! device. A connection starts the count anew, unless it and the one before both ended at once: two devices
+//! that share an identity, and drive each other out, must not storm the server.
 
 use std::time::Duration;
 
@@ -19,14 +19,18 @@ pub const LASTING: Duration = Duration::from_secs(10);
 #[derive(Debug, Default, Clone)]
 pub struct Waits {
     tries: u32,
+    /// The last connection ended at once.
+    short: bool,
 }
 
 impl Waits {
     /// A connection that lasted this long has ended.
     pub fn ended(&mut self, lasted: Duration) {
-        if lasted >= LASTING {
+        let short = lasted < LASTING;
+        if !(short && self.short) {
             self.tries = 0;
         }
+        self.short = short;
     }
 
     /// The wait before the next try; `chance` is between 0 and 1.
@@ -59,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_the_cap_and_begin_anew_after_a_connection_that_lasted() {
+    fn waits_grow_to_the_cap_and_begin_anew_after_a_connection() {
         let mut waits = Waits::default();
         let seconds: Vec<u64> = (0..12).map(|_| waits.next(0.0).as_secs()).collect();
         assert_eq!(seconds, [0, 1, 1, 2, 2, 2, 4, 4, 4, 8, 8, 8]);
@@ -67,9 +71,17 @@ mod tests {
             assert!(waits.next(0.0) <= CAP);
         }
         assert_eq!(waits.next(1.0), CAP + SPREAD);
-        waits.ended(Duration::from_secs(1));
-        assert!(waits.next(0.0) >= CAP);
         waits.ended(LASTING);
         assert!(waits.next(1.0) <= SPREAD_FIRST);
+        // a storm of connections that end at once is slowed down
+        let seconds: Vec<u64> = (0..6)
+            .map(|_| {
+                waits.ended(Duration::from_secs(1));
+                waits.next(0.0).as_secs()
+            })
+            .collect();
+        assert_eq!(seconds, [0, 1, 1, 2, 2, 2]);
+        waits.ended(LASTING);
+        assert_eq!(waits.next(0.0).as_secs(), 0);
     }
 }
