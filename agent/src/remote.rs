@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ambidex_connect::{Remote, Wish, reconnect::Waits};
 use tokio::{
-    sync::{mpsc::UnboundedSender, watch},
+    sync::{mpsc::Sender, watch},
     time::{Instant, sleep, timeout},
 };
 
@@ -21,7 +21,7 @@ use crate::{
 const LOGIN_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Runs until the daemon is asked to stop.
-pub(crate) async fn run(remote: Remote, link: Link, wishes: UnboundedSender<Wish>, stop: Stop) {
+pub(crate) async fn run(remote: Remote, link: Link, wishes: Sender<Wish>, stop: Stop) {
     tokio::select! {
         () = stop.requested() => return,
         () = clean_up(&remote) => {}
@@ -55,7 +55,7 @@ pub(crate) async fn run(remote: Remote, link: Link, wishes: UnboundedSender<Wish
             Err(error) => {
                 if error.kind() == LinkErrorKind::Unauthorized {
                     // the daemon logs in anew before it asks
-                    let _ = wishes.send(Wish::CheckUpdate);
+                    let _ = wishes.try_send(Wish::CheckUpdate);
                 }
                 failures = failures.saturating_add(1);
                 error.to_string()

@@ -58,14 +58,14 @@ pub struct Remote(Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     settings: Settings,
-    wishes: mpsc::UnboundedSender<Wish>,
+    wishes: mpsc::Sender<Wish>,
     counters: files::Counters,
 }
 
 impl Remote {
     /// Remote access as `settings` allow it; commands of users go to `wishes`.
     #[must_use]
-    pub fn new(settings: Settings, wishes: mpsc::UnboundedSender<Wish>) -> Remote {
+    pub fn new(settings: Settings, wishes: mpsc::Sender<Wish>) -> Remote {
         let counters = files::Counters::new(&settings.file_transfer.limits);
         Remote(Arc::new(Shared {
             settings,

@@ -9,6 +9,7 @@ use ambidex_wire::session::{
     shell as wire,
 };
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::{Id, JoinSet};
 use tokio::time::timeout;
 
@@ -76,7 +77,11 @@ impl Router {
             }
         };
         log::info!("a user asks for '{}'", message.typ);
-        let told = self.shared.wishes.send(wish).is_ok();
+        // a full queue holds the same wish already
+        let told = !matches!(
+            self.shared.wishes.try_send(wish),
+            Err(TrySendError::Closed(_))
+        );
         let answer = Message::new(PROTO_CLIENT, message.typ, message.sid);
         self.out.answer(&if told {
             answer.prop(wire::STATUS, wire::STATUS_NORMAL)

@@ -161,9 +161,12 @@ impl Session {
             self.out.send(&failure.message(&self.sid)).await?;
             return Ok(Next::End);
         }
+        // a directory of users may take its time
+        let shared = Arc::clone(&self.shared);
+        let protocols = tokio::task::spawn_blocking(move || shared.settings.protocols()).await;
         let accept = control::Accept {
             version: VERSION,
-            protocols: self.shared.settings.protocols(),
+            protocols: protocols.unwrap_or_default(),
         };
         self.out.send(&accept.message(&self.sid)).await?;
         Ok(Next::Stay)

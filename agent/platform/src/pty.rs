@@ -3,7 +3,7 @@
 //! [`start`] gives the two ends: the [`Terminal`] (what the program prints and reads) and the [`Occupant`]
 //! (the processes behind it). The program leads a session, so everything it starts can be found and ended:
 //! also a job in the background, which has a process group of its own. Dropping the [`Occupant`] kills
-//! the session. When this process dies, however that happens, the kernel kills the program
+//! the session, unless it was released. When this process dies, however that happens, the kernel kills the program
 //! (`PR_SET_PDEATHSIG`) and hangs up the terminal, which ends what runs in the foreground.
 //!
 //! Must be called on the thread that lives as long as the process: the kernel takes the death of the
@@ -56,6 +56,7 @@ pub struct Terminal(AsyncFd<File>);
 pub struct Occupant {
     child: Child,
     session: Pid,
+    released: bool,
 }
 
 /// Starts a program on a new terminal.
@@ -74,6 +75,7 @@ pub fn start(login: &Login) -> io::Result<(Terminal, Occupant)> {
     let occupant = Occupant {
         child,
         session: Pid::from_raw(session),
+        released: false,
     };
     let terminal = watch(master).map_err(|e| named("watch the terminal", &e))?;
     Ok((Terminal(terminal), occupant))
@@ -251,6 +253,11 @@ impl Occupant {
         self.signal(Signal::SIGKILL);
     }
 
+    /// Lets what is left of the session live on.
+    pub fn release(mut self) {
+        self.released = true;
+    }
+
     /// Whether any process of the session is left.
     #[must_use]
     pub fn is_alive(&self) -> bool {
@@ -267,6 +274,9 @@ impl Occupant {
 
 impl Drop for Occupant {
     fn drop(&mut self) {
+        if self.released {
+            return;
+        }
         // twice: one that was forked while the list was read is on the second one
         self.kill();
         self.kill();

@@ -10,10 +10,14 @@ use crate::{api::Link, config::Config, deployment::Stop};
 /// How long remote sessions may take to end when the daemon stops.
 const END_LIMIT: Duration = Duration::from_secs(15);
 
+/// Wishes that may wait while the daemon is busy; more of them say nothing new.
+#[cfg(feature = "remote-terminal")]
+const WISHES_MAX: usize = 8;
+
 /// Remote access, if it is switched on.
 pub(super) struct RemoteAccess {
     #[cfg(feature = "remote-terminal")]
-    wishes: tokio::sync::mpsc::UnboundedReceiver<ambidex_connect::Wish>,
+    wishes: tokio::sync::mpsc::Receiver<ambidex_connect::Wish>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -21,7 +25,7 @@ impl RemoteAccess {
     /// Starts the task that keeps it connected.
     #[cfg(feature = "remote-terminal")]
     pub fn start(config: &Arc<Config>, link: &Link, stop: &Stop) -> Self {
-        let (sender, wishes) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, wishes) = tokio::sync::mpsc::channel(WISHES_MAX);
         let task = config.remote.clone().map(|settings| {
             if let Err(error) = settings.terminal.account()
                 && settings.terminal.enabled

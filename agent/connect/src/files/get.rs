@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 
 use ambidex_wire::session::file as wire;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 
 use super::{FileError, Request, blocking, chunk_head, limits};
 use crate::Shared;
@@ -17,13 +17,6 @@ const BLOCK_BYTES: usize = 256 << 10;
 /// Largest piece of content, whoever asks: a window of twenty of them must fit into what servers let be
 /// under way in one session.
 const CHUNK_BYTES_MAX: usize = 16 << 10;
-
-/// What the receiver says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Feedback {
-    /// Everything up to here.
-    Received(u64),
-}
 
 /// What is known of a path.
 pub(super) fn stat(limits: &FileLimits, path: &str) -> Result<wire::FileInfo, FileError> {
@@ -78,7 +71,8 @@ fn read(mut file: File, path: &str, bytes: usize) -> Result<(File, Vec<u8>), Fil
 pub(super) struct Download<'a> {
     shared: &'a Arc<Shared>,
     request: &'a Request,
-    feedback: UnboundedReceiver<Feedback>,
+    /// How far the receiver says it is.
+    feedback: watch::Receiver<u64>,
     chunk_bytes: usize,
     sent: u64,
     received: u64,
@@ -88,7 +82,7 @@ impl<'a> Download<'a> {
     pub(super) fn new(
         shared: &'a Arc<Shared>,
         request: &'a Request,
-        feedback: UnboundedReceiver<Feedback>,
+        feedback: watch::Receiver<u64>,
     ) -> Download<'a> {
         let wanted = request.props.int(wire::CHUNK_BYTES_WANTED);
         let wanted = wanted.and_then(|bytes| usize::try_from(bytes).ok());
@@ -150,9 +144,7 @@ impl<'a> Download<'a> {
     /// Waits for room and sends one chunk. False when there is nobody any more.
     async fn send(&mut self, chunk: &[u8]) -> bool {
         let window = (self.chunk_bytes * wire::WINDOW_CHUNKS) as u64;
-        while let Ok(Feedback::Received(offset)) = self.feedback.try_recv() {
-            self.note(offset);
-        }
+        self.note();
         while self.sent - self.received >= window {
             if !self.listen().await {
                 return false;
@@ -165,17 +157,14 @@ impl<'a> Download<'a> {
     }
 
     async fn listen(&mut self) -> bool {
-        match self.feedback.recv().await {
-            None => false,
-            Some(Feedback::Received(offset)) => {
-                self.note(offset);
-                true
-            }
-        }
+        let told = self.feedback.changed().await.is_ok();
+        self.note();
+        told
     }
 
     /// What was never sent is not received, whatever is said.
-    fn note(&mut self, offset: u64) {
+    fn note(&mut self) {
+        let offset = *self.feedback.borrow_and_update();
         self.received = self.received.max(offset.min(self.sent));
     }
 }

@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use ambidex_wire::session::{Message, MessageRef, PROTO_FILE, Props, file as wire};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -47,7 +47,7 @@ struct Transfer {
 
 /// What goes to it. Dropping its end here ends the transfer.
 enum Queue {
-    Get(UnboundedSender<get::Feedback>),
+    Get(watch::Sender<u64>),
     Put(mpsc::Sender<Incoming>),
 }
 
@@ -137,7 +137,7 @@ impl Files {
                 let offset = message.props().unwrap_or_default().offset();
                 match (offset, self.queue()) {
                     (Some(offset), Some(Queue::Get(feedback))) => {
-                        let _ = feedback.send(get::Feedback::Received(offset));
+                        feedback.send_modify(|received| *received = offset.max(*received));
                         Ok(())
                     }
                     (None, _) => {
@@ -197,7 +197,7 @@ impl Files {
             Ok(asked) => asked,
             Err(error) => return request.refuse(&FileError(error.to_string())).await,
         };
-        let (feedback, received) = unbounded_channel();
+        let (feedback, received) = watch::channel(0);
         let shared = Arc::clone(&self.shared);
         let task = tokio::spawn(async move {
             log::info!("a user downloads '{}'", asked.path);

@@ -80,8 +80,7 @@ impl Shell {
             ending
         };
         log::info!("a shell of the user {} ends: {ending:?}", self.user_id);
-        self.clear_out(&occupant, &ending).await;
-        drop(occupant);
+        self.clear_out(occupant, &ending).await;
         match ending {
             Ending::Stopped => {
                 self.tell(wire::STOP, wire::STATUS_NORMAL, "the shell was stopped")
@@ -126,16 +125,17 @@ impl Shell {
 
     /// Ends what is left of the session. After `exit`, what ignores the hang-up may live on: that is what
     /// `nohup` is for. Otherwise nothing may.
-    async fn clear_out(&self, occupant: &Occupant, ending: &Ending) {
+    async fn clear_out(&self, occupant: Occupant, ending: &Ending) {
         occupant.hang_up();
         if let Ending::Exited(_) = ending {
-            return;
+            return occupant.release();
         }
         let deadline = Instant::now() + self.shared.settings.times.shell_grace;
         while occupant.is_alive() && Instant::now() < deadline {
             sleep(LOOK).await;
         }
-        occupant.kill();
+        // kills what is left
+        drop(occupant);
     }
 }
 

@@ -22,7 +22,7 @@ pub const USER: &str = "u1";
 /// A device and the server it is connected to.
 pub struct Peer {
     pub socket: WebSocketStream<DuplexStream>,
-    pub wishes: mpsc::UnboundedReceiver<Wish>,
+    pub wishes: mpsc::Receiver<Wish>,
     pub remote: Remote,
     pub dir: tempfile::TempDir,
     /// Longer on a clock that stands.
@@ -48,7 +48,7 @@ impl Peer {
         let dir = tempfile::tempdir().unwrap();
         let mut settings = Settings::new(Some(user()), dir.path().join("state"));
         change(&mut settings);
-        let (sender, wishes) = mpsc::unbounded_channel();
+        let (sender, wishes) = mpsc::channel(8);
         let remote = Remote::new(settings, sender);
         let (ours, theirs) = tokio::io::duplex(256 << 10);
         let (leave, wanted) = oneshot::channel();

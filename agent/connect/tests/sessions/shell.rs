@@ -243,6 +243,19 @@ async fn the_end_of_a_shell_is_told_and_frees_its_place() {
         assert_eq!(status, shell::STATUS_NORMAL);
         assert_eq!(text, format!("the shell ended with code {code}"));
     }
+    // what was told to live on does
+    peer.shell("s1").await;
+    peer.keys("s1", "nohup sleep 1000 >/dev/null 2>&1 &\n")
+        .await;
+    let job = number(&mut peer, "s1", "$!").await;
+    peer.keys("s1", "exit\n").await;
+    peer.until(PROTO_SHELL, shell::STOP).await;
+    assert!(is_alive(job));
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(job),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
 }
 
 /// CN-15: a shell that does not want to end, and one that does not read, hold up nobody.
