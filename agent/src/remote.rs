@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use ambidex_connect::{Remote, Wish, reconnect::Waits};
+use ambidex_connect::{End, Remote, Wish, reconnect::Waits};
 use tokio::{
     sync::{mpsc::Sender, watch},
     time::{Instant, sleep, timeout},
@@ -17,8 +17,9 @@ use crate::{
     deployment::Stop,
 };
 
-/// How long sessions go on while the device is not logged in: a new login takes a moment.
-const LOGIN_PATIENCE: Duration = Duration::from_secs(15);
+/// How long sessions go on while the device is not logged in: a new login takes a moment, and longer where
+/// one of several servers has failed. A server that does not want the device any more closes them itself.
+const LOGIN_PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs until the daemon is asked to stop.
 pub(crate) async fn run(remote: Remote, link: Link, wishes: Sender<Wish>, stop: Stop) {
@@ -49,7 +50,10 @@ pub(crate) async fn run(remote: Remote, link: Link, wishes: Sender<Wish>, stop: 
                 if stop.is_requested() {
                     return;
                 }
-                waits.ended(began.elapsed());
+                waits.ended(
+                    began.elapsed(),
+                    matches!(end, End::Closed { code: 1000, .. }),
+                );
                 format!("remote access: {end}")
             }
             Err(error) => {

@@ -10,8 +10,8 @@ use std::time::Duration;
 const STEP_TRIES: u32 = 3;
 const CAP: Duration = Duration::from_secs(300);
 const SPREAD: Duration = Duration::from_secs(5);
-/// After the end of a connection that lasted, most devices are to be back soon.
-const SPREAD_FIRST: Duration = Duration::from_secs(1);
+/// After a goodbye that meant this device alone.
+const SPREAD_ALONE: Duration = Duration::from_secs(1);
 /// A connection that lasted.
 pub const LASTING: Duration = Duration::from_secs(10);
 
@@ -21,22 +21,26 @@ pub struct Waits {
     tries: u32,
     /// The last connection ended at once.
     short: bool,
+    /// It ended for this device alone, not for a fleet.
+    alone: bool,
 }
 
 impl Waits {
-    /// A connection that lasted this long has ended.
-    pub fn ended(&mut self, lasted: Duration) {
+    /// A connection that lasted this long has ended; `alone` when that was no end of the server, or of the
+    /// network, which sends a whole fleet back.
+    pub fn ended(&mut self, lasted: Duration, alone: bool) {
         let short = lasted < LASTING;
         if !(short && self.short) {
             self.tries = 0;
         }
         self.short = short;
+        self.alone = alone;
     }
 
     /// The wait before the next try; `chance` is between 0 and 1.
     pub fn next(&mut self, chance: f64) -> Duration {
-        let spread = if self.tries == 0 {
-            SPREAD_FIRST
+        let spread = if std::mem::take(&mut self.alone) && self.tries == 0 {
+            SPREAD_ALONE
         } else {
             SPREAD
         };
@@ -71,17 +75,19 @@ mod tests {
             assert!(waits.next(0.0) <= CAP);
         }
         assert_eq!(waits.next(1.0), CAP + SPREAD);
-        waits.ended(LASTING);
-        assert!(waits.next(1.0) <= SPREAD_FIRST);
+        waits.ended(LASTING, true);
+        assert_eq!(waits.next(1.0), SPREAD_ALONE);
+        waits.ended(LASTING, false);
+        assert_eq!(waits.next(1.0), SPREAD);
         // a storm of connections that end at once is slowed down
         let seconds: Vec<u64> = (0..6)
             .map(|_| {
-                waits.ended(Duration::from_secs(1));
+                waits.ended(Duration::from_secs(1), true);
                 waits.next(0.0).as_secs()
             })
             .collect();
         assert_eq!(seconds, [0, 1, 1, 2, 2, 2]);
-        waits.ended(LASTING);
+        waits.ended(LASTING, true);
         assert_eq!(waits.next(0.0).as_secs(), 0);
     }
 }

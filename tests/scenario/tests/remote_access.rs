@@ -62,11 +62,13 @@ impl Rig {
         let wanted = if wanted { "connected" } else { "disconnected" };
         let path = format!("{MANAGEMENT}/{}", self.id);
         wait_for("the device's connection", LIMIT, async || {
-            let found = self.api.get(&path).await?;
-            Ok((found["status"] == wanted).then_some(()))
+            // unknown until its first connection
+            let found = self.api.get(&path).await.ok();
+            Ok(found.filter(|found| found["status"] == wanted))
         })
         .await
-        .with_context(|| self.device.log())
+        .with_context(|| self.device.log())?;
+        Ok(())
     }
 
     async fn user(&self) -> Result<User> {
@@ -251,8 +253,7 @@ async fn files(rig: &Rig) -> Result<()> {
     );
 
     let answer = http_client(None)?
-        .get(format!("{base}/download"))
-        .query(&[("path", path.display().to_string())])
+        .get(format!("{base}/download?path={}", path.display()))
         .bearer_auth(rig.api.token())
         .send()
         .await?;
@@ -263,8 +264,7 @@ async fn files(rig: &Rig) -> Result<()> {
     ensure!(answer.bytes().await? == content, "the download differs");
 
     let answer = http_client(None)?
-        .get(format!("{base}/download"))
-        .query(&[("path", "/no/such/file")])
+        .get(format!("{base}/download?path=/no/such/file"))
         .bearer_auth(rig.api.token())
         .send()
         .await?;
