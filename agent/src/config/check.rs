@@ -477,7 +477,7 @@ fn boot(keys: &Keys, raw: super::schema::RawBoot) -> Result<BootConfig, ConfigEr
 #[cfg(feature = "remote-terminal")]
 fn remote(
     keys: &Keys,
-    raw: Option<super::schema::RawRemote>,
+    raw: Option<super::remote_schema::RawRemote>,
     roots: &Roots,
 ) -> Result<Option<ambidex_connect::Settings>, ConfigError> {
     if let Some(raw) = raw {

@@ -13,9 +13,10 @@ use serde_json::{Map, Value};
 
 use super::{
     Roots,
-    schema::{
-        RawFileLimits, RawFileTransfer, RawRemote, RawSessions, RawSwitch, RawTerminal, Seconds,
+    remote_schema::{
+        RawFileLimits, RawFileTransfer, RawRemote, RawSessions, RawSwitch, RawTerminal,
     },
+    schema::Seconds,
 };
 
 const NAME: &str = "mender-connect.conf";

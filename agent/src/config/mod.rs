@@ -13,6 +13,7 @@ mod load;
 mod mender_connect;
 #[cfg(feature = "remote-terminal")]
 mod remote;
+mod remote_schema;
 mod roots;
 mod schema;
 

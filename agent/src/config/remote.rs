@@ -10,7 +10,10 @@ use ambidex_connect::{
     settings::{FileLimits, FileTransfer, Sessions, Terminal},
 };
 
-use super::schema::{RawFileLimits, RawRemote, Seconds};
+use super::{
+    remote_schema::{RawFileLimits, RawRemote},
+    schema::Seconds,
+};
 
 /// Below the state directory.
 const STATE: &str = "remote";
