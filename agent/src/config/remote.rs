@@ -89,7 +89,7 @@ fn expiry(
 ) -> Result<Option<Duration>, Bad> {
     match given {
         None => Ok(default),
-        Some(Seconds(value)) if value == 0.0 => Ok(None),
+        Some(Seconds(0.0)) => Ok(None),
         Some(Seconds(value)) if (0.001..=SECONDS_MAX).contains(&value) => {
             Ok(Some(Duration::from_secs_f64(value)))
         }
