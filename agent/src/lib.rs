@@ -2,7 +2,8 @@
 //!
 //! Floors, top to bottom: `cli` and `daemon` decide what happens when; `deployment` carries one
 //! deployment through its states; `api` is the one HTTP door and `auth`/`identity` its key and
-//! token; `inventory` describes the device; `config` is read once at start. Everything that
+//! token; `inventory` describes the device; `remote` keeps
+//! the websocket of remote access, whose sessions `ambidex-connect` serves; `config` is read once at start. Everything that
 //! touches the operating system goes through `ambidex-platform`.
 //!
 //! What this crate never does: verify or unpack an artifact itself (`ambidex-install`), decide a
@@ -20,6 +21,8 @@ pub mod deployment;
 pub mod identity;
 pub mod inventory;
 pub mod logbook;
+#[cfg(feature = "remote-terminal")]
+mod remote;
 
 pub use api::{Link, LinkError, LinkErrorKind};
 pub use config::Config;

@@ -12,6 +12,8 @@ mod download;
 mod error;
 mod failure;
 mod proxy;
+#[cfg(feature = "remote-terminal")]
+mod socket;
 mod tls;
 
 use std::{
@@ -28,6 +30,7 @@ use ambidex_wire::{
     paths,
 };
 use reqwest::{Client, Method, StatusCode, header};
+use tokio::sync::watch;
 
 pub use download::{Download, DownloadHandle, Renewal};
 pub use error::{LinkError, LinkErrorKind};
@@ -49,13 +52,13 @@ struct Inner {
     config: Arc<Config>,
     client: Mutex<Option<Client>>,
     key: Mutex<Option<Arc<DeviceKey>>>,
-    session: Mutex<Option<Session>>,
+    session: watch::Sender<Option<Session>>,
     logins: AtomicU64,
 }
 
 /// The server that accepted this device, and the token it gave.
 #[derive(Clone, PartialEq, Eq)]
-struct Session {
+pub(crate) struct Session {
     server: String,
     token: Token,
 }
@@ -89,7 +92,7 @@ impl Link {
             config,
             client: Mutex::new(None),
             key: Mutex::new(None),
-            session: Mutex::new(None),
+            session: watch::Sender::new(None),
             logins: AtomicU64::new(0),
         }))
     }
@@ -103,12 +106,12 @@ impl Link {
     /// Whether a token is at hand.
     #[must_use]
     pub fn is_authorized(&self) -> bool {
-        lock(&self.0.session).is_some()
+        self.0.session.borrow().is_some()
     }
 
     /// Forgets the token, so that the next call logs in anew.
     pub fn drop_token(&self) {
-        *lock(&self.0.session) = None;
+        self.0.session.send_replace(None);
     }
 
     /// Loads or makes the device key.
@@ -163,7 +166,7 @@ impl Link {
                         server: server.clone(),
                         token,
                     };
-                    *lock(&self.0.session) = Some(session.clone());
+                    self.0.session.send_replace(Some(session.clone()));
                     self.0.logins.fetch_add(1, Ordering::Relaxed);
                     log::info!("{server} has accepted this device");
                     return Ok(session);
@@ -347,7 +350,7 @@ impl Link {
 
     /// One authorised exchange; logs in first if needed, and anew once if the token is refused.
     async fn call(&self, call: &Call) -> Result<Answer, LinkError> {
-        let known = lock(&self.0.session).clone();
+        let known = self.0.session.borrow().clone();
         let (session, fresh) = match known {
             Some(session) => (session, false),
             None => (self.log_in().await?, true),
@@ -423,10 +426,13 @@ impl Link {
 
     /// Forgets this session, but not a newer one.
     fn forget(&self, session: &Session) {
-        let mut slot = lock(&self.0.session);
-        if slot.as_ref() == Some(session) {
-            *slot = None;
-        }
+        self.0.session.send_if_modified(|slot| {
+            let known = slot.as_ref() == Some(session);
+            if known {
+                *slot = None;
+            }
+            known
+        });
     }
 }
 

@@ -88,6 +88,7 @@ pub(super) fn show(config: &Config) -> Result<u8, String> {
             Err(error) => error.to_string(),
         },
     );
+    say("remote access", &remote(config));
     say(
         "in progress",
         &match (store.deployment(), store.standalone()) {
@@ -111,6 +112,33 @@ pub(super) fn show(config: &Config) -> Result<u8, String> {
     }
     super::print(&text);
     Ok(0)
+}
+
+#[cfg(feature = "remote-terminal")]
+fn remote(config: &Config) -> String {
+    let Some(settings) = &config.remote else {
+        return "off; set remote.user".to_owned();
+    };
+    let terminal = match settings.terminal.account() {
+        Ok(account) => format!("terminal as {}", account.name),
+        Err(error) => format!("no terminal ({error})"),
+    };
+    let mut offered = vec![terminal];
+    for (name, on) in [
+        ("file transfer", settings.file_transfer.enabled),
+        ("port forward", settings.port_forward),
+        ("commands", settings.commands),
+    ] {
+        if on {
+            offered.push(name.to_owned());
+        }
+    }
+    offered.join(", ")
+}
+
+#[cfg(not(feature = "remote-terminal"))]
+fn remote(_: &Config) -> String {
+    "not part of this build".to_owned()
 }
 
 fn either(text: String, otherwise: &str) -> String {

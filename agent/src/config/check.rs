@@ -128,6 +128,12 @@ pub(super) fn check(
         Some(level) => level,
         None => log_level(&keys, raw.daemon_log_level.as_deref())?,
     };
+    #[cfg(feature = "remote-terminal")]
+    let remote = remote(&keys, raw.remote, &roots)?;
+    #[cfg(not(feature = "remote-terminal"))]
+    if raw.remote.is_some() {
+        log::warn!("the table 'remote' is ignored: this build has no remote access");
+    }
     let device_tier = raw.device_tier.unwrap_or_else(|| "standard".to_owned());
     if !["standard", "system", "micro"].contains(&device_tier.as_str()) {
         return Err(keys.bad("device_tier", "must be 'standard', 'system' or 'micro'"));
@@ -173,6 +179,8 @@ pub(super) fn check(
         reboot_command,
         reboot_timeout: keys.seconds("reboot_timeout_seconds", raw.reboot_timeout_seconds, 600)?,
         commit: commit(&keys, raw.commit.unwrap_or_default())?,
+        #[cfg(feature = "remote-terminal")]
+        remote,
         roots,
         files,
     })
@@ -464,6 +472,31 @@ fn boot(keys: &Keys, raw: super::schema::RawBoot) -> Result<BootConfig, ConfigEr
         env_dir: path(raw.env_dir),
         fw_env_config: path(raw.fw_env_config).unwrap_or_else(|| "/etc/fw_env.config".into()),
     })
+}
+
+#[cfg(feature = "remote-terminal")]
+fn remote(
+    keys: &Keys,
+    raw: Option<super::remote_schema::RawRemote>,
+    roots: &Roots,
+) -> Result<Option<ambidex_connect::Settings>, ConfigError> {
+    if let Some(raw) = raw {
+        return super::remote::settings(raw, &roots.state)
+            .map_err(|(key, reason)| keys.bad(key, reason));
+    }
+    let Some((raw, files)) = super::mender_connect::read(roots) else {
+        return Ok(None);
+    };
+    // a file of another program must not keep this one from its updates
+    let settings = super::remote::settings(raw, &roots.state).unwrap_or_else(|(key, reason)| {
+        let files: Vec<_> = files.iter().map(|f| f.display().to_string()).collect();
+        log::error!(
+            "{}: what is '{key}' in agent.toml {reason}; remote access stays off",
+            files.join(" and ")
+        );
+        None
+    });
+    Ok(settings)
 }
 
 fn commit(keys: &Keys, raw: super::schema::RawCommit) -> Result<CommitConfig, ConfigError> {

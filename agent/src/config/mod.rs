@@ -9,6 +9,11 @@
 mod check;
 mod device_type;
 mod load;
+#[cfg(feature = "remote-terminal")]
+mod mender_connect;
+#[cfg(feature = "remote-terminal")]
+mod remote;
+mod remote_schema;
 mod roots;
 mod schema;
 
@@ -65,6 +70,9 @@ pub struct Config {
     /// How long a reboot may take before it counts as failed.
     pub reboot_timeout: Duration,
     pub commit: CommitConfig,
+    /// What remote access may do; `None` when it is off.
+    #[cfg(feature = "remote-terminal")]
+    pub remote: Option<ambidex_connect::Settings>,
 }
 
 /// How servers are authenticated, and this device to them by certificate.

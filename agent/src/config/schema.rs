@@ -7,6 +7,8 @@
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
+use super::remote_schema::RawRemote;
+
 /// What a file says; nothing is filled in.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +48,7 @@ pub(crate) struct Raw {
     pub reboot_command: Option<Vec<String>>,
     pub reboot_timeout_seconds: Option<Seconds>,
     pub commit: Option<RawCommit>,
+    pub remote: Option<RawRemote>,
 }
 
 /// A server: a URL, or a table with one.
@@ -186,6 +189,17 @@ pub(crate) const TOP: &[&str] = &[
     "reboot_command",
     "reboot_timeout_seconds",
     "commit",
+    "remote",
+];
+
+/// Native names of tables inside a table.
+const TABLES: &[&str] = &[
+    "terminal",
+    "sessions",
+    "file_transfer",
+    "limits",
+    "port_forward",
+    "commands",
 ];
 
 /// Native names inside a table.
@@ -202,6 +216,27 @@ pub(crate) const NESTED: &[&str] = &[
     "server_contact",
     "health_check",
     "health_check_timeout_seconds",
+    "enabled",
+    "user",
+    "shell",
+    "shell_arguments",
+    "width",
+    "height",
+    "max_per_user",
+    "expire_after_seconds",
+    "expire_after_idle_seconds",
+    "chroot",
+    "follow_symlinks",
+    "allow_overwrite",
+    "allow_suid",
+    "owner_get",
+    "group_get",
+    "owner_put",
+    "group_put",
+    "umask",
+    "max_file_size",
+    "max_bytes_tx_per_minute",
+    "max_bytes_rx_per_minute",
 ];
 
 fn native_name(names: &[&'static str], key: &str) -> Option<&'static str> {
@@ -237,7 +272,10 @@ fn nested_from_reference(value: Value) -> Value {
         Value::Object(object) => Value::Object(
             object
                 .into_iter()
-                .filter_map(|(key, value)| Some((native_name(NESTED, &key)?.to_owned(), value)))
+                .filter_map(|(key, value)| {
+                    let name = native_name(NESTED, &key).or_else(|| native_name(TABLES, &key))?;
+                    Some((name.to_owned(), nested_from_reference(value)))
+                })
                 .collect(),
         ),
         Value::Array(items) => Value::Array(items.into_iter().map(nested_from_reference).collect()),

@@ -3,13 +3,14 @@
 //! Owns the loop and its [`schedule`], signals, the claim on the state directory, readiness and
 //! watchdog of the service manager. Decides nothing within a deployment (`deployment`).
 //!
-//! Concurrency: one task does everything in turn; triggers that come during a deployment wait in
-//! their signal streams. The wish to stop is seen everywhere through [`Stop`]; what does not end by
+//! Concurrency: one task does everything in turn, and remote access has one beside it; triggers that come during a deployment wait in
+//! their streams. The wish to stop is seen everywhere through [`Stop`]; what does not end by
 //! itself within a few seconds is dropped, which the journal makes harmless.
 
 mod presence;
 mod schedule;
 pub(crate) mod signals;
+mod wishes;
 
 use std::{
     sync::Arc,
@@ -25,6 +26,7 @@ use ambidex_wire::deployments::Instructions;
 use schedule::{Due, Schedule};
 use sd_notify::NotifyState;
 use signals::{Stops, Triggers, Wish};
+use wishes::RemoteAccess;
 
 pub use presence::{PresenceError, daemon_pid, trigger_inventory, trigger_update};
 
@@ -87,26 +89,30 @@ pub async fn run(config: Arc<Config>) -> Result<(), DaemonError> {
     signals::notify(NotifyState::Ready);
     signals::feed_watchdog();
 
-    let mut daemon = Daemon::new(config, stop);
-    let work = daemon.follow(triggers);
-    tokio::pin!(work);
-    tokio::select! {
-        ended = &mut work => return ended,
-        () = stops.next() => {}
-    }
-    log::info!("asked to stop");
-    signals::notify(NotifyState::Stopping);
-    stopper.stop();
-    match tokio::time::timeout(STOP_LIMIT, work).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            log::warn!(
-                "the work in progress did not end within {} s; it goes on after the next start",
-                STOP_LIMIT.as_secs()
-            );
-            Ok(())
+    let mut daemon = Daemon::new(config, stop.clone());
+    let mut remote = RemoteAccess::start(&daemon.config, &daemon.link, &stop);
+    let ended = {
+        let work = daemon.follow(triggers, &mut remote);
+        tokio::pin!(work);
+        tokio::select! {
+            ended = &mut work => ended,
+            () = stops.next() => {
+                log::info!("asked to stop");
+                signals::notify(NotifyState::Stopping);
+                stopper.stop();
+                tokio::time::timeout(STOP_LIMIT, work).await.unwrap_or_else(|_| {
+                    log::warn!(
+                        "the work in progress did not end within {} s; it goes on after the next start",
+                        STOP_LIMIT.as_secs()
+                    );
+                    Ok(())
+                })
+            }
         }
-    }
+    };
+    stopper.stop();
+    remote.ended().await;
+    ended
 }
 
 struct Daemon {
@@ -133,7 +139,11 @@ impl Daemon {
         }
     }
 
-    async fn follow(&mut self, mut triggers: Triggers) -> Result<(), DaemonError> {
+    async fn follow(
+        &mut self,
+        mut triggers: Triggers,
+        remote: &mut RemoteAccess,
+    ) -> Result<(), DaemonError> {
         // before the network: a device that cannot reach a server must still roll back
         self.recover().await?;
         if self.config.servers.is_empty() {
@@ -145,6 +155,7 @@ impl Daemon {
             tokio::select! {
                 () = self.stop.requested() => break,
                 wish = triggers.next() => self.grant(wish),
+                wish = remote.next() => self.grant(wish),
                 () = tokio::time::sleep_until(next) => {}
             }
             let due = self.schedule.due(Instant::now());

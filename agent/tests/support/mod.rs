@@ -14,6 +14,7 @@ use ambidex_agent::config::{self, Config, Overrides};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
+    sync::mpsc::UnboundedSender,
 };
 use tokio_rustls::{TlsAcceptor, rustls};
 
@@ -63,7 +64,17 @@ pub enum Answer {
     },
     /// Closes without an answer.
     Close,
+    /// Becomes a websocket, which goes to the test.
+    Upgrade(UnboundedSender<Socket>),
 }
+
+/// A connection that has become a websocket.
+pub struct Socket(pub Box<dyn Stream>);
+
+/// Both directions.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 pub fn answer(status: u16, body: impl Into<Vec<u8>>) -> Answer {
     Answer::Send {
@@ -142,6 +153,14 @@ impl Server {
             default_answer,
         )
         .await
+    }
+
+    /// The same with a script.
+    pub async fn tls_with(
+        certificate: &str,
+        script: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(Some(acceptor(certificate, false)), script).await
     }
 
     async fn listen(
@@ -227,7 +246,7 @@ pub fn default_answer(request: &Request) -> Answer {
 }
 
 async fn serve(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut stream: impl Stream + 'static,
     script: Arc<Script>,
     log: Arc<Mutex<Vec<Request>>>,
 ) {
@@ -235,6 +254,17 @@ async fn serve(
         log.lock().unwrap().push(request.clone());
         let (status, headers, body, limit, stall) = match script(&request) {
             Answer::Close => return,
+            Answer::Upgrade(sockets) => {
+                let accept = accept_key(request.header("sec-websocket-key").unwrap());
+                let head = format!(
+                    "HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Accept: {accept}\r\n\r\n"
+                );
+                if stream.write_all(head.as_bytes()).await.is_ok() {
+                    let _ = sockets.send(Socket(Box::new(stream)));
+                }
+                return;
+            }
             Answer::Send {
                 status,
                 headers,
@@ -443,4 +473,8 @@ fn holds(folder: &Path, text: &[u8]) -> bool {
                 .any(|w| w == text)
         }
     })
+}
+
+fn accept_key(key: &str) -> String {
+    tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes())
 }

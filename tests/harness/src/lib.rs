@@ -28,7 +28,7 @@ pub mod skip;
 pub mod tls;
 pub mod wait;
 
-pub use api::Api;
+pub use api::{Api, http_client};
 pub use board::{Board, Lab};
 pub use device::Device;
 pub use nats::Nats;

@@ -135,7 +135,7 @@ impl Exit {
         self.code == Some(0) && !self.timed_out
     }
 
-    fn of(status: ExitStatus, timed_out: bool) -> Self {
+    pub(crate) fn of(status: ExitStatus, timed_out: bool) -> Self {
         Self {
             code: status.code(),
             signal: status.signal(),
