@@ -25,12 +25,23 @@ pub const WINDOW_CHUNKS: usize = 20;
 /// An acknowledgement is due after this many chunks.
 pub const ACK_CHUNKS: usize = 10;
 
+/// Property of `get_file`: the largest piece of content, in bytes, that its sender takes in one
+/// [`CHUNK`]. Without it, pieces have at most [`CHUNK_BYTES`]. The window stays [`WINDOW_CHUNKS`] pieces.
+/// The reference knows nothing of it and passes it over.
+pub const CHUNK_BYTES_WANTED: &str = "chunk_bytes";
+
 /// Bits of `mode` that tell that something is no plain file, as the reference writes them.
 pub const MODE_KIND: u32 = 0x8f28_0000;
 /// The bit of `mode` for a directory.
 pub const MODE_DIRECTORY: u32 = 0x8000_0000;
 /// Permission bits of `mode`.
 pub const MODE_PERMISSIONS: u32 = 0o777;
+const MODE_SYMLINK: u32 = 0x0800_0000;
+const MODE_DEVICE: u32 = 0x0400_0000;
+const MODE_PIPE: u32 = 0x0200_0000;
+const MODE_SOCKET: u32 = 0x0100_0000;
+const MODE_CHARACTERS: u32 = 0x0020_0000;
+const MODE_IRREGULAR: u32 = 0x0008_0000;
 const MODE_SETUID: u32 = 0x0080_0000;
 const MODE_SETGID: u32 = 0x0040_0000;
 const MODE_STICKY: u32 = 0x0010_0000;
@@ -43,6 +54,26 @@ pub fn unix_permissions(mode: u32) -> u32 {
         | bit(MODE_SETUID, 0o4000)
         | bit(MODE_SETGID, 0o2000)
         | bit(MODE_STICKY, 0o1000)
+}
+
+/// The `mode` of what Unix numbers `st_mode`.
+#[must_use]
+pub fn mode_of(st_mode: u32) -> u32 {
+    let kind = match st_mode & 0o170_000 {
+        0o100_000 => 0,
+        0o040_000 => MODE_DIRECTORY,
+        0o120_000 => MODE_SYMLINK,
+        0o060_000 => MODE_DEVICE,
+        0o020_000 => MODE_DEVICE | MODE_CHARACTERS,
+        0o010_000 => MODE_PIPE,
+        0o140_000 => MODE_SOCKET,
+        _ => MODE_IRREGULAR,
+    };
+    let bit = |ours: u32, theirs: u32| if st_mode & ours == 0 { 0 } else { theirs };
+    kind | (st_mode & MODE_PERMISSIONS)
+        | bit(0o4000, MODE_SETUID)
+        | bit(0o2000, MODE_SETGID)
+        | bit(0o1000, MODE_STICKY)
 }
 
 /// A moment, written as a MessagePack timestamp.
@@ -284,4 +315,27 @@ pub fn chunk(sid: &str, offset: u64, content: &[u8]) -> Message {
 #[must_use]
 pub fn ack(sid: &str, offset: u64) -> Message {
     Message::new(PROTO_FILE, ACK, sid).prop("offset", offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_the_reference_ones_and_come_back() {
+        for (st_mode, mode) in [
+            (0o100_644, 0o644),
+            (0o041_777, 0x8010_01ff),
+            (0o104_755, 0x0080_01ed),
+            (0o120_777, 0x0800_01ff),
+            (0o020_600, 0x0420_0180),
+            (0o060_600, 0x0400_0180),
+            (0o010_600, 0x0200_0180),
+            (0o140_600, 0x0100_0180),
+        ] {
+            assert_eq!(mode_of(st_mode), mode, "{st_mode:o}");
+            assert_eq!(unix_permissions(mode), st_mode & 0o7777, "{st_mode:o}");
+            assert_eq!(mode & MODE_KIND == 0, st_mode & 0o170_000 == 0o100_000);
+        }
+    }
 }

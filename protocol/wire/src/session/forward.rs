@@ -16,6 +16,18 @@ pub const ERROR: &str = "error";
 
 /// Property that names the connection in every message.
 pub const CONNECTION_ID: &str = "connection_id";
+/// Property of `new` and of the answer to it: how many `forward` messages the sender takes in one
+/// direction of the connection before it has acknowledged the first. Each is still acknowledged, in their
+/// order. What counts is the answer, never more than was asked for; without the property in both, it is
+/// the reference's one at a time. With it, messages may carry more than [`DATA_BYTES`]: as much as the
+/// device reads, or [`WINDOW_DATA_BYTES`].
+pub const WINDOW: &str = "window";
+/// Bytes of data in one message of a device whose peer has asked for a [`WINDOW`]. A window of such
+/// messages fits into what servers let be under way in a session.
+pub const WINDOW_DATA_BYTES: usize = 16 << 10;
+/// Most messages that a [`WINDOW`] has.
+pub const WINDOW_MAX: usize = 16;
+
 /// Bytes of data in one message that every peer takes.
 pub const DATA_BYTES: usize = 4096;
 

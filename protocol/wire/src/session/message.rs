@@ -146,7 +146,13 @@ impl Message {
     /// The message as bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        encode(self.proto, &self.typ, &self.sid, &self.props, &self.body)
+        self.encode_with(&self.body)
+    }
+
+    /// The message with another body as bytes: saves a copy of a large one.
+    #[must_use]
+    pub fn encode_with(&self, body: &[u8]) -> Vec<u8> {
+        encode(self.proto, &self.typ, &self.sid, &self.props, body)
     }
 }
 

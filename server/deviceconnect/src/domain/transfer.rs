@@ -169,7 +169,10 @@ impl Transfer {
         let ask = file::Path {
             path: path.to_owned(),
         };
-        self.send(ask.message(file::GET, &self.sid)).await?;
+        let ask = ask
+            .message(file::GET, &self.sid)
+            .prop(file::CHUNK_BYTES_WANTED, CHUNK_BYTES_MAX as u64);
+        self.send(ask).await?;
         let mut download = Download {
             transfer: self,
             received: 0,
