@@ -16,11 +16,11 @@ use tokio::time::{Duration, timeout};
 use super::socket::{Problem, Session, plain};
 use crate::progress::Progress;
 
-/// Largest piece of content. Larger ones gain nothing, and a server passes them on one by one.
+/// Largest piece of content that is sent. Larger ones gain nothing.
 const CHUNK_BYTES_MAX: usize = 128 << 10;
-/// Bytes under way to devices that announce large messages: fills 100 MB/s over 40 ms. Others get the
-/// reference's window of chunks.
-const WINDOW_BYTES: u64 = 4 << 20;
+/// Largest piece that is asked for: a window of them must fit into what the server lets be under way in
+/// a session, or other sessions of the device wait for this one.
+const CHUNK_BYTES_WANTED: usize = 16 << 10;
 /// Received bytes that are acknowledged at the latest.
 const ACK_BYTES: u64 = 512 << 10;
 /// Pieces between the session and the disk.
@@ -107,7 +107,10 @@ pub async fn get(
     let ask = file::Path {
         path: path.to_owned(),
     };
-    session.send(ask.message(file::GET, "")).await?;
+    let ask = ask
+        .message(file::GET, "")
+        .prop(file::CHUNK_BYTES_WANTED, CHUNK_BYTES_WANTED as u64);
+    session.send(ask).await?;
     let (chunks, task) = receive(target);
     let (mut received, mut acked, mut pieces) = (0_u64, 0_u64, 0_usize);
     loop {
@@ -188,14 +191,10 @@ fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Bytes that may be under way without an acknowledgement.
+/// Bytes that may be under way without an acknowledgement: as many pieces as the reference has, of
+/// whatever size. Devices hold no more.
 fn window(chunk_bytes: usize) -> u64 {
-    let chunks = (chunk_bytes * file::WINDOW_CHUNKS) as u64;
-    if chunk_bytes > file::CHUNK_BYTES {
-        chunks.max(WINDOW_BYTES)
-    } else {
-        chunks
-    }
+    (chunk_bytes * file::WINDOW_CHUNKS) as u64
 }
 
 /// Uploads a file. Returns once the device has it in place, or has had the time to complain.
@@ -278,9 +277,7 @@ mod tests {
         for (chunk_bytes, bytes) in [
             // The reference's device, exactly.
             (4096, 81_920),
-            (8192, WINDOW_BYTES),
-            (128 << 10, WINDOW_BYTES),
-            (512 << 10, 20 * (512 << 10)),
+            (60 << 10, 1_228_800),
         ] {
             assert_eq!(window(chunk_bytes), bytes, "{chunk_bytes}");
         }

@@ -47,8 +47,8 @@ REMOTE is LOCAL unless said otherwise. Port 0 as LOCAL takes one that is free an
 When the connection is lost, open connections end; the ports stay, and new connections work as soon as
 the device can be reached again. Ctrl-C ends it all.
 
-Data goes to the device one message at a time, which makes the distance count: expect 4 KiB a round
-trip with other agents, 128 KiB with ours.
+Data is acknowledged piece by piece, so the distance counts: a connection carries up to 4 KiB a round
+trip with other agents, 256 KiB with ours.
 
 Examples:
     ambidex port-forward pump-7 8080:80
@@ -297,7 +297,7 @@ impl Port {
                     continue;
                 }
             };
-            if count == 0 || count > connections.data_bytes {
+            if count == 0 {
                 continue;
             }
             let known = senders.get(&from).is_some_and(|(q, _)| !q.is_closed());
@@ -332,13 +332,16 @@ struct Queue(mpsc::Receiver<Vec<u8>>);
 
 impl Source for Queue {
     async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(datagram) = self.0.recv().await else {
-            return Ok(0);
-        };
-        // Larger ones were dropped before.
-        let count = datagram.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&datagram[..count]);
-        Ok(count)
+        loop {
+            let Some(datagram) = self.0.recv().await else {
+                return Ok(0);
+            };
+            // One that does not fit into a message is lost, as those that do not fit into networks.
+            if let Some(room) = buffer.get_mut(..datagram.len()) {
+                room.copy_from_slice(&datagram);
+                return Ok(datagram.len());
+            }
+        }
     }
 }
 

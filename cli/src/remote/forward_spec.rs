@@ -75,12 +75,11 @@ impl Spec {
 }
 
 fn port(text: &str) -> Result<u16, String> {
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        if let Ok(port) = text.parse() {
-            return Ok(port);
-        }
-    }
-    Err(format!("{text:?} is no port; ports go up to 65535"))
+    text.parse()
+        .ok()
+        // A sign would be taken too.
+        .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+        .ok_or_else(|| format!("{text:?} is no port; ports go up to 65535"))
 }
 
 fn host_name(text: &str) -> Result<&str, String> {

@@ -1,11 +1,11 @@
 //! Connections through a device: the port forward protocol, from the user's end.
 //!
-//! Each connection has an id in every message. Data goes one message at a time in either direction: the
-//! next one only after the acknowledgement of the last. [`Connections`] takes the messages of a session
+//! Each connection has an id in every message. Every message with data is acknowledged. Devices of the
+//! reference have one under way in each direction, ours a window of them. [`Connections`] takes the messages of a session
 //! to their connections; whoever reads the session calls [`Connections::take`]. A [`Connection`] that is
 //! dropped tells the device to close.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,15 +13,16 @@ use std::time::Duration;
 use ambidex_wire::session::{Message, PROTO_CONTROL, PROTO_FORWARD, control, forward};
 use tokio::io::{AsyncReadExt, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::socket::{ANSWER_LIMIT, Sender, Session, plain};
 
-/// Data of one message to devices that announce large ones. A message is a round trip.
-const DATA_BYTES_MAX: usize = 128 << 10;
-/// Messages for a connection that wait; peers that keep to the protocol have two under way.
-const INBOX_MESSAGES: usize = 64;
+/// Messages for a connection that wait: a window, and what is said besides.
+const INBOX_MESSAGES: usize = 2 * forward::WINDOW_MAX;
+/// Data under way to the device in all connections of a session together, beyond one message of each.
+/// Devices count what waits in a session, and end those that have more than they hold.
+const BUDGET_KIB: usize = 768;
 /// After the end of the local side: how long answers are still waited for. The protocol cannot tell the
 /// far side that nothing follows, only that all is over.
 const LINGER: Duration = Duration::from_secs(2);
@@ -33,7 +34,9 @@ type Routes = HashMap<String, mpsc::Sender<Message>>;
 pub struct Connections {
     sender: Sender,
     routes: Arc<Mutex<Routes>>,
-    pub data_bytes: usize,
+    /// Data of one message to devices that have a window.
+    data_bytes: usize,
+    budget: Arc<Semaphore>,
 }
 
 /// Where data for the device comes from.
@@ -71,7 +74,8 @@ impl Connections {
         Self {
             sender: session.sender(),
             routes: Arc::default(),
-            data_bytes: session.content_bytes(forward::DATA_BYTES, DATA_BYTES_MAX),
+            data_bytes: session.content_bytes(forward::DATA_BYTES, forward::WINDOW_DATA_BYTES),
+            budget: Arc::new(Semaphore::new(BUDGET_KIB)),
         }
     }
 
@@ -115,14 +119,26 @@ impl Connections {
             id,
             inbox,
             connections: self.clone(),
+            window: 1,
             open: true,
         };
         const GONE: &str = "the session has ended";
-        if !self.sender.send(to.message("", &connection.id)).await {
+        let mut new = to.message("", &connection.id);
+        // Devices that repeat the question with all its properties must not be asked.
+        let asks = self.data_bytes > forward::DATA_BYTES;
+        if asks {
+            new = new.prop(forward::WINDOW, forward::WINDOW_MAX as u64);
+        }
+        if !self.sender.send(new).await {
             return Err(GONE.to_owned());
         }
         match timeout(ANSWER_LIMIT, connection.inbox.recv()).await {
-            Ok(Some(message)) if message.typ == forward::NEW => Ok(connection),
+            Ok(Some(message)) if message.typ == forward::NEW => {
+                if asks {
+                    connection.window = window(&message);
+                }
+                Ok(connection)
+            }
             Ok(Some(message)) => {
                 connection.open = false;
                 let failure = forward::Failure::decode(&message.body).unwrap_or_default();
@@ -140,11 +156,22 @@ impl Connections {
     }
 }
 
+/// How many messages the device takes at once: its answer to what we asked for.
+fn window(answer: &Message) -> usize {
+    answer
+        .props
+        .int(forward::WINDOW)
+        .and_then(|window| usize::try_from(window).ok())
+        .unwrap_or(1)
+        .clamp(1, forward::WINDOW_MAX)
+}
+
 /// An open connection.
 pub struct Connection {
     id: String,
     inbox: mpsc::Receiver<Message>,
     connections: Connections,
+    window: usize,
     /// The far side has not closed it.
     open: bool,
 }
@@ -155,6 +182,44 @@ impl Drop for Connection {
         if self.open {
             let stop = forward::message(forward::STOP, "", &self.id);
             self.connections.sender.send_now(stop);
+        }
+    }
+}
+
+/// Messages that are not acknowledged yet, oldest first, and what each holds of the budget.
+#[derive(Default)]
+struct UnderWay {
+    messages: Mutex<VecDeque<Option<OwnedSemaphorePermit>>>,
+    acknowledged: Notify,
+}
+
+impl UnderWay {
+    fn messages(&self) -> MutexGuard<'_, VecDeque<Option<OwnedSemaphorePermit>>> {
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn acknowledge(&self) {
+        self.messages().pop_front();
+        self.acknowledged.notify_one();
+    }
+
+    /// Waits until another message may be sent, and counts it. The first one is always free, so that no
+    /// connection starves.
+    async fn room(&self, window: usize, bytes: usize, budget: &Arc<Semaphore>) {
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        loop {
+            {
+                let mut messages = self.messages();
+                if messages.is_empty() {
+                    return messages.push_back(None);
+                }
+                if messages.len() < window
+                    && let Ok(share) = Arc::clone(budget).try_acquire_many_owned(kib)
+                {
+                    return messages.push_back(Some(share));
+                }
+            }
+            self.acknowledged.notified().await;
         }
     }
 }
@@ -171,11 +236,12 @@ impl Connection {
             id,
             inbox,
             connections,
+            window,
             open,
         } = &mut self;
         let message = |typ: &str| forward::message(typ, "", id);
         let sender = &connections.sender;
-        let may_send = Semaphore::new(1);
+        let under_way = UnderWay::default();
         let active = Mutex::new(Instant::now());
         let touch = || *active.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         let (data, mut arrived) = mpsc::channel::<Vec<u8>>(INBOX_MESSAGES);
@@ -187,7 +253,7 @@ impl Connection {
                 touch();
                 match message.typ.as_str() {
                     forward::FORWARD => drop(data.send(message.body).await),
-                    forward::ACK => may_send.add_permits(1),
+                    forward::ACK => under_way.acknowledge(),
                     forward::STOP => {
                         *open = false;
                         return Ok(());
@@ -211,12 +277,16 @@ impl Connection {
             Ok(())
         };
         let collect = async {
-            let mut buffer = vec![0; connections.data_bytes];
+            let data_bytes = if *window > 1 {
+                connections.data_bytes
+            } else {
+                forward::DATA_BYTES
+            };
+            let mut buffer = vec![0; data_bytes];
             loop {
-                let Ok(permit) = may_send.acquire().await else {
-                    return Ok(());
-                };
-                permit.forget();
+                under_way
+                    .room(*window, data_bytes, &connections.budget)
+                    .await;
                 match source.read(&mut buffer).await {
                     Ok(0) => break,
                     Ok(count) => {
@@ -239,5 +309,47 @@ impl Connection {
             ended = async { tokio::try_join!(sort, deliver) } => ended.map(drop),
             ended = collect => ended,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt as _;
+
+    #[test]
+    fn windows_are_what_the_device_answers() {
+        for (answered, counts) in [
+            (None, 1),
+            (Some(0), 1),
+            (Some(-1), 1),
+            (Some(4), 4),
+            (Some(1000), forward::WINDOW_MAX),
+        ] {
+            let mut answer = Message::new(PROTO_FORWARD, forward::NEW, "");
+            if let Some(answered) = answered {
+                answer = answer.prop(forward::WINDOW, answered);
+            }
+            assert_eq!(window(&answer), counts, "{answered:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_message_is_free_and_more_share_the_budget() {
+        let budget = Arc::new(Semaphore::new(20));
+        let (one, other) = (UnderWay::default(), UnderWay::default());
+        let room = |way: &UnderWay| way.room(3, 16 << 10, &budget).now_or_never().is_some();
+        assert!(room(&one) && room(&one), "one free, one of the budget");
+        assert!(room(&other), "free");
+        assert!(!room(&other) && !room(&one), "the budget is used up");
+        one.acknowledge();
+        assert!(!room(&other), "the free one was acknowledged");
+        one.acknowledge();
+        assert!(room(&other) && room(&one));
+        assert!(!room(&one));
+        let alone = Arc::new(Semaphore::new(1000));
+        let way = UnderWay::default();
+        let room = || way.room(3, 16 << 10, &alone).now_or_never().is_some();
+        assert!(room() && room() && room() && !room(), "the window");
     }
 }

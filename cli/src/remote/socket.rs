@@ -203,9 +203,7 @@ impl Session {
         }
         // Why it ended is what comes last.
         loop {
-            if let Err(ended) = self.next().await {
-                return Err(ended);
-            }
+            self.next().await?;
         }
     }
 
