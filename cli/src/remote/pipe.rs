@@ -27,7 +27,55 @@ const BUDGET_KIB: usize = 768;
 /// far side that nothing follows, only that all is over.
 const LINGER: Duration = Duration::from_secs(2);
 
-type Routes = HashMap<String, mpsc::Sender<Message>>;
+#[derive(Default)]
+struct Routes {
+    connections: HashMap<String, mpsc::Sender<Message>>,
+    /// Those that the device has not answered yet, in the order in which it was asked.
+    asked: VecDeque<String>,
+}
+
+impl Routes {
+    fn insert(&mut self, id: &str, route: mpsc::Sender<Message>) {
+        self.connections.insert(id.to_owned(), route);
+        self.asked.push_back(id.to_owned());
+    }
+
+    fn remove(&mut self, id: &str) {
+        self.connections.remove(id);
+        self.answered(id);
+    }
+
+    fn answered(&mut self, id: &str) {
+        self.asked.retain(|asked| asked != id);
+    }
+
+    /// The connection that a message is about. The reference's refusals do not name it; it answers in
+    /// the order of the questions.
+    fn meant(&self, message: &Message) -> Option<String> {
+        if let Some(id) = message.props.text(forward::CONNECTION_ID) {
+            return Some(id.to_owned());
+        }
+        let failure = forward::Failure::decode(&message.body).ok()?;
+        let refused =
+            message.typ == forward::ERROR && failure.msgtype.as_deref() == Some(forward::NEW);
+        self.asked.front().filter(|_| refused).cloned()
+    }
+
+    fn take(&mut self, message: Message) {
+        let Some(id) = self.meant(&message) else {
+            return;
+        };
+        self.answered(&id);
+        // A full inbox is a device that does not wait for acknowledgements: that connection ends.
+        let taken = self
+            .connections
+            .get(&id)
+            .is_none_or(|route| route.try_send(message).is_ok());
+        if !taken {
+            self.connections.remove(&id);
+        }
+    }
+}
 
 /// The connections of one session.
 #[derive(Clone)]
@@ -90,23 +138,8 @@ impl Connections {
             eprintln!("ambidex: the device reports: {}", plain(&failure.err));
             return;
         }
-        if message.proto != PROTO_FORWARD {
-            return;
-        }
-        let Some(id) = message
-            .props
-            .text(forward::CONNECTION_ID)
-            .map(str::to_owned)
-        else {
-            return;
-        };
-        let mut routes = self.routes();
-        // A full inbox is a device that does not wait for acknowledgements: that connection ends.
-        let taken = routes
-            .get(&id)
-            .is_none_or(|route| route.try_send(message).is_ok());
-        if !taken {
-            routes.remove(&id);
+        if message.proto == PROTO_FORWARD {
+            self.routes().take(message);
         }
     }
 
@@ -114,7 +147,7 @@ impl Connections {
     pub async fn connect(&self, to: &forward::Connect) -> Result<Connection, String> {
         let id = uuid::Uuid::new_v4().to_string();
         let (route, inbox) = mpsc::channel(INBOX_MESSAGES);
-        self.routes().insert(id.clone(), route);
+        self.routes().insert(&id, route);
         let mut connection = Connection {
             id,
             inbox,
@@ -123,20 +156,15 @@ impl Connections {
             open: true,
         };
         const GONE: &str = "the session has ended";
-        let mut new = to.message("", &connection.id);
-        // Devices that repeat the question with all its properties must not be asked.
-        let asks = self.data_bytes > forward::DATA_BYTES;
-        if asks {
-            new = new.prop(forward::WINDOW, forward::WINDOW_MAX as u64);
-        }
+        let new = to
+            .message("", &connection.id)
+            .prop(forward::WINDOW, forward::WINDOW_MAX as u64);
         if !self.sender.send(new).await {
             return Err(GONE.to_owned());
         }
         match timeout(ANSWER_LIMIT, connection.inbox.recv()).await {
             Ok(Some(message)) if message.typ == forward::NEW => {
-                if asks {
-                    connection.window = window(&message);
-                }
+                connection.window = window(&message);
                 Ok(connection)
             }
             Ok(Some(message)) => {
@@ -313,6 +341,7 @@ impl Connection {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
 mod tests {
     use super::*;
     use futures_util::FutureExt as _;
@@ -332,6 +361,29 @@ mod tests {
             }
             assert_eq!(window(&answer), counts, "{answered:?}");
         }
+    }
+
+    #[test]
+    fn refusals_without_a_name_belong_to_the_oldest_question() {
+        let mut routes = Routes::default();
+        let (route, mut first) = mpsc::channel(4);
+        routes.insert("1", route);
+        let (route, mut second) = mpsc::channel(4);
+        routes.insert("2", route);
+        let failure = forward::Failure {
+            err: "connection refused".to_owned(),
+            msgtype: Some(forward::NEW.to_owned()),
+        };
+        let mut refusal = failure.message("", "");
+        refusal.props.remove(forward::CONNECTION_ID);
+        routes.take(forward::message(forward::NEW, "", "1"));
+        routes.take(refusal.clone());
+        assert_eq!(first.try_recv().unwrap().typ, forward::NEW);
+        assert!(first.try_recv().is_err());
+        assert_eq!(second.try_recv().unwrap().typ, forward::ERROR);
+        // There is no question left; of other things than questions nothing is known.
+        routes.take(refusal);
+        assert!(second.try_recv().is_err());
     }
 
     #[test]
