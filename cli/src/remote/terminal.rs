@@ -23,8 +23,9 @@ const SIZE: (u16, u16) = (80, 24);
 const INPUT_BYTES: usize = 4096;
 /// How long the end of a shell may take to be told after the user has left.
 const LEAVE: Duration = Duration::from_millis(200);
-/// What ends the input of a shell.
-const END_OF_INPUT: u8 = 0x04;
+/// What ends the input of a shell at the beginning of a line, and elsewhere.
+const END: &[u8] = b"\x04";
+const LINE_END_AND_END: &[u8] = b"\n\x04";
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -297,15 +298,14 @@ impl Shell {
         leaves
     }
 
-    /// Tells the shell that nothing follows, as Ctrl-D does. In the middle of a line the first one only
-    /// ends the line.
+    /// Tells the shell that nothing follows, as Ctrl-D does at the beginning of a line.
     fn end_input(&mut self) -> bool {
         if self.interactive {
             // The terminal has gone away.
             return true;
         }
-        let times = if self.last == b'\n' { 1 } else { 2 };
-        self.typed(&[END_OF_INPUT, END_OF_INPUT][..times])
+        let begins = self.last == b'\n';
+        self.typed(if begins { END } else { LINE_END_AND_END })
     }
 
     async fn take(&mut self, message: Message) -> Result<Option<End>, Failure> {
