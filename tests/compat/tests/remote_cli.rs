@@ -2,9 +2,11 @@
 //! device that is connected to it.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ambidex_harness::server::{EMAIL, PASSWORD};
@@ -716,6 +718,76 @@ fn ssh_finds_its_way() {
         if !output.status.success() || !output.stderr.is_empty() {
             bail!("{output:?}");
         }
+        Ok(())
+    });
+}
+
+/// What stands before a server in the field: takes TLS off. Its address.
+async fn tls_front(server: SocketAddr, cert: &Path, key: &Path) -> Result<SocketAddr> {
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let certificate = CertificateDer::from_pem_file(cert)?;
+    let key = PrivateKeyDer::from_pem_file(key)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)?;
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // A client that does not trust us goes away.
+                let mut outside = acceptor.accept(stream).await?;
+                let mut inside = TcpStream::connect(server).await?;
+                tokio::io::copy_bidirectional(&mut outside, &mut inside).await
+            });
+        }
+    });
+    Ok(address)
+}
+
+#[test]
+fn sessions_are_as_private_as_all_else() {
+    flow("cli-remote-tls", async |scratch| {
+        let Some((cert, key)) = ambidex_harness::tls::self_signed(scratch.path())? else {
+            return Ok(());
+        };
+        let desk = Desk::start(&scratch, Manner::Ours).await?;
+        let front = tls_front(desk.server.address(), &cert, &key).await?;
+        let url = format!("https://{front}");
+        let token = desk.api.token();
+        let cert = cert.to_string_lossy().into_owned();
+        let trusting = ["--server", &url, "--token", token, "--server-cert", &cert];
+        let terminal = [&["terminal", MAC][..], &trusting].concat();
+        let output = desk.fed(&terminal, b"echo $((40 + 2))\n").await?;
+        let shown = String::from_utf8_lossy(&output.stdout);
+        ensure!(
+            output.status.success() && shown.contains("42"),
+            "{output:?}"
+        );
+        let local = desk.home.join("local.bin");
+        fs::write(&local, content(1_000_000))?;
+        let there = desk.there(&scratch.join("there.bin"));
+        let copy = ["cp", "--verify", "local.bin", &there];
+        desk.must(&[&copy[..], &trusting].concat()).await?;
+        let told = desk.fails(1, &[&copy[..], &trusting[..4]].concat()).await?;
+        ensure!(told.contains("certificate"), "{told}");
+        desk.must(&[&copy[..], &trusting[..4], &["--insecure"]].concat())
+            .await?;
+        let anybody = [
+            "--server",
+            &url,
+            "--token",
+            "nonsense",
+            "--server-cert",
+            &cert,
+        ];
+        desk.fails(3, &[&["terminal", &desk.device.id], &anybody[..]].concat())
+            .await?;
         Ok(())
     });
 }
