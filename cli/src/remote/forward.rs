@@ -25,8 +25,9 @@ use crate::fleet::connection::Connection;
 use crate::fleet::table;
 use crate::interrupt::Own;
 
-/// Connections of one forward at a time; further ones wait to be accepted.
-const CONNECTIONS_MAX: usize = 512;
+/// Connections of one forward at a time, as many as our agent has in a session; further ones wait to be
+/// accepted.
+const CONNECTIONS_MAX: usize = 256;
 /// Local senders of one UDP forward at a time; datagrams of further ones are dropped.
 const SENDERS_MAX: usize = 256;
 /// A UDP sender that is silent for this long is forgotten.

@@ -253,13 +253,14 @@ impl UnderWay {
 }
 
 impl Connection {
-    /// Moves data both ways until either side has ended. An error is one of this side, or the device's
-    /// words.
+    /// Moves data both ways until either side has ended. An error is the device's words; that this side
+    /// breaks is one of the ways to end.
     pub async fn pump(
         mut self,
         mut source: impl Source,
         mut drain: impl Drain,
     ) -> Result<(), String> {
+        const BROKEN_HERE: Option<String> = None;
         let Self {
             id,
             inbox,
@@ -288,7 +289,7 @@ impl Connection {
                     }
                     forward::ERROR => {
                         let failure = forward::Failure::decode(&message.body).unwrap_or_default();
-                        return Err(plain(&failure.err));
+                        return Err(Some(plain(&failure.err)));
                     }
                     _ => {}
                 }
@@ -297,8 +298,7 @@ impl Connection {
         };
         let deliver = async {
             while let Some(data) = arrived.recv().await {
-                let written = drain.write(data).await;
-                written.map_err(|error| error.to_string())?;
+                drain.write(data).await.map_err(|_| BROKEN_HERE)?;
                 sender.send(message(forward::ACK)).await;
             }
             drain.end().await;
@@ -322,20 +322,23 @@ impl Connection {
                         let forward = message(forward::FORWARD).body(&buffer[..count]);
                         sender.send(forward).await;
                     }
-                    Err(error) => return Err(error.to_string()),
+                    Err(_) => return,
                 }
             }
             loop {
                 let last = *active.lock().unwrap_or_else(PoisonError::into_inner);
                 if last.elapsed() >= LINGER {
-                    return Ok(());
+                    return;
                 }
                 sleep_until(last + LINGER).await;
             }
         };
         tokio::select! {
-            ended = async { tokio::try_join!(sort, deliver) } => ended.map(drop),
-            ended = collect => ended,
+            ended = async { tokio::try_join!(sort, deliver) } => match ended {
+                Err(Some(why)) => Err(why),
+                Ok(_) | Err(None) => Ok(()),
+            },
+            () = collect => Ok(()),
         }
     }
 }
