@@ -8,6 +8,7 @@ use ambidex_wire::session::{Message, PROTO_CONTROL, PROTO_SHELL, control, shell}
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, interval_at};
 
 use super::device;
 use super::screen::Screen;
@@ -26,6 +27,10 @@ const LEAVE: Duration = Duration::from_millis(200);
 /// What ends the input of a shell at the beginning of a line, and elsewhere.
 const END: &[u8] = b"\x04";
 const LINE_END_AND_END: &[u8] = b"\n\x04";
+/// How soon the end of the input is said again, and how rarely in the end: the first may have ended a
+/// program that the shell had started.
+const END_AGAIN: Duration = Duration::from_secs(1);
+const END_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -250,6 +255,7 @@ impl Shell {
         let sender = session.sender();
         let mut input = stdio::input();
         let mut more_input = true;
+        let mut again = interval_at(Instant::now(), END_AGAIN);
         let mut resized = signal(SignalKind::window_change()).context("cannot hear of signals")?;
         loop {
             tokio::select! {
@@ -270,6 +276,7 @@ impl Shell {
                         Some(piece) => self.typed(&piece.context("cannot read standard input")?),
                         None => {
                             more_input = false;
+                            again.reset_after(END_AGAIN);
                             self.end_input()
                         }
                     };
@@ -277,6 +284,11 @@ impl Shell {
                         return Ok(End::Left);
                     }
                 },
+                _ = again.tick(), if !more_input && self.pending.is_empty() => {
+                    let pause = (again.period() * 2).min(END_AGAIN_MAX);
+                    again = interval_at(Instant::now() + pause, pause);
+                    self.end_input();
+                }
                 _ = resized.recv() => if let Some((columns, rows)) = tty::size() {
                     let resize = Message::new(PROTO_SHELL, shell::RESIZE, "")
                         .prop(shell::WIDTH, columns)
@@ -304,7 +316,7 @@ impl Shell {
             // The terminal has gone away.
             return true;
         }
-        let begins = self.last == b'\n';
+        let begins = [b'\n', END[0]].contains(&self.last);
         self.typed(if begins { END } else { LINE_END_AND_END })
     }
 

@@ -164,6 +164,9 @@ fn commands_come_from_a_pipe() {
                 ensure!(shown.contains("42"), "{input:?}: {shown}");
                 ensure!(output.stderr.is_empty(), "{output:?}");
             }
+            // A program that reads to the end of its input is ended first, then the shell.
+            let output = desk.fed(&terminal, b"cat\nme too\n").await?;
+            ensure!(output.status.success(), "{output:?}");
             // More than the device reads in one message, and than it takes while it writes.
             let lines = "echo $((40 + 2))\n".repeat(4000);
             let output = desk.fed(&terminal, lines.as_bytes()).await?;
