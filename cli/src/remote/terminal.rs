@@ -159,6 +159,8 @@ impl Arguments {
                 Ok(())
             }
             Ok(End::Shell) => {
+                // The reference's device keeps the place of a shell until it is told to stop it.
+                drop(session.send(Message::new(PROTO_SHELL, shell::STOP, "")).await);
                 session.close().await;
                 if interactive {
                     eprintln!("\nThe shell on {} has ended.", device.name);
