@@ -1,4 +1,4 @@
-//! The operator command line: artifacts and fleet.
+//! The operator command line: artifacts, fleet and remote access.
 //!
 //! Owns: arguments, files and the terminal of a person or a pipeline. One file a verb. What an
 //! artifact is lives in `ambidex-artifact`, what the server understands in `ambidex-wire`.
@@ -14,6 +14,7 @@ mod fleet;
 mod interrupt;
 mod output_file;
 mod progress;
+mod remote;
 
 use std::process::ExitCode;
 
@@ -34,7 +35,7 @@ pub enum OutputForm {
 #[command(
     name = "ambidex",
     version,
-    about = "Make artifacts, and update a fleet of devices with them",
+    about = "Make artifacts, update a fleet of devices with them, and reach into the devices",
     after_help = "\
 Examples:
   Write an artifact of a root file system image:
@@ -44,7 +45,10 @@ Examples:
   Deploy it:
     ambidex login --server https://updates.example.com
     ambidex artifacts upload release-2.mender
-    ambidex deployments create --artifact release-2 --all --watch"
+    ambidex deployments create --artifact release-2 --all --watch
+  Look at a device:
+    ambidex terminal pump-7
+    ambidex cp pump-7:/var/log/messages ."
 )]
 struct Cli {
     /// How results are shown.
@@ -72,6 +76,16 @@ enum Verb {
     Artifacts(fleet::Artifacts),
     /// Update devices, and follow how it goes.
     Deployments(fleet::Deployments),
+    /// Work in a shell on a device.
+    Terminal(remote::Terminal),
+    /// Copy a file to or from a device.
+    Cp(remote::Copy),
+    /// Make ports of a device, or of its network, ports of this machine.
+    PortForward(remote::PortForward),
+    /// Carry an SSH connection to a device, for OpenSSH's ProxyCommand.
+    SshProxy(remote::SshProxy),
+    /// Show, play and save recorded terminal sessions.
+    Session(remote::Session),
 }
 
 fn main() -> ExitCode {
@@ -99,6 +113,11 @@ async fn run(cli: Cli) -> ExitCode {
         Verb::Devices(arguments) => arguments.run(cli.output).await,
         Verb::Artifacts(arguments) => arguments.run(cli.output).await,
         Verb::Deployments(arguments) => arguments.run(cli.output).await,
+        Verb::Terminal(arguments) => arguments.run().await,
+        Verb::Cp(arguments) => arguments.run(cli.output).await,
+        Verb::PortForward(arguments) => arguments.run(cli.output).await,
+        Verb::SshProxy(arguments) => arguments.run().await,
+        Verb::Session(arguments) => arguments.run(cli.output).await,
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -42,6 +42,12 @@ impl OutputFile {
         if target.is_dir() {
             anyhow::bail!("{} is a directory; name a file in it", target.display());
         }
+        if target.exists() && !target.is_file() {
+            anyhow::bail!(
+                "{} is no plain file; it would be replaced by one. Use `-` and a redirection",
+                target.display()
+            );
+        }
         let folder = match target.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),

@@ -1,11 +1,18 @@
 //! The management API as the verbs use it: paths, the token, errors.
 
 use anyhow::{Context as _, anyhow};
-use reqwest::header::{HeaderMap, LOCATION};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::header::{
+    CONNECTION, HeaderMap, HeaderValue, LOCATION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Upgraded, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use ambidex_wire::ErrorBody;
 
@@ -15,6 +22,33 @@ use crate::exit::{Code, Failure};
 const PAGE_ITEMS: usize = 500;
 /// Longest answer that is held in memory. The longest that is expected is a page of devices.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Longest message of a websocket that is read. Servers of ours send at most 512 KiB.
+const FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Answers to the request for a websocket that may be another one in a moment: the device is not
+/// connected (404, 409), too many sessions (429), and those of proxies whose server is restarting.
+const TRANSIENT: [StatusCode; 7] = [
+    StatusCode::NOT_FOUND,
+    StatusCode::REQUEST_TIMEOUT,
+    StatusCode::CONFLICT,
+    StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::BAD_GATEWAY,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::GATEWAY_TIMEOUT,
+];
+
+/// An open websocket, and what the server said when it opened it.
+pub struct Websocket {
+    pub socket: WebSocketStream<Upgraded>,
+    pub headers: HeaderMap,
+}
+
+/// Why there is no websocket.
+pub struct NoWebsocket {
+    /// It may work a little later.
+    pub transient: bool,
+    pub failure: Failure,
+}
 
 /// A client of one server, as one user.
 pub struct Api {
@@ -97,6 +131,79 @@ impl Api {
             .send(self.request(Method::GET, path, &[]), doing)
             .await?;
         Ok(String::from_utf8_lossy(&self.body(response).await?).into_owned())
+    }
+
+    /// GET of a JSON value that may not be there.
+    pub async fn get_if_known(
+        &self,
+        path: Path<'_>,
+        doing: &str,
+    ) -> Result<Option<Value>, Failure> {
+        let request = self.request(Method::GET, path, &[]);
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        if !response.status().is_success() {
+            return Err(refusal(response, doing).await);
+        }
+        let text = self.body(response).await?;
+        Ok(Some(serde_json::from_slice(&text).with_context(|| {
+            format!("{doing}: the answer is not JSON")
+        })?))
+    }
+
+    /// GET of something whose size is not limited.
+    pub async fn stream(&self, path: Path<'_>, doing: &str) -> Result<Response, Failure> {
+        self.send(self.request(Method::GET, path, &[]), doing).await
+    }
+
+    /// GET that asks for a websocket. The connection is made as for every other request: proxy,
+    /// certificates and token are the same.
+    pub async fn websocket(&self, path: Path<'_>, doing: &str) -> Result<Websocket, NoWebsocket> {
+        let key = generate_key();
+        let request = self
+            .request(Method::GET, path, &[])
+            .header(CONNECTION, "Upgrade")
+            .header(UPGRADE, "websocket")
+            .header(SEC_WEBSOCKET_VERSION, "13")
+            .header(SEC_WEBSOCKET_KEY, &key);
+        let response = request.send().await.map_err(|error| NoWebsocket {
+            transient: true,
+            failure: self.unreachable(error),
+        })?;
+        let status = response.status();
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(NoWebsocket {
+                transient: TRANSIENT.contains(&status),
+                failure: refusal(response, doing).await,
+            });
+        }
+        let headers = response.headers().clone();
+        let accepted = derive_accept_key(key.as_bytes());
+        let wrong = |text: String| NoWebsocket {
+            transient: false,
+            failure: anyhow!("{doing}: {text}").into(),
+        };
+        if headers.get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes) != Some(accepted.as_bytes())
+        {
+            return Err(wrong(format!(
+                "{} or a proxy before it does not know websockets",
+                self.base
+            )));
+        }
+        let stream = response
+            .upgrade()
+            .await
+            .map_err(|error| wrong(format!("the connection was not upgraded: {error}")))?;
+        let limits = WebSocketConfig::default()
+            .max_message_size(Some(FRAME_BYTES_MAX))
+            .max_frame_size(Some(FRAME_BYTES_MAX));
+        let socket = WebSocketStream::from_raw_socket(stream, Role::Client, Some(limits)).await;
+        Ok(Websocket { socket, headers })
     }
 
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, Failure> {

@@ -1,13 +1,13 @@
 //! Verbs that talk to a server: one file a noun.
 
-mod api;
+pub mod api;
 mod artifacts;
-mod connection;
+pub mod connection;
 mod deployments;
 mod devices;
 mod login;
 mod profile;
-mod table;
+pub mod table;
 mod tls;
 mod watch;
 

@@ -14,7 +14,7 @@ use std::{
 use ambidex_harness::{
     Api, Scratch, Server,
     api::http_client,
-    binaries::find_tool,
+    binaries::{self, find_tool},
     scratch::flow,
     server::{EMAIL, PASSWORD},
     skip, wait_for,
@@ -27,7 +27,7 @@ use ed25519_dalek::{
 };
 use serde_json::json;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     process::{Child, Command},
     time::timeout,
@@ -579,6 +579,105 @@ fn refusals_are_told_as_documented() {
         let answer = http.get(&download).bearer_auth(api.token()).send().await?;
         assert_eq!(answer.status(), 409);
         assert_eq!(command("send-inventory").await?, 409);
+        Ok(())
+    });
+}
+
+/// Our own command line, as the user of `api`.
+fn ambidex(scratch: &Scratch, server: &Server, api: &Api, arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(binaries::cli()?);
+    command
+        .args(arguments)
+        .args(["--server", &server.url(), "--token", api.token()])
+        .env("XDG_CONFIG_HOME", scratch.join("config"))
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+#[test]
+fn our_command_line_reaches_it() {
+    if !can_run() {
+        return;
+    }
+    flow("mender-connect-ambidex", async |scratch| {
+        let server = Server::start(scratch.path()).await?;
+        let api = server.login().await?;
+        let mut config: serde_json::Value = serde_json::from_str(&configuration())?;
+        config["User"] = json!("root");
+        let device = Device::start(&scratch, &server, &api, &config.to_string()).await?;
+        let succeed = async |arguments: &[&str], input: &[u8]| {
+            let mut child = ambidex(&scratch, &server, &api, arguments)?
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()?;
+            let mut stdin = child.stdin.take().context("its input")?;
+            stdin.write_all(input).await?;
+            drop(stdin);
+            let output = timeout(LIMIT, child.wait_with_output()).await;
+            let output = output.with_context(|| format!("{arguments:?} hangs"))??;
+            if !output.status.success() {
+                bail!("{arguments:?}: {output:?}");
+            }
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        // Twice: the place of the first shell is free again.
+        for _ in 0..2 {
+            let commands = b"echo 'I am' $(id -un), $((40 + 2)); stty size\n";
+            let shown = succeed(&["terminal", &device.id], commands).await?;
+            assert!(
+                shown.contains("I am root, 42") && shown.contains("24 80"),
+                "{shown}"
+            );
+        }
+        let content: Vec<u8> = (0..3_000_001_u32).map(|n| (n * 7 % 251) as u8).collect();
+        let (local, there, back) = (
+            scratch.join("local.bin"),
+            scratch.join("there.bin"),
+            scratch.join("back.bin"),
+        );
+        fs::write(&local, &content)?;
+        fs::set_permissions(&local, fs::Permissions::from_mode(0o741))?;
+        let remote = format!("{}:{}", device.id, there.display());
+        let (local, to) = (local.to_string_lossy(), back.to_string_lossy());
+        succeed(&["cp", "--verify", &local, &remote], b"").await?;
+        succeed(&["cp", "--verify", &remote, &to], b"").await?;
+        assert!(fs::read(&there)? == content && fs::read(&back)? == content);
+        assert_eq!(fs::metadata(&there)?.permissions().mode() & 0o7777, 0o741);
+        let missing = format!("{}:{}", device.id, scratch.join("no/file").display());
+        for ends in [[&*missing, &*to], [&*local, &*missing]] {
+            assert!(succeed(&["cp", ends[0], ends[1]], b"").await.is_err());
+        }
+
+        let echo = echo_server().await?;
+        let closed = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+        let forwards = [format!("0:{}", echo.port()), format!("0:{closed}")];
+        let arguments = ["port-forward", &device.id, &forwards[0], &forwards[1]];
+        let mut forwarding = ambidex(&scratch, &server, &api, &arguments)?
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(forwarding.stdout.take().context("its output")?).lines();
+        let mut ports = Vec::new();
+        for _ in &forwards {
+            let line = timeout(LIMIT, lines.next_line())
+                .await??
+                .context("a port")?;
+            ports.push(line.split(' ').nth(1).context("a place")?.to_owned());
+        }
+        // The daemon does not say which connection it refuses.
+        let mut refused = TcpStream::connect(&ports[1]).await?;
+        let read = timeout(LIMIT, refused.read(&mut [0])).await?;
+        assert_eq!(read.unwrap_or(0), 0);
+        let mut stream = TcpStream::connect(&ports[0]).await?;
+        let (mut from, mut to) = stream.split();
+        let mut back = vec![0; 200_000];
+        let sent = &content[..back.len()];
+        let both = async { tokio::try_join!(to.write_all(sent), from.read_exact(&mut back)) };
+        timeout(LIMIT, both).await.context("it hangs")??;
+        assert!(back == sent);
+        let target = format!("{}:{}", device.id, echo.port());
+        assert_eq!(succeed(&["ssh-proxy", &target], b"hello").await?, "hello");
         Ok(())
     });
 }

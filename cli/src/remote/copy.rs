@@ -1,0 +1,405 @@
+//! `ambidex cp`
+
+use std::fs::{self, File, FileTimes, Permissions};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use ambidex_wire::session::{PROTO_FILE, file};
+use anyhow::Context as _;
+use clap::Args;
+use indicatif::HumanBytes;
+use sha2::{Digest as _, Sha256};
+
+use super::copy_path::{Place, Way, base_name};
+use super::copy_session::{self, Moved};
+use super::device;
+use super::socket::{Problem, Session};
+use crate::OutputForm;
+use crate::exit::Failure;
+use crate::fleet::api::Api;
+use crate::fleet::connection::Connection;
+use crate::fleet::table;
+use crate::output_file::OutputFile;
+use crate::progress::Progress;
+
+/// Set-id and sticky bits are only kept when asked for.
+const PERMISSIONS: u32 = 0o777;
+const ALL_PERMISSIONS: u32 = 0o7777;
+/// The longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+One of the two is on a device: DEVICE:/absolute/path. DEVICE is an id, a value of the identity, or the
+beginning of either. A file that exists is replaced at once when the new one is complete, on either
+side; a directory receives the file under its name. `-` as destination is standard output.
+
+The SHA-256 of what was moved is printed in the form of sha256sum. --verify makes sure of it: the file
+is read again on the device (and on this machine after a download) and must have the same one.
+
+A transfer whose connection is lost begins again from the start by itself: the protocol has no way to
+ask a device for the rest of a file.
+
+Examples:
+    ambidex cp app.conf 5a8f0c9e:/etc/app.conf
+    ambidex cp --verify -p firmware.bin pump-7:/data/
+    ambidex cp 02:00:00:00:00:01:/var/log/messages .
+    ambidex cp pump-7:/etc/app.conf - | diff app.conf -")]
+pub struct Arguments {
+    #[command(flatten)]
+    connection: Connection,
+    /// What to copy: a path here, or DEVICE:/path.
+    #[arg(value_name = "SRC", value_parser = Place::parse)]
+    from: Place,
+    /// Where to: a path here, or DEVICE:/path.
+    #[arg(value_name = "DST", value_parser = Place::parse)]
+    to: Place,
+    /// Keep owner, group, time of change, set-id and sticky bits too; permissions are always kept.
+    #[arg(short, long)]
+    preserve: bool,
+    /// Read the file back on the far side and compare.
+    #[arg(long)]
+    verify: bool,
+    /// How often to begin again when the connection is lost.
+    #[arg(long, value_name = "TIMES", default_value_t = 5)]
+    retries: u32,
+    /// No progress bar.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// What a copy needs to know, besides where.
+struct Options {
+    preserve: bool,
+    verify: bool,
+    quiet: bool,
+}
+
+/// A copy that did not work.
+struct Trouble {
+    /// It may, a little later.
+    transient: bool,
+    failure: Failure,
+}
+
+impl Arguments {
+    pub async fn run(self, form: OutputForm) -> Result<(), Failure> {
+        let way = Way::between(self.from, self.to).map_err(Failure::usage)?;
+        let options = Options {
+            preserve: self.preserve,
+            verify: self.verify,
+            quiet: self.quiet || form == OutputForm::Json,
+        };
+        let copy = Plan::prepare(way, options)?;
+        let api = self.connection.api()?;
+        let device = device::find(&api, copy.device()).await?;
+        let started = Instant::now();
+        let moved = repeated(&api, &device.id, &copy, self.retries).await?;
+        copy.report(&moved, started.elapsed(), form)
+    }
+}
+
+/// Copies, and begins again when the connection is lost on the way. A device that is not there at the
+/// beginning is not waited for.
+async fn repeated(api: &Api, device: &str, copy: &Plan, retries: u32) -> Result<Moved, Failure> {
+    let doing = copy.doing();
+    let mut begun = false;
+    let mut pause = Duration::from_secs(1);
+    let mut left = retries;
+    loop {
+        let outcome = match Session::with_device(api, device, &doing).await {
+            Ok(session) => {
+                begun = true;
+                once(session, copy, &doing).await
+            }
+            Err(refused) => Err(Trouble {
+                transient: refused.transient && begun,
+                failure: refused.failure,
+            }),
+        };
+        match outcome {
+            Ok(moved) => return Ok(moved),
+            Err(trouble) if trouble.transient && left > 0 => {
+                left -= 1;
+                eprintln!(
+                    "ambidex: {:#}; beginning again in {} s ({left} more tries)",
+                    trouble.failure.error,
+                    pause.as_secs()
+                );
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            Err(trouble) => return Err(trouble.failure),
+        }
+    }
+}
+
+async fn once(mut session: Session, copy: &Plan, doing: &str) -> Result<Moved, Trouble> {
+    let outcome = async {
+        session.demand(PROTO_FILE, "file transfer").await?;
+        match &copy.way {
+            Way::Up { to, .. } => copy.up(&mut session, to).await,
+            Way::Down { from, .. } => copy.down(&mut session, from).await,
+        }
+    }
+    .await;
+    session.close().await;
+    outcome.map_err(|problem| Trouble {
+        transient: matches!(&problem, Problem::Ended(ended) if ended.transient()),
+        failure: problem.failure(doing),
+    })
+}
+
+struct Plan {
+    way: Way,
+    options: Options,
+}
+
+impl Plan {
+    /// Looks at this machine's side before anything is asked of the server.
+    fn prepare(way: Way, options: Options) -> Result<Self, Failure> {
+        let way = match way {
+            Way::Up { from, device, to } => {
+                let meta = fs::metadata(&from)
+                    .with_context(|| format!("cannot read {}", from.display()))?;
+                if !meta.is_file() {
+                    return Err(Failure::usage(format!(
+                        "{} is no plain file; pack directories with tar first",
+                        from.display()
+                    )));
+                }
+                Way::Up { from, device, to }
+            }
+            Way::Down { device, from, to } => {
+                let Some(name) = base_name(&from) else {
+                    return Err(Failure::usage(format!("{from} names no file")));
+                };
+                let to = if to.is_dir() { to.join(name) } else { to };
+                Way::Down { device, from, to }
+            }
+        };
+        Ok(Self { way, options })
+    }
+
+    fn device(&self) -> &str {
+        match &self.way {
+            Way::Up { device, .. } | Way::Down { device, .. } => device,
+        }
+    }
+
+    fn ends(&self) -> (String, String) {
+        match &self.way {
+            Way::Up { from, device, to } => (from.display().to_string(), format!("{device}:{to}")),
+            Way::Down { device, from, to } => {
+                (format!("{device}:{from}"), to.display().to_string())
+            }
+        }
+    }
+
+    fn doing(&self) -> String {
+        let (from, to) = self.ends();
+        format!("cannot copy {from} to {to}")
+    }
+
+    async fn up(&self, session: &mut Session, to: &str) -> Result<Moved, Problem> {
+        let Way::Up { from, .. } = &self.way else {
+            return Err(Problem::text("not an upload"));
+        };
+        let here = |error: anyhow::Error| Problem::Failed(error.into());
+        let source = File::open(from)
+            .with_context(|| format!("cannot read {}", from.display()))
+            .map_err(here)?;
+        let meta = source
+            .metadata()
+            .with_context(|| format!("cannot read {}", from.display()))
+            .map_err(here)?;
+        let name = from
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
+        let path = destination(session, to, name.as_deref()).await?;
+        let keep = self.options.preserve;
+        let mode = if keep { ALL_PERMISSIONS } else { PERMISSIONS };
+        let announce = file::PutFile {
+            src_path: name,
+            path: path.clone(),
+            size: Some(meta.len()),
+            uid: keep.then(|| meta.uid()),
+            gid: keep.then(|| meta.gid()),
+            mode: Some(meta.mode() & mode),
+            modtime: keep.then(|| file::Timestamp {
+                seconds: meta.mtime(),
+                nanos: u32::try_from(meta.mtime_nsec()).unwrap_or_default(),
+            }),
+        };
+        let progress = Progress::new("sending", meta.len(), self.options.quiet);
+        let moved = copy_session::put(session, &announce, source, &progress).await?;
+        drop(progress);
+        if self.options.verify {
+            self.read_back(session, &path, &moved).await?;
+        }
+        Ok(moved)
+    }
+
+    async fn down(&self, session: &mut Session, from: &str) -> Result<Moved, Problem> {
+        let Way::Down { to, .. } = &self.way else {
+            return Err(Problem::text("not a download"));
+        };
+        let here = |error: anyhow::Error| Problem::Failed(error.into());
+        let info = copy_session::stat(session, from).await?;
+        if !info.is_file() {
+            return Err(Problem::text(format!("{from} is no plain file")));
+        }
+        let mut output = OutputFile::create(to).map_err(here)?;
+        let target = output
+            .file()
+            .try_clone()
+            .context("cannot duplicate a file descriptor")
+            .map_err(here)?;
+        let progress = Progress::new(
+            "receiving",
+            info.size.unwrap_or_default(),
+            self.options.quiet,
+        );
+        let moved = copy_session::get(session, from, Some(target), &progress).await?;
+        drop(progress);
+        if self.options.verify {
+            if sha256(output.file()).map_err(here)? != moved.sha256 {
+                return Err(Problem::text(format!(
+                    "what was written to {} is not what came; is the disk in order?",
+                    to.display()
+                )));
+            }
+            self.read_back(session, from, &moved).await?;
+        }
+        if to.as_path() != Path::new("-") {
+            dress(output.file(), &info, self.options.preserve).map_err(here)?;
+        }
+        output.publish().map_err(here)?;
+        Ok(moved)
+    }
+
+    /// Has the device's file sent once more, and compares.
+    async fn read_back(
+        &self,
+        session: &mut Session,
+        path: &str,
+        moved: &Moved,
+    ) -> Result<(), Problem> {
+        let progress = Progress::new("verifying", moved.bytes, self.options.quiet);
+        let again = copy_session::get(session, path, None, &progress).await?;
+        if again == *moved {
+            return Ok(());
+        }
+        Err(Problem::text(format!(
+            "verification failed: {path} on the device has {} bytes with SHA-256 {}, but {} bytes with {} were moved; did it change meanwhile?",
+            again.bytes, again.sha256, moved.bytes, moved.sha256
+        )))
+    }
+
+    fn report(&self, moved: &Moved, took: Duration, form: OutputForm) -> Result<(), Failure> {
+        let (from, to) = self.ends();
+        let seconds = took.as_secs_f64();
+        let to_stdout = matches!(&self.way, Way::Down { to, .. } if to.as_path() == Path::new("-"));
+        if form == OutputForm::Json && !to_stdout {
+            return table::print_json(&serde_json::json!({
+                "source": from,
+                "destination": to,
+                "bytes": moved.bytes,
+                "sha256": moved.sha256,
+                "verified": self.options.verify,
+                "seconds": (seconds * 1000.0).round() / 1000.0,
+            }));
+        }
+        if !self.options.quiet {
+            let rate = (moved.bytes as f64 / seconds.max(0.001)) as u64;
+            eprintln!(
+                "{} in {seconds:.1} s, {}/s{}",
+                HumanBytes(moved.bytes),
+                HumanBytes(rate),
+                if self.options.verify {
+                    ", verified"
+                } else {
+                    ""
+                }
+            );
+        }
+        let line = format!("{}  {to}\n", moved.sha256);
+        if to_stdout {
+            eprint!("{line}");
+            return Ok(());
+        }
+        table::emit(&line)
+    }
+}
+
+/// The whole path of an upload: what is a directory there receives the file under its name.
+async fn destination(
+    session: &mut Session,
+    path: &str,
+    name: Option<&str>,
+) -> Result<String, Problem> {
+    let directory = match copy_session::stat(session, path).await {
+        Ok(info) => info
+            .mode
+            .is_some_and(|mode| mode & file::MODE_DIRECTORY != 0),
+        Err(Problem::Ended(ended)) => return Err(Problem::Ended(ended)),
+        // Mostly: there is nothing yet. Otherwise the upload itself is refused.
+        Err(Problem::Failed(_)) => false,
+    };
+    match name {
+        Some(name) if directory => Ok(format!("{}/{name}", path.trim_end_matches('/'))),
+        _ if path.ends_with('/') => Err(Problem::text(format!(
+            "{path} is no directory on the device"
+        ))),
+        _ => Ok(path.to_owned()),
+    }
+}
+
+/// Gives a downloaded file what it has on the device.
+fn dress(target: &File, info: &file::FileInfo, all: bool) -> anyhow::Result<()> {
+    if all {
+        if info.uid.is_some() || info.gid.is_some() {
+            fchown(target, info.uid, info.gid)
+                .context("cannot keep the owner; without -p it becomes yours")?;
+        }
+        if let Some(time) = info.modtime.and_then(moment) {
+            target
+                .set_times(FileTimes::new().set_modified(time))
+                .context("cannot keep the time of change")?;
+        }
+    }
+    // After the owner: changing that clears set-id bits.
+    if let Some(mode) = info.mode {
+        let kept = if all { ALL_PERMISSIONS } else { PERMISSIONS };
+        let mode = file::unix_permissions(mode) & kept;
+        target
+            .set_permissions(Permissions::from_mode(mode))
+            .context("cannot set the permissions of the new file")?;
+    }
+    Ok(())
+}
+
+fn moment(time: file::Timestamp) -> Option<SystemTime> {
+    let seconds = u64::try_from(time.seconds).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, time.nanos))
+}
+
+/// Reads a file from its start.
+fn sha256(file: &mut File) -> anyhow::Result<String> {
+    file.sync_all().context("cannot write the file")?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        let count = file
+            .read(&mut buffer)
+            .context("cannot read the file back")?;
+        if count == 0 {
+            break;
+        }
+        digest.update(&buffer[..count]);
+    }
+    Ok(hex::encode(digest.finalize()))
+}

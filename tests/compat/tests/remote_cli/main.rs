@@ -1,0 +1,9 @@
+//! `ambidex terminal`, `cp`, `port-forward`, `ssh-proxy` and `session` against the real server and a
+//! device that is connected to it.
+
+mod access;
+mod copy;
+mod desk;
+mod forward;
+mod speed;
+mod terminal;
