@@ -52,6 +52,8 @@ The daemon first finishes what a restart interrupted: it commits a new system on
 reached from it, or rolls back. Then it logs in, sends the inventory and asks for deployments, at
 the intervals of the configuration. A device that waits for acceptance is retried every few minutes.
 
+With a [remote] table in the configuration it also serves terminals, files and ports through the server.
+
 SIGUSR1 asks for a deployment now, SIGUSR2 sends the inventory now, SIGTERM stops in good order.
 Only one daemon works on a state directory. It tells systemd when it is ready and feeds its watchdog.
 ",

@@ -192,12 +192,18 @@ fn place(limits: &FileLimits, put: &wire::PutFile) -> Result<(Folder, OsString),
         })
     };
     if let (Some(parent), Some(name)) = (path.parent(), path.file_name()) {
-        let folder = open(parent)?;
-        let found = folder
-            .metadata(name)
-            .map_err(|error| FileError::at("look at", &put.path, &error))?;
-        if found.is_none_or(|found| !found.is_dir()) {
-            return Ok((folder, name.to_owned()));
+        match open(parent) {
+            Ok(folder) => {
+                let found = folder
+                    .metadata(name)
+                    .map_err(|error| FileError::at("look at", &put.path, &error))?;
+                if found.is_none_or(|found| !found.is_dir()) {
+                    return Ok((folder, name.to_owned()));
+                }
+            }
+            // the directory that confines is one that files may be stored in
+            Err(error) if confinement.folder(&path).is_err() => return Err(error),
+            Err(_) => {}
         }
     }
     // a directory: the sender's name of the file counts
@@ -274,6 +280,22 @@ mod tests {
         let error = may_put(&limits, &put(&dir.path().join("no/f"), None)).unwrap_err();
         assert!(error.0.contains("No such file"), "{error}");
         assert!(may_put(&limits, &put(Path::new("relative"), None)).is_err());
+    }
+
+    #[test]
+    fn the_directory_that_confines_takes_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = FileLimits {
+            enabled: true,
+            chroot: Some(dir.path().to_owned()),
+            ..FileLimits::default()
+        };
+        let mut asked = put(dir.path(), None);
+        assert!(may_put(&limits, &asked).is_err());
+        asked.src_path = Some("a.txt".to_owned());
+        assert_eq!(may_put(&limits, &asked).unwrap().name, "a.txt");
+        let outside = put(&dir.path().join("../f"), None);
+        assert!(may_put(&limits, &outside).is_err());
     }
 
     #[test]

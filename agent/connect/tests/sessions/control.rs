@@ -176,6 +176,16 @@ async fn bytes_that_are_no_message_end_the_connection_with_a_reason() {
     }
 }
 
+/// CN-37.
+#[tokio::test]
+async fn pings_of_the_server_are_answered() {
+    let mut peer = Peer::start().await;
+    peer.send_frame(Frame::Ping(b"60"[..].into())).await;
+    let answer = futures_util::StreamExt::next(&mut peer.socket);
+    let answer = tokio::time::timeout(peer.limit, answer).await.unwrap();
+    assert_eq!(answer.unwrap().unwrap(), Frame::Pong(b"60"[..].into()));
+}
+
 #[tokio::test]
 async fn the_largest_message_is_taken() {
     let mut peer = Peer::start().await;

@@ -248,6 +248,10 @@ async fn the_end_of_a_shell_is_told_and_frees_its_place() {
     peer.keys("s1", "nohup sleep 1000 >/dev/null 2>&1 &\n")
         .await;
     let job = number(&mut peer, "s1", "$!").await;
+    // until then it is still the shell's copy, which does not ignore anything
+    let runs =
+        || std::fs::read_to_string(format!("/proc/{job}/comm")).is_ok_and(|c| c == "sleep\n");
+    eventually("the job runs", runs).await;
     peer.keys("s1", "exit\n").await;
     peer.until(PROTO_SHELL, shell::STOP).await;
     assert!(is_alive(job));
