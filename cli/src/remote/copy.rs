@@ -48,8 +48,6 @@ Examples:
     ambidex cp 02:00:00:00:00:01:/var/log/messages .
     ambidex cp pump-7:/etc/app.conf - | diff app.conf -")]
 pub struct Arguments {
-    #[command(flatten)]
-    connection: Connection,
     /// What to copy: a path here, or DEVICE:/path.
     #[arg(value_name = "SRC", value_parser = Place::parse)]
     from: Place,
@@ -68,6 +66,8 @@ pub struct Arguments {
     /// No progress bar.
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// What a copy needs to know, besides where.

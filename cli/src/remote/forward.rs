@@ -56,8 +56,6 @@ Examples:
     ambidex port-forward pump-7 0:22 udp/5353:53 8554:192.168.1.20:554
     ambidex port-forward pump-7 --bind 0.0.0.0 8080:80    (for the whole network)")]
 pub struct Arguments {
-    #[command(flatten)]
-    connection: Connection,
     /// Id of the device, a value of its identity, or the beginning of either.
     device: String,
     /// What to forward: [tcp|udp/]LOCAL[:[HOST:]REMOTE].
@@ -66,6 +64,8 @@ pub struct Arguments {
     /// Address of this machine to listen on.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     bind: IpAddr,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// A port that is open.

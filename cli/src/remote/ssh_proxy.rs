@@ -34,8 +34,6 @@ Or once, and the same for scp, sftp and rsync -e:
 A device whose name has colons itself is told its port by --port:
     ssh -o ProxyCommand='ambidex ssh-proxy --port %p 02:00:00:00:00:01' root@device")]
 pub struct Arguments {
-    #[command(flatten)]
-    connection: Connection,
     /// Id of the device, a value of its identity, or the beginning of either; with the port if it is
     /// not 22.
     #[arg(value_name = "DEVICE[:PORT]")]
@@ -43,6 +41,8 @@ pub struct Arguments {
     /// Port on the device.
     #[arg(long)]
     port: Option<u16>,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// Divides `DEVICE:PORT`. What has several colons is a device as a whole.

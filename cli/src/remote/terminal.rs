@@ -51,13 +51,13 @@ Examples:
     ambidex terminal 02:00:00:00:00:01 (a value of the identity)
     ambidex terminal --escape none pump-7")]
 pub struct Arguments {
-    #[command(flatten)]
-    connection: Connection,
     /// Id of the device, a value of its identity, or the beginning of either.
     device: String,
     /// Key that ends the session: a letter or one of [ ] \ ^ _, pressed with Ctrl; `none` for no key.
     #[arg(long, value_name = "KEY", default_value = "]", value_parser = Escape::parse)]
     escape: Escape,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// The key that ends the session.
@@ -160,7 +160,11 @@ impl Arguments {
             }
             Ok(End::Shell) => {
                 // The reference's device keeps the place of a shell until it is told to stop it.
-                drop(session.send(Message::new(PROTO_SHELL, shell::STOP, "")).await);
+                drop(
+                    session
+                        .send(Message::new(PROTO_SHELL, shell::STOP, ""))
+                        .await,
+                );
                 session.close().await;
                 if interactive {
                     eprintln!("\nThe shell on {} has ended.", device.name);
