@@ -96,7 +96,7 @@ pub(crate) struct StoreArgs {
 pub(crate) enum Verb {
     /// Run the server
     #[command(after_help = SERVE_EXAMPLES)]
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Administer users
     #[command(subcommand, after_help = USER_EXAMPLES)]
     User(UserVerb),

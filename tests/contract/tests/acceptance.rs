@@ -37,7 +37,7 @@ fn fault(root: &Path, proof: &str) -> Option<String> {
     };
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let declared = |line: &&str| line.contains(&format!("fn {name}("));
-    let Some(at) = lines.iter().position(|line| declared(&line)) else {
+    let Some(at) = lines.iter().position(declared) else {
         return Some(format!("{file} has no test {name}"));
     };
     let attributes = lines[..at].iter().rev();

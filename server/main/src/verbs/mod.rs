@@ -17,7 +17,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<()> {
     }
     match cli.verb {
         Verb::Serve(args) => {
-            let config = Serve::load(cli.store, args)?;
+            let config = Serve::load(cli.store, *args)?;
             log::start(&config.log)?;
             serve::run(config).await
         }
