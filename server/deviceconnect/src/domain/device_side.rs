@@ -24,7 +24,7 @@ use super::OVERHEAD_BYTES;
 use super::envelope::{
     CONSUMED_BYTES, Envelope, Kind, Open, Opened, WINDOW_BYTES, device_subject, session_subject,
 };
-use super::presence::{self, Claim};
+use super::presence::{self, Claim, Standing};
 use super::socket::{self, End, Frame, PING, Socket, SocketError};
 use crate::Inner;
 
@@ -131,11 +131,13 @@ impl Side<'_> {
         let claim = presence::claim(self.inner, tenant, id)
             .await
             .map_err(|e| failed(&e))?;
-        let version = presence::version(self.inner, tenant, id, &claim)
+        let standing = presence::standing(self.inner, tenant, id, &claim)
             .await
             .map_err(|e| failed(&e))?;
-        let Some(version) = version else {
-            return Err(replaced());
+        let version = match standing {
+            Standing::Owner(version) => version,
+            Standing::Replaced => return Err(replaced()),
+            Standing::Removed => return Err(End::policy(presence::REMOVED)),
         };
         let replace = Envelope::encode(Kind::Replaced, Uuid::nil(), version, b"");
         if let Err(error) = bus.publish(&subject, replace).await {

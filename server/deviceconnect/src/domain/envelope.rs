@@ -138,10 +138,10 @@ mod tests {
         for end in 0..HEAD_BYTES {
             assert!(Envelope::decode(&bytes.slice(..end)).is_none(), "{end}");
         }
-        for kind in 1..=9 {
+        for kind in 1..=10 {
             assert_eq!(Kind::from_byte(kind).unwrap() as u8, kind);
         }
-        assert!(Kind::from_byte(0).is_none() && Kind::from_byte(10).is_none());
+        assert!(Kind::from_byte(0).is_none() && Kind::from_byte(11).is_none());
     }
 
     #[test]

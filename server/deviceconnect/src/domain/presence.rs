@@ -108,17 +108,32 @@ pub(crate) async fn claim(
     Ok(Claim { connection })
 }
 
-/// The version of the connection, unless a newer one owns the record.
-pub(crate) async fn version(
+/// Why the connection of a device ends that the server has forgotten.
+pub(crate) const REMOVED: &str = "the device was removed";
+
+/// What has become of a claim.
+pub(crate) enum Standing {
+    /// It holds; its version.
+    Owner(u64),
+    /// A newer connection owns the record.
+    Replaced,
+    /// The device was forgotten in the meantime.
+    Removed,
+}
+
+/// What has become of the claim of a connection.
+pub(crate) async fn standing(
     inner: &Inner,
     tenant: &TenantId,
     device: &str,
     claim: &Claim,
-) -> Result<Option<u64>, DbError> {
+) -> Result<Standing, DbError> {
     let record = store::device::get(&inner.db, tenant.as_str(), device).await?;
-    Ok(record
-        .filter(|record| record.connection_id == claim.connection)
-        .and_then(|record| u64::try_from(record.version).ok()))
+    Ok(match record {
+        None => Standing::Removed,
+        Some(record) if record.connection_id != claim.connection => Standing::Replaced,
+        Some(record) => u64::try_from(record.version).map_or(Standing::Replaced, Standing::Owner),
+    })
 }
 
 /// The connection is over.
@@ -256,7 +271,7 @@ pub(crate) async fn remove(
         .db
         .apply(vec![store::device::delete(tenant.as_str(), device)])
         .await?;
-    inner.kick(tenant, device, "the device was removed").await;
+    inner.kick(tenant, device, REMOVED).await;
     Ok(())
 }
 
