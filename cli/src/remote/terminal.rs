@@ -8,7 +8,7 @@ use ambidex_wire::session::{Message, PROTO_CONTROL, PROTO_SHELL, control, shell}
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, interval_at, sleep_until};
 
 use super::device;
 use super::screen::Screen;
@@ -27,6 +27,9 @@ const LEAVE: Duration = Duration::from_millis(200);
 /// What ends the input of a shell at the beginning of a line, and elsewhere.
 const END: &[u8] = b"\x04";
 const LINE_END_AND_END: &[u8] = b"\n\x04";
+/// How long piped input waits for a first sign of the shell. Typed at before it reads, a shell of the
+/// reference's device may lose the input for good.
+const PROMPT: Duration = Duration::from_secs(2);
 /// How soon the end of the input is said again, and how rarely in the end: the first may have ended a
 /// program that the shell had started.
 const END_AGAIN: Duration = Duration::from_secs(1);
@@ -135,6 +138,7 @@ impl Arguments {
             interactive,
             output: Some(Output::start()),
             screen: Screen::default(),
+            ready: interactive,
             pending: VecDeque::new(),
             last: b'\n',
         };
@@ -248,6 +252,8 @@ struct Shell {
     interactive: bool,
     output: Option<Output>,
     screen: Screen,
+    /// The shell has shown something, or it has been waited for long enough.
+    ready: bool,
     /// Input that waits for room in the session.
     pending: VecDeque<Message>,
     /// The last byte of the input.
@@ -262,6 +268,7 @@ impl Shell {
         let mut input = stdio::input();
         let mut more_input = true;
         let mut again = interval_at(Instant::now(), END_AGAIN);
+        let prompt_by = Instant::now() + PROMPT;
         let mut resized = signal(SignalKind::window_change()).context("cannot hear of signals")?;
         loop {
             tokio::select! {
@@ -277,7 +284,8 @@ impl Shell {
                         room.send(message);
                     }
                 }
-                piece = input.recv(), if more_input && self.pending.is_empty() => {
+                () = sleep_until(prompt_by), if !self.ready => self.ready = true,
+                piece = input.recv(), if self.ready && more_input && self.pending.is_empty() => {
                     let leaves = match piece {
                         Some(piece) => self.typed(&piece.context("cannot read standard input")?),
                         None => {
@@ -329,6 +337,7 @@ impl Shell {
     async fn take(&mut self, message: Message) -> Result<Option<End>, Failure> {
         match (message.proto, message.typ.as_str()) {
             (PROTO_SHELL, shell::SHELL) => {
+                self.ready = true;
                 self.screen.watch(&message.body);
                 let taken = match &self.output {
                     Some(output) => output.write(message.body).await,
