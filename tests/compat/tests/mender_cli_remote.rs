@@ -11,7 +11,7 @@ use std::time::Duration;
 use ambidex_harness::binaries::find_tool;
 use ambidex_harness::server::{EMAIL, PASSWORD};
 use ambidex_harness::{Api, Scratch, Server, flow, skip, wait_for};
-use ambidex_test_compat::{Manner, Pty, Simulated, in_terminal};
+use ambidex_test_compat::{Agent, Manner, Pty, Simulated, in_terminal};
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,19 +31,70 @@ fn installed() -> bool {
     there
 }
 
+/// Which device there is.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Simulated(Manner),
+    Agent,
+}
+
+const KINDS: [Kind; 3] = [
+    Kind::Simulated(Manner::Reference),
+    Kind::Simulated(Manner::Ours),
+    Kind::Agent,
+];
+
+enum Device {
+    Simulated(Simulated),
+    Agent(Agent),
+}
+
+impl Device {
+    async fn start(kind: Kind, scratch: &Scratch, server: &Server, api: &Api) -> Result<Self> {
+        Ok(match kind {
+            Kind::Simulated(manner) => {
+                Self::Simulated(Simulated::start(server, api, MAC, manner).await?)
+            }
+            Kind::Agent => {
+                Self::Agent(Agent::start(&scratch.join("device"), server, api, MAC).await?)
+            }
+        })
+    }
+
+    fn id(&self) -> &str {
+        match self {
+            Self::Simulated(device) => &device.id,
+            Self::Agent(device) => &device.id,
+        }
+    }
+
+    /// Waits until typing is safe: what comes before the tool has changed its terminal is lost.
+    async fn wait_shell(&self, pty: &mut Pty) -> Result<()> {
+        match self {
+            Self::Simulated(device) => {
+                wait_for("the shell", LIMIT, async || {
+                    Ok((device.shells() == 1).then_some(()))
+                })
+                .await
+            }
+            Self::Agent(_) => pty.wait_to_see(Agent::prompt(), LIMIT).await.map(drop),
+        }
+    }
+}
+
 /// A server, a device, and a user of `mender-cli` who is logged in.
 struct Desk {
     server: Server,
     _api: Api,
-    device: Simulated,
+    device: Device,
     home: PathBuf,
 }
 
 impl Desk {
-    async fn start(scratch: &Scratch, manner: Manner) -> Result<Self> {
+    async fn start(scratch: &Scratch, kind: Kind) -> Result<Self> {
         let server = Server::start(scratch.path()).await?;
         let api = server.login().await?;
-        let device = Simulated::start(&server, &api, MAC, manner).await?;
+        let device = Device::start(kind, scratch, &server, &api).await?;
         let home = scratch.join("home");
         fs::create_dir_all(&home)?;
         let desk = Self {
@@ -87,17 +138,14 @@ fn the_terminal_works() {
     if !installed() {
         return;
     }
-    for manner in [Manner::Reference, Manner::Ours] {
+    for kind in KINDS {
         flow("mender-cli-terminal", async |scratch| {
-            let desk = Desk::start(&scratch, manner).await?;
+            let desk = Desk::start(&scratch, kind).await?;
             let (mut pty, terminal) = Pty::open((100, 30))?;
             let mut command = in_terminal("mender-cli", &terminal)?;
-            desk.dress(&mut command, &["terminal", &desk.device.id]);
+            desk.dress(&mut command, &["terminal", desk.device.id()]);
             let mut child = command.spawn()?;
-            wait_for("the shell", LIMIT, async || {
-                Ok((desk.device.shells() == 1).then_some(()))
-            })
-            .await?;
+            desk.device.wait_shell(&mut pty).await?;
             pty.type_in(b"echo I am $((40 + 2))\r")?;
             pty.wait_to_see("I am 42", LIMIT).await?;
             pty.type_in(b"stty size\r")?;
@@ -120,32 +168,34 @@ fn files_are_copied_both_ways() {
     if !installed() {
         return;
     }
-    flow("mender-cli-cp", async |scratch| {
-        let desk = Desk::start(&scratch, Manner::Reference).await?;
-        for size in [0_u32, 4096, 3_000_001] {
-            let content: Vec<u8> = (0..size).map(|n| (n * 7 % 251) as u8).collect();
-            let (local, there, back) = (
-                scratch.join("local.bin"),
-                scratch.join("there.bin"),
-                scratch.join("back.bin"),
-            );
-            fs::write(&local, &content)?;
-            fs::set_permissions(&local, fs::Permissions::from_mode(0o741))?;
-            let remote = format!("{}:{}", desk.device.id, there.display());
-            desk.run(&["cp", &local.to_string_lossy(), &remote]).await?;
-            ensure!(fs::read(&there)? == content, "{size} bytes up");
-            let mode = fs::metadata(&there)?.permissions().mode() & 0o7777;
-            ensure!(mode == 0o741, "the mode comes after the file in its form");
-            desk.run(&["cp", &remote, &back.to_string_lossy()]).await?;
-            ensure!(fs::read(&back)? == content, "{size} bytes down");
-            fs::remove_file(&there)?;
-        }
-        let missing = format!("{}:{}", desk.device.id, scratch.join("missing").display());
-        let back = scratch.join("back.bin");
-        let refused = desk.run(&["cp", &missing, &back.to_string_lossy()]).await;
-        ensure!(refused.is_err());
-        Ok(())
-    });
+    for kind in [Kind::Simulated(Manner::Reference), Kind::Agent] {
+        flow("mender-cli-cp", async |scratch| {
+            let desk = Desk::start(&scratch, kind).await?;
+            for size in [0_u32, 4096, 3_000_001] {
+                let content: Vec<u8> = (0..size).map(|n| (n * 7 % 251) as u8).collect();
+                let (local, there, back) = (
+                    scratch.join("local.bin"),
+                    scratch.join("there.bin"),
+                    scratch.join("back.bin"),
+                );
+                fs::write(&local, &content)?;
+                fs::set_permissions(&local, fs::Permissions::from_mode(0o741))?;
+                let remote = format!("{}:{}", desk.device.id(), there.display());
+                desk.run(&["cp", &local.to_string_lossy(), &remote]).await?;
+                ensure!(fs::read(&there)? == content, "{size} bytes up");
+                let mode = fs::metadata(&there)?.permissions().mode() & 0o7777;
+                ensure!(mode == 0o741, "the mode comes after the file in its form");
+                desk.run(&["cp", &remote, &back.to_string_lossy()]).await?;
+                ensure!(fs::read(&back)? == content, "{size} bytes down");
+                fs::remove_file(&there)?;
+            }
+            let missing = format!("{}:{}", desk.device.id(), scratch.join("missing").display());
+            let back = scratch.join("back.bin");
+            let refused = desk.run(&["cp", &missing, &back.to_string_lossy()]).await;
+            ensure!(refused.is_err());
+            Ok(())
+        });
+    }
 }
 
 /// Sends back what it gets.
@@ -168,15 +218,15 @@ fn ports_are_forwarded() {
     if !installed() {
         return;
     }
-    for manner in [Manner::Reference, Manner::Ours] {
+    for kind in KINDS {
         flow("mender-cli-forward", async |scratch| {
-            let desk = Desk::start(&scratch, manner).await?;
+            let desk = Desk::start(&scratch, kind).await?;
             let remote = echo_server().await?;
             // The tool wants to be told a port; one that was free a moment ago will do.
             let local = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
             let mapping = format!("{}:{}:{}", local.port(), remote.ip(), remote.port());
             let mut command = Command::new("mender-cli");
-            desk.dress(&mut command, &["port-forward", &desk.device.id, &mapping]);
+            desk.dress(&mut command, &["port-forward", desk.device.id(), &mapping]);
             let log = fs::File::create(scratch.join("forward.log"))?;
             let _forwarding = command
                 .stdin(Stdio::null())

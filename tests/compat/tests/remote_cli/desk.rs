@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ambidex_harness::server::{EMAIL, PASSWORD};
 use ambidex_harness::{Api, Scratch, Server, binaries};
-use ambidex_test_compat::{Manner, Pty, Simulated, in_terminal};
+use ambidex_test_compat::{Agent, Manner, Pty, Simulated, in_terminal};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -21,10 +21,11 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 pub const MAC: &str = "02:00:00:00:0c:01";
 
 /// A server, a device and a user of the command line who is logged in.
-pub struct Desk {
+pub struct Desk<D = Simulated> {
     pub server: Server,
     pub api: Api,
-    pub device: Simulated,
+    pub device: D,
+    pub id: String,
     pub home: PathBuf,
 }
 
@@ -33,12 +34,37 @@ impl Desk {
         let server = Server::start(scratch.path()).await?;
         let api = server.login().await?;
         let device = Simulated::start(&server, &api, MAC, manner).await?;
+        let id = device.id.clone();
+        Self::furnished(scratch, server, api, device, id).await
+    }
+}
+
+impl Desk<Agent> {
+    /// With the real agent.
+    pub async fn with_agent(scratch: &Scratch) -> Result<Self> {
+        let server = Server::start(scratch.path()).await?;
+        let api = server.login().await?;
+        let device = Agent::start(&scratch.join("device"), &server, &api, MAC).await?;
+        let id = device.id.clone();
+        Self::furnished(scratch, server, api, device, id).await
+    }
+}
+
+impl<D> Desk<D> {
+    async fn furnished(
+        scratch: &Scratch,
+        server: Server,
+        api: Api,
+        device: D,
+        id: String,
+    ) -> Result<Self> {
         let home = scratch.join("home");
         fs::create_dir_all(&home)?;
         let desk = Self {
             server,
             api,
             device,
+            id,
             home,
         };
         fs::write(desk.home.join("password"), format!("{PASSWORD}\n"))?;
@@ -136,7 +162,7 @@ impl Desk {
     }
 
     pub fn there(&self, path: &Path) -> String {
-        format!("{}:{}", self.device.id, path.display())
+        format!("{}:{}", self.id, path.display())
     }
 }
 

@@ -41,9 +41,9 @@ async fn udp_echo_server() -> Result<u16> {
 }
 
 /// A port forward that runs, and where its ports are.
-pub async fn forwarding(desk: &Desk, forwards: &[String]) -> Result<(Child, Vec<String>)> {
+pub async fn forwarding<D>(desk: &Desk<D>, forwards: &[String]) -> Result<(Child, Vec<String>)> {
     let forwards: Vec<&str> = forwards.iter().map(String::as_str).collect();
-    let arguments = [&["port-forward", &desk.device.id][..], &forwards].concat();
+    let arguments = [&["port-forward", &desk.id][..], &forwards].concat();
     let mut child = desk.command(&arguments)?.stdout(Stdio::piped()).spawn()?;
     let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
     let mut places = Vec::new();

@@ -2,6 +2,7 @@
 //! device that is connected to it.
 
 mod access;
+mod agent;
 mod copy;
 mod desk;
 mod forward;
