@@ -31,7 +31,7 @@ fn a_power_cut_takes_what_was_not_flushed_and_nothing_else() {
         board.cache()?.cut_after(WRITES);
         board
             .output(
-                "(yes ambidex | dd of=/dev/vda3 bs=64k count=512 iflag=fullblock oflag=direct) >/dev/null 2>&1 &",
+                "{ (yes ambidex | dd of=/dev/vda3 bs=64k count=512 iflag=fullblock oflag=direct) >/dev/null 2>&1 & }",
             )
             .await?;
         let cache = board.cache()?;
