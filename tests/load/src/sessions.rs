@@ -30,7 +30,8 @@ pub struct Options {
 /// Lets this process and the server it starts have many open files, as far as the system allows.
 pub fn raise_limits(sockets: usize) -> anyhow::Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let wanted = sockets as u64 + 20_000;
+    // the server keeps half of its files for requests
+    let wanted = 2 * sockets as u64 + 1000;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft >= wanted {
         return Ok(());
