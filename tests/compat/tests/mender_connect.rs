@@ -298,6 +298,8 @@ impl Cli {
     }
 }
 
+const PROMPT_LIMIT: Duration = Duration::from_secs(15);
+
 /// A terminal session of `mender-cli` on a terminal of its own.
 struct Terminal {
     child: Child,
@@ -305,8 +307,21 @@ struct Terminal {
 }
 
 impl Terminal {
-    /// Opens a session and waits for the prompt of its shell.
+    /// Opens a session and waits for the prompt of its shell. Now and then a shell that this daemon has
+    /// started never says a word, whoever asked for it: then another one.
     async fn open(cli: &Cli, device: &str) -> Result<Terminal> {
+        for _ in 0..3 {
+            let mut terminal = Terminal::start(cli, device)?;
+            if let Ok(seen) = timeout(PROMPT_LIMIT, terminal.wait_to_see("$ ")).await {
+                return seen.map(|()| terminal);
+            }
+            eprintln!("the daemon's shell is silent; trying another");
+            terminal.end().await?;
+        }
+        bail!("three shells in a row were silent")
+    }
+
+    fn start(cli: &Cli, device: &str) -> Result<Terminal> {
         let line = format!("mender-cli terminal {device} --server {}", cli.url);
         let child = cli
             .command("script")
@@ -323,12 +338,10 @@ impl Terminal {
             .stderr(Stdio::piped())
             .spawn()
             .context("starting script")?;
-        let mut terminal = Terminal {
+        Ok(Terminal {
             child,
             shown: String::new(),
-        };
-        terminal.wait_to_see("$ ").await?;
-        Ok(terminal)
+        })
     }
 
     async fn type_in(&mut self, keys: &[u8]) -> Result<()> {
