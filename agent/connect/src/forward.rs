@@ -215,6 +215,16 @@ impl Connection {
         wire::message(typ, &self.sid, &self.id)
     }
 
+    /// Sends what the network said to the user.
+    async fn pass_on(&self, data: &[u8]) -> Result<(), Gone> {
+        let message = self.message(wire::FORWARD).encode_with(data);
+        self.out.send_bytes(message).await
+    }
+
+    async fn acknowledge(&self) -> Result<(), Gone> {
+        self.out.send(&self.message(wire::ACK)).await
+    }
+
     async fn run(self, to: wire::Connect, answer: Message, messages: UnboundedReceiver<Incoming>) {
         let address = (to.remote_host.as_str(), to.remote_port);
         let limit = self.times.forward_connect;
@@ -285,7 +295,7 @@ impl Connection {
                     }
                     Order::Data(incoming) => {
                         if incoming.body().is_empty() {
-                            if self.out.send(&self.message(wire::ACK)).await.is_err() {
+                            if self.acknowledge().await.is_err() {
                                 return Ending::Gone;
                             }
                         } else {
@@ -299,7 +309,7 @@ impl Connection {
                     if done >= waiting.front().map_or(0, |first| first.body().len()) {
                         waiting.pop_front();
                         done = 0;
-                        if self.out.send(&self.message(wire::ACK)).await.is_err() {
+                        if self.acknowledge().await.is_err() {
                             return Ending::Gone;
                         }
                     }
@@ -307,8 +317,7 @@ impl Connection {
                 read = reader.read(&mut buffer), if under_way < self.window => match read {
                     Ok(0) | Err(_) => return Ending::Closed,
                     Ok(count) => {
-                        let message = self.message(wire::FORWARD).encode_with(&buffer[..count]);
-                        if self.out.send_bytes(message).await.is_err() {
+                        if self.pass_on(&buffer[..count]).await.is_err() {
                             return Ending::Gone;
                         }
                         under_way += 1;
@@ -333,7 +342,7 @@ impl Connection {
                     Order::Data(incoming) => {
                         // datagrams may be lost: also this one
                         let _ = socket.send(incoming.body()).await;
-                        if self.out.send(&self.message(wire::ACK)).await.is_err() {
+                        if self.acknowledge().await.is_err() {
                             return Ending::Gone;
                         }
                     }
@@ -342,8 +351,7 @@ impl Connection {
                     // nobody listens there at the moment
                     Err(_) => {}
                     Ok(count) => {
-                        let message = self.message(wire::FORWARD).encode_with(&buffer[..count]);
-                        if self.out.send_bytes(message).await.is_err() {
+                        if self.pass_on(&buffer[..count]).await.is_err() {
                             return Ending::Gone;
                         }
                         under_way += 1;
