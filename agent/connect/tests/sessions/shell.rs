@@ -106,7 +106,7 @@ async fn a_shell_runs_as_the_configured_user() {
     peer.shell("s1").await;
     peer.keys(
         "s1",
-        "id -un; id -u; id -G; stat -c %U $(tty); touch /root/x; echo don''e\n",
+        "id -un; id -u; id -G; stat -c %U $(tty); cat /etc/shadow; echo don''e\n",
     )
     .await;
     let text = peer.output("done\r\n").await;
