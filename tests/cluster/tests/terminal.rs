@@ -12,9 +12,13 @@ const LIMIT: Duration = Duration::from_secs(120);
 const DEVICE: &str = "/api/devices/v1/deviceconnect/connect";
 const ECHOES: usize = 200;
 
-/// The user's way to a device's terminal.
-fn terminal(device: &str) -> String {
-    format!("/api/management/v1/deviceconnect/devices/{device}/connect")
+/// A user's terminal at an instance, once the device is reachable: its own upgrade is answered before that.
+async fn user_of(instance: &str, device: &str, token: &str) -> Result<Socket> {
+    let path = format!("/api/management/v1/deviceconnect/devices/{device}/connect");
+    wait_for("the device to be reachable", LIMIT, async || {
+        Ok(Socket::connect(instance, &path, token).await.ok())
+    })
+    .await
 }
 
 /// Opens a shell from the user to the device; returns the session's id on the device's side.
@@ -46,14 +50,7 @@ async fn a_terminal_is_opened_through_the_other_instance() -> Result<()> {
         .to_owned();
 
     let mut on_device = Socket::connect(&one, DEVICE, device.token()).await?;
-    let shown = format!("/api/management/v1/deviceconnect/devices/{id}");
-    wait_for("the device to be shown as connected", LIMIT, async || {
-        // unknown until its first connection
-        let found = api.get(&shown).await.ok();
-        Ok(found.filter(|found| found["status"] == "connected"))
-    })
-    .await?;
-    let mut user = Socket::connect(&two, &terminal(&id), api.token()).await?;
+    let mut user = user_of(&two, &id, api.token()).await?;
     let sid = open_shell(&mut user, &mut on_device).await?;
 
     // Each keystroke comes back as its echo, over two servers and NATS.
@@ -86,21 +83,21 @@ async fn a_terminal_is_opened_through_the_other_instance() -> Result<()> {
         .await
         .context("the device is told")?;
     let api = cluster.one.login().await?;
-    let mut user = Socket::connect(&one, &terminal(&id), api.token()).await?;
+    let mut user = user_of(&one, &id, api.token()).await?;
     open_shell(&mut user, &mut on_device).await?;
     drop(user);
 
     // The device's instance dies: the user of the other is told, and the device comes back there.
     cluster.two.restart().await?;
     let api = cluster.two.login().await?;
-    let mut user = Socket::connect(&two, &terminal(&id), api.token()).await?;
+    let mut user = user_of(&two, &id, api.token()).await?;
     open_shell(&mut user, &mut on_device).await?;
     cluster.one.kill().await?;
     ensure!(on_device.expect("none").await.is_err());
     let ended = tokio::time::timeout(LIMIT, async { while user.next().await.is_ok() {} }).await;
     ensure!(ended.is_ok(), "the user was not told");
     let mut on_device = Socket::connect(&two, DEVICE, device.token()).await?;
-    let mut user = Socket::connect(&two, &terminal(&id), api.token()).await?;
+    let mut user = user_of(&two, &id, api.token()).await?;
     open_shell(&mut user, &mut on_device).await?;
     Ok(())
 }
