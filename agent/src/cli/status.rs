@@ -6,7 +6,7 @@ use ambidex_platform::lock::StateLock;
 
 use crate::{
     VERSION,
-    config::{self, Config},
+    config::{self, Config, KeySource},
     daemon::{PresenceError, daemon_pid},
     deployment::{Store, bootstrap, store::UNKNOWN_NAME},
 };
@@ -70,13 +70,12 @@ pub(super) fn show(config: &Config) -> Result<u8, String> {
     let key = config
         .auth_private_key
         .clone()
-        .unwrap_or_else(|| config.roots.device_key());
+        .unwrap_or_else(|| KeySource::File(config.roots.device_key()));
     say(
         "device key",
-        &if key.exists() {
-            key.display().to_string()
-        } else {
-            "not made yet".to_owned()
+        &match &key {
+            KeySource::File(path) if !path.exists() => "not made yet".to_owned(),
+            source => source.to_string(),
         },
     );
     say("artifact", store.artifact_name().unwrap_or(UNKNOWN_NAME));
