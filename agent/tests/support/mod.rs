@@ -176,6 +176,8 @@ impl Server {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                // head and body are two writes
+                stream.set_nodelay(true).unwrap();
                 let (script, seen, tls) = (Arc::clone(&script), Arc::clone(&seen), tls.clone());
                 tokio::spawn(async move {
                     match tls {
