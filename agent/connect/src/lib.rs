@@ -60,6 +60,7 @@ pub(crate) struct Shared {
     settings: Settings,
     wishes: mpsc::Sender<Wish>,
     counters: files::Counters,
+    claims: files::Claims,
 }
 
 impl Remote {
@@ -71,6 +72,7 @@ impl Remote {
             settings,
             wishes,
             counters,
+            claims: files::Claims::default(),
         }))
     }
 
@@ -80,9 +82,14 @@ impl Remote {
         &self.0.settings
     }
 
-    /// Removes the unfinished files that a power cut or a kill has left.
+    /// Removes the unfinished files that a power cut or a kill has left. Once, before the first connection.
     pub fn clean_up(&self) {
         files::leftovers::remove(&self.0.settings.state);
+    }
+
+    /// Removes unfinished files that waited in vain to be continued. Now and then.
+    pub fn sweep(&self) {
+        files::sweep(&self.0);
     }
 
     /// Serves one connection until it ends, or until `leave` gives a reason to leave. Afterwards no session

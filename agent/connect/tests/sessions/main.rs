@@ -7,5 +7,6 @@ mod control;
 mod files;
 mod forward;
 mod peer;
+mod resume;
 mod shell;
 mod uploads;

@@ -6,5 +6,6 @@ mod agent;
 mod copy;
 mod desk;
 mod forward;
+mod resume;
 mod speed;
 mod terminal;
