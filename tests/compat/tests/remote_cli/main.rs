@@ -8,4 +8,5 @@ mod desk;
 mod forward;
 mod resume;
 mod speed;
+mod ssh;
 mod terminal;
