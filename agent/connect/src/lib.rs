@@ -82,8 +82,10 @@ impl Remote {
         &self.0.settings
     }
 
-    /// Removes the unfinished files that a power cut or a kill has left. Once, before the first connection.
+    /// Removes the unfinished files that a power cut or a kill has left, and ends what has outlived its shell.
+    /// Once, before the first connection.
     pub fn clean_up(&self) {
+        shell::remains::end(&self.0.settings.state);
         files::leftovers::remove(&self.0.settings.state);
     }
 
