@@ -28,6 +28,7 @@ mod router;
 mod session;
 pub mod settings;
 mod shell;
+mod targets;
 
 use std::sync::Arc;
 
