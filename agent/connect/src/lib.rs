@@ -17,6 +17,7 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "tests fail loudly"))]
 
+mod check;
 mod connection;
 mod files;
 mod forward;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+pub use check::problems;
 pub use connection::End;
 pub use settings::Settings;
 
