@@ -5,6 +5,7 @@ mod access;
 mod agent;
 mod copy;
 mod desk;
+mod faults;
 mod forward;
 mod resume;
 mod speed;
