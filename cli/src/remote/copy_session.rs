@@ -33,6 +33,8 @@ const LATE_FAILURE: Duration = Duration::from_secs(5);
 
 /// What a slow device hashes in a second, at least.
 const HASHED_BYTES_A_SECOND: u64 = 4 << 20;
+/// Longer nobody waits for that.
+const HASHING_MAX: Duration = Duration::from_secs(3600);
 
 /// What was moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,7 +132,8 @@ async fn next_within(session: &mut Session, limit: Duration) -> Result<Message, 
 
 /// How long a device may be busy with what it has of a file.
 fn patience(bytes: u64) -> Duration {
-    ANSWER_LIMIT + Duration::from_secs(bytes / HASHED_BYTES_A_SECOND)
+    let hashing = Duration::from_secs(bytes / HASHED_BYTES_A_SECOND);
+    ANSWER_LIMIT + hashing.min(HASHING_MAX)
 }
 
 /// Tells the device that nothing will come of it, so that it keeps nothing.

@@ -12,7 +12,6 @@ use ambidex_platform::fs;
 use ambidex_wire::session::{Message, file as wire};
 
 use super::leftovers::{self, Sweep};
-use super::limits::Target;
 use super::unfinished::{Announced, Unfinished};
 use super::{FileError, Request, chunk_head, claims, limits};
 use crate::Shared;
@@ -47,8 +46,8 @@ pub(super) fn receive(
     let allowed = &shared.settings.file_transfer.limits;
     let target = limits::may_put(allowed, put)?;
     let announced = Announced::of(put, &request.props);
-    make_room(shared, put, &target)?;
     let (mut unfinished, ending) = Unfinished::open(shared, target, announced)?;
+    make_room(shared, put, &unfinished)?;
     let mut ready = chunk_head(request, wire::ACK).prop("offset", unfinished.bytes());
     if let Some(resumable) = &unfinished.resumable {
         ready = ready.prop(wire::SHA256, resumable.digest.hex().as_str());
@@ -83,24 +82,30 @@ pub(super) fn receive(
     Ok(())
 }
 
-/// Refuses what does not fit on the disk, for which unfinished files have to go.
-fn make_room(shared: &Shared, put: &wire::PutFile, target: &Target) -> Result<(), FileError> {
-    let (Some(size), Ok(place)) = (put.size, target.folder.path()) else {
-        return Ok(());
-    };
-    let fits = || {
-        fs::free_bytes(&place).map_or(Ok(()), |free| if size > free { Err(free) } else { Ok(()) })
-    };
-    if fits().is_ok() {
+/// Refuses what does not fit on the disk, for which other unfinished files have to go.
+fn make_room(
+    shared: &Shared,
+    put: &wire::PutFile,
+    unfinished: &Unfinished<'_>,
+) -> Result<(), FileError> {
+    let missing = put
+        .size
+        .unwrap_or_default()
+        .saturating_sub(unfinished.bytes());
+    // a disk that cannot be asked will say so when it is full
+    let free = || fs::free_bytes(&unfinished.place).unwrap_or(u64::MAX);
+    if missing <= free() {
         return Ok(());
     }
     leftovers::sweep(&shared.settings.state, &shared.claims, Sweep::All);
-    fits().map_err(|free| {
-        FileError(format!(
-            "'{}': there is room for {free} bytes, not for {size}",
-            put.path
-        ))
-    })
+    let free = free();
+    if missing <= free {
+        return Ok(());
+    }
+    Err(FileError(format!(
+        "'{}': there is room for {free} bytes, not for {missing}",
+        put.path
+    )))
 }
 
 /// What has come must be what the sender has sent.

@@ -60,7 +60,8 @@ enum Fate {
 /// The file while it is not complete.
 pub(super) struct Unfinished<'a> {
     folder: Folder,
-    place: PathBuf,
+    /// Where that is.
+    pub(super) place: PathBuf,
     name: OsString,
     pub(super) file: File,
     record: Option<Record>,
