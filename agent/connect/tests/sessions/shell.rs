@@ -25,7 +25,7 @@ async fn refused(peer: &mut Peer, sid: &str, user: &str) -> String {
 }
 
 /// What a shell says to `echo`; the words of the command itself do not look like it.
-async fn number(peer: &mut Peer, sid: &str, word: &str) -> i32 {
+pub async fn number(peer: &mut Peer, sid: &str, word: &str) -> i32 {
     peer.keys(sid, &format!("echo number'='{word}'='\n")).await;
     let text = peer.output("=\r\n").await;
     let found = text.rsplit("number=").next().unwrap();
@@ -33,7 +33,7 @@ async fn number(peer: &mut Peer, sid: &str, word: &str) -> i32 {
 }
 
 /// The process id of the shell.
-async fn pid(peer: &mut Peer, sid: &str) -> i32 {
+pub async fn pid(peer: &mut Peer, sid: &str) -> i32 {
     number(peer, sid, "$$").await
 }
 
@@ -402,40 +402,4 @@ async fn output_waits_for_the_reader() {
             .iter()
             .all(|m| m.proto != PROTO_CONTROL || m.typ == control::PONG)
     );
-}
-
-/// What an agent that was killed leaves is ended by the next one, and nothing else is.
-#[tokio::test]
-async fn a_job_that_was_left_over_is_ended_at_the_next_start() {
-    let mut peer = Peer::with(|settings| settings.sessions.max_per_user = 2).await;
-    let records = peer.path("state/shells");
-    let mut jobs = Vec::new();
-    for sid in ["s1", "s2"] {
-        peer.shell(sid).await;
-        peer.keys(sid, "nohup sleep 1000 >/dev/null 2>&1 &\n").await;
-        let job = number(&mut peer, sid, "$!").await;
-        let runs =
-            || std::fs::read_to_string(format!("/proc/{job}/comm")).is_ok_and(|c| c == "sleep\n");
-        eventually("the job runs", runs).await;
-        let shell = pid(&mut peer, sid).await;
-        let mark = std::fs::read_to_string(records.join(shell.to_string())).unwrap();
-        assert_eq!(mark, format!("AMBIDEX_SESSION={sid}"));
-        peer.keys(sid, "exit\n").await;
-        peer.until(PROTO_SHELL, shell::STOP).await;
-        assert!(is_alive(job));
-        jobs.push((job, shell, mark));
-    }
-    let left = || std::fs::read_dir(&records).unwrap().count();
-    eventually("no record is left", || left() == 0).await;
-    // as if it had been killed; the second record is of a session that had the same number before
-    for ((_, shell, mark), made) in jobs.iter().zip([true, false]) {
-        let mark = if made { mark } else { "AMBIDEX_SESSION=other" };
-        std::fs::write(records.join(shell.to_string()), mark).unwrap();
-    }
-    peer.remote.clean_up();
-    eventually("the job is gone", || !is_alive(jobs[0].0)).await;
-    assert!(is_alive(jobs[1].0), "another session was ended");
-    assert_eq!(left(), 0);
-    let pid = nix::unistd::Pid::from_raw(jobs[1].0);
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
 }
