@@ -45,6 +45,9 @@ pub struct Moved {
     pub resumed_at: u64,
 }
 
+/// A content as a whole: its size and its SHA-256.
+type Whole = (u64, String);
+
 /// Where a download goes, and what is there already.
 pub struct Target {
     file: Option<File>,
@@ -178,7 +181,7 @@ pub async fn stat(session: &mut Session, path: &str) -> Result<file::FileInfo, P
 }
 
 /// Content goes to a thread that hashes it, and writes it where there is a file.
-fn receive(target: Target) -> (mpsc::Sender<Vec<u8>>, JoinHandle<io::Result<(u64, String)>>) {
+fn receive(target: Target) -> (mpsc::Sender<Vec<u8>>, JoinHandle<io::Result<Whole>>) {
     let (chunks, mut queue) = mpsc::channel::<Vec<u8>>(QUEUE_CHUNKS);
     let task = spawn_blocking(move || {
         let Target {
@@ -341,10 +344,7 @@ fn provide(
     mut source: File,
     (mut digest, mut bytes): (Sha256, u64),
     chunk_bytes: usize,
-) -> (
-    mpsc::Receiver<io::Result<Vec<u8>>>,
-    JoinHandle<(u64, String)>,
-) {
+) -> (mpsc::Receiver<io::Result<Vec<u8>>>, JoinHandle<Whole>) {
     let (chunks, queue) = mpsc::channel(QUEUE_CHUNKS);
     let task = spawn_blocking(move || {
         loop {
@@ -493,13 +493,13 @@ struct Push<'a> {
 }
 
 impl Push<'_> {
-    /// Sends everything from here on; the size of the whole and its hash.
+    /// Sends everything from here on.
     async fn all(
         &mut self,
         source: File,
         digest: Sha256,
         resumable: bool,
-    ) -> Result<(u64, String), Problem> {
+    ) -> Result<Whole, Problem> {
         let chunk_bytes = self
             .session
             .content_bytes(file::CHUNK_BYTES, CHUNK_BYTES_MAX);
