@@ -59,6 +59,8 @@ const COMPATIBILITY: &[Need] = &[
     ("fw_printenv", "libubootenv-tool"),
     ("grub-editenv", "grub-common"),
     ("unshare", "util-linux"),
+    ("ssh", "openssh-client"),
+    ("sshd", "openssh-server"),
 ];
 
 /// The engines of several instances that share a fleet.

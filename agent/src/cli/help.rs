@@ -23,7 +23,7 @@ INFORMATION
     status              What is configured, installed, running and in progress
     show-artifact       Name of the installed artifact
     show-provides       Everything this device provides, one key=value a line
-    board check         Whether the bootloader is set up so that a bad update rolls back
+    board check         Whether bootloader and remote access are set up as they must be
 
 OPTIONS
     -c, --config FILE           Configuration (agent.toml, or mender.conf in JSON)
@@ -144,9 +144,10 @@ moment is rolled back. Ends with 2 when nothing is in progress.
     (
         "board check",
         "\
-ambidex-agent board check - whether this board is set up for updates that roll back
+ambidex-agent board check - whether this board is set up for updates that roll back, and for remote access
 
-Reads the bootloader's environment and compares it with the running system. Changes nothing. Run it
+Reads the bootloader's environment and compares it with the running system; and looks whether remote
+access, where it is on, has what it needs: user, shell, terminals, directories. Changes nothing. Run it
 when you bring up a board, and when an update was refused.
 ",
     ),

@@ -126,7 +126,7 @@ fn remote(config: &Config) -> String {
     let mut offered = vec![terminal];
     for (name, on) in [
         ("file transfer", settings.file_transfer.enabled),
-        ("port forward", settings.port_forward),
+        ("port forward", settings.port_forward.enabled),
         ("commands", settings.commands),
     ] {
         if on {

@@ -241,6 +241,7 @@ pub(crate) const NESTED: &[&str] = &[
     "max_file_size",
     "max_bytes_tx_per_minute",
     "max_bytes_rx_per_minute",
+    "targets",
 ];
 
 fn native_name(names: &[&'static str], key: &str) -> Option<&'static str> {
