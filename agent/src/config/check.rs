@@ -179,6 +179,7 @@ pub(super) fn check(
         reboot_command,
         reboot_timeout: keys.seconds("reboot_timeout_seconds", raw.reboot_timeout_seconds, 600)?,
         commit: commit(&keys, raw.commit.unwrap_or_default())?,
+        dbus_login: raw.dbus_login.unwrap_or(true),
         #[cfg(feature = "remote-terminal")]
         remote,
         roots,

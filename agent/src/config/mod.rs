@@ -70,6 +70,8 @@ pub struct Config {
     /// How long a reboot may take before it counts as failed.
     pub reboot_timeout: Duration,
     pub commit: CommitConfig,
+    /// Whether add-ons find the login on the message bus.
+    pub dbus_login: bool,
     /// What remote access may do; `None` when it is off.
     #[cfg(feature = "remote-terminal")]
     pub remote: Option<ambidex_connect::Settings>,

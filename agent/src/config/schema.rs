@@ -48,6 +48,7 @@ pub(crate) struct Raw {
     pub reboot_command: Option<Vec<String>>,
     pub reboot_timeout_seconds: Option<Seconds>,
     pub commit: Option<RawCommit>,
+    pub dbus_login: Option<bool>,
     pub remote: Option<RawRemote>,
 }
 
@@ -189,6 +190,7 @@ pub(crate) const TOP: &[&str] = &[
     "reboot_command",
     "reboot_timeout_seconds",
     "commit",
+    "dbus_login",
     "remote",
 ];
 
