@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ambidex_artifact::Payload;
+use ambidex_artifact::{Payload, ROOTFS_IMAGE};
 use ambidex_install::Handler;
 
 use super::{Device, build, spec};
@@ -24,17 +24,25 @@ const APPLETS: [&str; 15] = [
 pub struct Stock {
     pub device: Device,
     module: String,
+    path: PathBuf,
     shell: Vec<String>,
     env: BTreeMap<String, String>,
 }
 
 impl Stock {
     pub fn new(module: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../update-modules");
+        Self::of(module, folder.join(module).join(module))
+    }
+
+    /// A program of somebody else.
+    pub fn of(module: &str, path: PathBuf) -> Self {
         let device = Device::new();
         std::fs::create_dir(device.path("bin")).unwrap();
         let stock = Self {
             device,
             module: module.to_owned(),
+            path,
             shell: vec!["/bin/sh".to_owned()],
             env: BTreeMap::new(),
         };
@@ -118,10 +126,6 @@ impl Stock {
 
     /// The module with this payload, downloaded.
     pub async fn fetch(&self, files: &[(&str, &[u8])]) -> Handler {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../../update-modules")
-            .join(&self.module)
-            .join(&self.module);
         let mut wrapper = format!(
             "#!/bin/sh\nPATH={}:/usr/sbin:/usr/bin:/sbin:/bin; export PATH\nexec 2>> {}\n",
             self.device.path("bin").display(),
@@ -133,13 +137,17 @@ impl Stock {
         wrapper += &format!(
             "exec {} {} \"$@\"\n",
             self.shell.join(" "),
-            program.display()
+            self.path.display()
         );
         write_program(
             &self.device.context.modules_dir.join(&self.module),
             &wrapper,
         );
-        let artifact = build(&spec(Payload::Module(self.module.clone())), files);
+        let payload = match self.module.as_str() {
+            ROOTFS_IMAGE => Payload::RootfsImage,
+            module => Payload::Module(module.to_owned()),
+        };
+        let artifact = build(&spec(payload), files);
         self.device.fetch(&artifact).await.unwrap().handler.unwrap()
     }
 }
