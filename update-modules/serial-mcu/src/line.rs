@@ -1,9 +1,13 @@
 //! The serial line: bytes with deadlines.
 
+use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
+use nix::sys::termios::{ControlFlags, SetArg, tcgetattr, tcsetattr};
 use serialport::{ClearBuffer, DataBits, FlowControl, Parity, SerialPort, StopBits};
 
 use crate::config::{Pin, Protocol, Target};
@@ -36,6 +40,13 @@ impl Line {
     /// Opens the port of a target, for this process alone.
     pub fn open(target: &Target) -> Result<Self, LineError> {
         let device = name(&target.device);
+        if target.boot0.is_some() || target.reset.is_some() {
+            keep_lines(&target.device).map_err(|cause| LineError {
+                device: device.clone(),
+                action: "open it",
+                cause: cause.to_string(),
+            })?;
+        }
         let port = serialport::new(device.as_str(), target.baud)
             .data_bits(DataBits::Eight)
             .parity(parity(target.protocol))
@@ -142,6 +153,20 @@ impl Line {
         };
         done.map_err(|cause| self.error("set a control line", cause))
     }
+}
+
+/// Has the control lines stay as they are when the port is closed: a line that falls back by itself may hold the
+/// microcontroller in reset, or have it start its bootloader the next time.
+fn keep_lines(device: &Path) -> io::Result<()> {
+    let port = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags((OFlag::O_NOCTTY | OFlag::O_NONBLOCK).bits())
+        .open(device)?;
+    let mut settings = tcgetattr(&port)?;
+    settings.control_flags.remove(ControlFlags::HUPCL);
+    tcsetattr(&port, SetArg::TCSANOW, &settings)?;
+    Ok(())
 }
 
 fn name(device: &Path) -> String {

@@ -12,7 +12,7 @@ use crate::control::{self, ControlError};
 use crate::line::{Line, LineError};
 use crate::stm32::{Bootloader, BootloaderError};
 use crate::target::{PlanError, plan};
-use crate::xmodem::{self, TransferError};
+use crate::xmodem::{Sender, TransferError};
 
 /// Where images of committed updates are kept, for bootloaders that cannot read the flash.
 const ARCHIVE: &str = "/var/lib/ambidex/serial-mcu";
@@ -74,9 +74,7 @@ impl Module {
         match call {
             "NeedsArtifactReboot" => return Ok(Some("No")),
             "SupportsRollback" => {
-                let known =
-                    !self.note("started").exists() || self.target()?.1.protocol == Protocol::Stm32;
-                let yes = known || self.note("previous").exists();
+                let yes = !self.note("sent").exists() || self.note("previous").exists();
                 return Ok(Some(if yes { "Yes" } else { "No" }));
             }
             "ArtifactInstall" => self.install()?,
@@ -120,12 +118,10 @@ impl Module {
         let previous = self.note("previous");
         match target.protocol {
             Protocol::Stm32 => {
-                plan(&target, image.len())?;
-                store(&self.note("started"), &[])?;
-                with_bootloader(&target, |bootloader| {
+                let plan = plan(&target, image.len())?;
+                self.with_bootloader(&target, |bootloader| {
                     // repeated after a power cut: the first note is the true one
                     if !previous.exists() {
-                        let plan = plan(&target, image.len())?;
                         store(&previous, &bootloader.read(plan.start, plan.size)?)?;
                     }
                     program(bootloader, &target, &image, false)
@@ -133,17 +129,16 @@ impl Module {
             }
             Protocol::Xmodem => {
                 let kept = self.archived(&name);
-                if !previous.exists() && !self.note("started").exists() && kept.exists() {
+                if !previous.exists() && !self.note("sent").exists() && kept.exists() {
                     store(&previous, &load(&kept)?)?;
                 }
-                store(&self.note("started"), &[])?;
-                transfer(&target, &image)
+                self.transfer(&target, &image)
             }
         }
     }
 
     fn roll_back(&self) -> Result<(), ModuleError> {
-        if !self.note("started").exists() {
+        if !self.note("entered").exists() {
             return Ok(());
         }
         let committed = self.note("committed");
@@ -155,18 +150,66 @@ impl Module {
         match target.protocol {
             Protocol::Stm32 if previous.exists() => {
                 let content = load(&previous)?;
-                with_bootloader(&target, |bootloader| {
+                self.with_bootloader(&target, |bootloader| {
                     program(bootloader, &target, &content, true)
                 })
             }
-            // nothing was erased yet, but it may sit in its bootloader
-            Protocol::Stm32 => {
+            Protocol::Xmodem if self.note("sent").exists() => {
+                if !previous.exists() {
+                    return Err(ModuleError::NoPrevious(name));
+                }
+                self.transfer(&target, &load(&previous)?)
+            }
+            // nothing was changed yet, but it may sit in its bootloader
+            _ => {
                 control::leave(&mut Line::open(&target)?, &target)?;
                 Ok(())
             }
-            Protocol::Xmodem if previous.exists() => transfer(&target, &load(&previous)?),
-            Protocol::Xmodem => Err(ModuleError::NoPrevious(name)),
         }
+    }
+
+    /// Runs the bootloader for what is to be done with it, and the application afterwards, whatever came out.
+    fn with_line(
+        &self,
+        target: &Target,
+        work: impl FnOnce(&mut Line) -> Result<(), ModuleError>,
+    ) -> Result<(), ModuleError> {
+        let mut line = Line::open(target)?;
+        store(&self.note("entered"), &[])?;
+        let done = control::enter(&mut line, target)
+            .map_err(ModuleError::from)
+            .and_then(|()| work(&mut line));
+        let left = control::leave(&mut line, target);
+        done?;
+        left?;
+        Ok(())
+    }
+
+    fn with_bootloader(
+        &self,
+        target: &Target,
+        work: impl FnOnce(&mut Bootloader) -> Result<(), ModuleError>,
+    ) -> Result<(), ModuleError> {
+        self.with_line(target, |line| {
+            let mut bootloader = Bootloader::connect(line, target)?;
+            work(&mut bootloader)?;
+            // where nothing can reset it, the bootloader has to start the application
+            if target.reset.is_none() && target.leave_command.is_none() {
+                bootloader.go(target.address.unwrap_or(target.flash_address))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn transfer(&self, target: &Target, image: &[u8]) -> Result<(), ModuleError> {
+        if image.is_empty() {
+            return Err(PlanError::Empty.into());
+        }
+        self.with_line(target, |line| {
+            let sender = Sender::connect(line, target)?;
+            store(&self.note("sent"), &[])?;
+            Ok(sender.send(image)?)
+        })
     }
 
     fn clean_up(&self) -> Result<(), ModuleError> {
@@ -183,30 +226,6 @@ impl Module {
         }
         Ok(())
     }
-}
-
-/// Runs the bootloader for what is to be done with it, and the application afterwards, whatever came out.
-fn with_bootloader(
-    target: &Target,
-    work: impl FnOnce(&mut Bootloader) -> Result<(), ModuleError>,
-) -> Result<(), ModuleError> {
-    let mut line = Line::open(target)?;
-    control::enter(&mut line, target)?;
-    let mut done = Bootloader::connect(&mut line, target)
-        .map_err(ModuleError::from)
-        .and_then(|mut bootloader| {
-            work(&mut bootloader)?;
-            // where nothing can reset it, the bootloader has to start the application
-            if target.reset.is_none() && target.leave_command.is_none() {
-                bootloader.go(target.address.unwrap_or(target.flash_address))?;
-            }
-            Ok(())
-        });
-    match control::leave(&mut line, target) {
-        Err(error) if done.is_ok() => done = Err(error.into()),
-        _ => {}
-    }
-    done
 }
 
 /// Erases and writes; `whole`: the image is all of what is erased.
@@ -247,19 +266,6 @@ fn plan_of(target: &Target, size: usize, whole: bool) -> Result<crate::target::P
         return plan(&target, size);
     }
     plan(target, size)
-}
-
-fn transfer(target: &Target, image: &[u8]) -> Result<(), ModuleError> {
-    if image.is_empty() {
-        return Err(PlanError::Empty.into());
-    }
-    let mut line = Line::open(target)?;
-    control::enter(&mut line, target)?;
-    let sent = xmodem::send(&mut line, target, image);
-    let left = control::leave(&mut line, target);
-    sent?;
-    left?;
-    Ok(())
 }
 
 fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> ModuleError {

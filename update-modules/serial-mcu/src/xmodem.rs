@@ -52,28 +52,40 @@ enum Check {
     Sum,
 }
 
-/// Sends an image, filled up to a whole block.
-pub fn send(line: &mut Line, target: &Target, image: &[u8]) -> Result<(), TransferError> {
-    let sent = Sender { line, target }.transfer(image);
-    if sent.is_err() {
-        // the receiver need not wait for a block that never comes
-        let _ = line.send(&[CAN, CAN, CAN]);
-    }
-    sent
-}
-
-struct Sender<'a> {
+/// A receiver that waits for an image.
+pub struct Sender<'a> {
     line: &'a mut Line,
     target: &'a Target,
+    check: Check,
 }
 
-impl Sender<'_> {
-    fn transfer(&mut self, image: &[u8]) -> Result<(), TransferError> {
-        self.line.drain(Duration::from_millis(1))?;
-        if let Some(greeting) = &self.target.greeting {
-            self.line.send(greeting.as_bytes())?;
+impl<'a> Sender<'a> {
+    /// Waits until the receiver asks for an image. Nothing has changed until then.
+    pub fn connect(line: &'a mut Line, target: &'a Target) -> Result<Self, TransferError> {
+        line.drain(Duration::from_millis(1))?;
+        if let Some(greeting) = &target.greeting {
+            line.send(greeting.as_bytes())?;
         }
-        let check = self.wait_for_request()?;
+        let check = wait_for_request(line, target)?;
+        Ok(Self {
+            line,
+            target,
+            check,
+        })
+    }
+
+    /// Sends an image, filled up to a whole block.
+    pub fn send(mut self, image: &[u8]) -> Result<(), TransferError> {
+        let sent = self.transfer(image);
+        if sent.is_err() {
+            // the receiver need not wait for a block that never comes
+            let _ = self.line.send(&[CAN, CAN, CAN]);
+        }
+        sent
+    }
+
+    fn transfer(&mut self, image: &[u8]) -> Result<(), TransferError> {
+        let check = self.check;
         let mut number: u8 = 1;
         let mut rest = image;
         while !rest.is_empty() {
@@ -103,29 +115,6 @@ impl Sender<'_> {
             rest = tail;
         }
         self.deliver(&[EOT], "the end of the image", false)
-    }
-
-    /// A receiver that wants CRC says so, and changes over to checksums when nobody answers.
-    fn wait_for_request(&mut self) -> Result<Check, TransferError> {
-        let mut cancels = 0;
-        // as many bytes as the text that a bootloader may greet with
-        for _ in 0..4096 {
-            match self
-                .line
-                .receive_byte(0, self.target.answer_time().max(Duration::from_secs(1)))?
-            {
-                Some(CRC) => return Ok(Check::Crc),
-                Some(NAK) => return Ok(Check::Sum),
-                Some(CAN) if cancels == 1 => {
-                    let what = "the beginning".to_owned();
-                    return Err(TransferError::Cancelled { what });
-                }
-                Some(CAN) => cancels += 1,
-                Some(_) => cancels = 0,
-                None => break,
-            }
-        }
-        Err(TransferError::Silent)
     }
 
     /// Sends a block until it is acknowledged.
@@ -165,6 +154,26 @@ impl Sender<'_> {
             }
         }
     }
+}
+
+/// A receiver that wants CRC says so, and changes over to checksums when nobody answers.
+fn wait_for_request(line: &mut Line, target: &Target) -> Result<Check, TransferError> {
+    let mut cancels = 0;
+    // as many bytes as the text that a bootloader may greet with
+    for _ in 0..4096 {
+        match line.receive_byte(0, target.answer_time().max(Duration::from_secs(1)))? {
+            Some(CRC) => return Ok(Check::Crc),
+            Some(NAK) => return Ok(Check::Sum),
+            Some(CAN) if cancels == 1 => {
+                let what = "the beginning".to_owned();
+                return Err(TransferError::Cancelled { what });
+            }
+            Some(CAN) => cancels += 1,
+            Some(_) => cancels = 0,
+            None => break,
+        }
+    }
+    Err(TransferError::Silent)
 }
 
 fn frame(number: u8, block: &[u8], check: Check) -> Vec<u8> {

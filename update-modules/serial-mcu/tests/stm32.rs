@@ -93,6 +93,7 @@ fn rom(pins: Pins, chip: Arc<Mutex<Chip>>) {
 impl Rom {
     fn life(&mut self) -> Result<std::convert::Infallible, Stop> {
         self.chip.lock().unwrap().runs_application = !self.pins.bootloader;
+        self.pins.started();
         if self.pins.bootloader {
             while self.pins.byte()? != 0x7F {}
             self.answer(&[YES]);
@@ -257,11 +258,17 @@ impl Rom {
         if !self.answer(&[YES]) {
             return Ok(());
         }
-        if let Some(offset) = self.offset()? {
+        let Some(bytes) = self.frame(4)? else {
+            return Ok(());
+        };
+        let offset = u32::from_be_bytes(bytes.try_into().unwrap()) - BASE;
+        {
             let mut chip = self.chip.lock().unwrap();
             chip.log.push(format!("go {offset}"));
             chip.runs_application = true;
         }
+        // the test looks as soon as the module has this answer
+        self.answer(&[YES]);
         Ok(())
     }
 
@@ -380,6 +387,19 @@ fn the_configured_baud_rate_is_set() {
     board.configure(&format!("{SETTINGS}baud = 57600"));
     board.call("ArtifactInstall").unwrap();
     assert_eq!(board.baud(), 57_600);
+}
+
+#[test]
+fn control_lines_are_named_when_there_are_none_and_stay_where_there_are() {
+    let board = board();
+    assert!(board.hangs_up());
+    board.configure_lines(SETTINGS);
+    let error = board.call("ArtifactInstall").unwrap_err();
+    assert!(error.contains("cannot set a control line"), "{error}");
+    assert!(!board.hangs_up());
+    board.configure(SETTINGS);
+    board.give_up();
+    assert!(flash(&board) == old());
 }
 
 #[test]

@@ -63,6 +63,7 @@ fn run(mut pins: Pins, chip: Arc<Mutex<Chip>>) {
     loop {
         let stop = {
             chip.lock().unwrap().runs_application = !pins.bootloader;
+            pins.started();
             if pins.bootloader {
                 receive(&mut pins, &chip)
             } else {
@@ -362,6 +363,10 @@ fn nobody_there_is_told() {
     .unwrap();
     let error = board.call("ArtifactInstall").unwrap_err();
     assert!(error.contains("no receiver asks for an image"), "{error}");
+    // nothing was sent, and nothing has to be sent back
+    let blocks = board.chip.lock().unwrap().blocks;
+    board.give_up();
+    assert_eq!(board.chip.lock().unwrap().blocks, blocks);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
-use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{ControlFlags, SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, mkfifo, ttyname};
 
 /// Why a simulated program stops in the middle of what it does.
@@ -34,6 +34,7 @@ pub struct Pins {
     module: Arc<AtomicI32>,
     /// BOOT0 at the last reset.
     pub bootloader: bool,
+    awaited: bool,
 }
 
 impl Pins {
@@ -71,13 +72,20 @@ impl Pins {
             b'a' => false,
             _ => return Stop::End,
         };
+        self.awaited = true;
         // what was on its way is lost
         let mut ready = [PollFd::new(self.serial.as_fd(), PollFlags::POLLIN)];
         while poll(&mut ready, PollTimeout::ZERO).unwrap() > 0 {
             let _ = (&self.serial).read(&mut [0; 4096]).unwrap();
         }
-        self.acknowledge.write_all(b"\n").unwrap();
         Stop::Reset
+    }
+
+    /// The microcontroller has started: the command that reset it may return.
+    pub fn started(&mut self) {
+        if std::mem::take(&mut self.awaited) {
+            self.acknowledge.write_all(b"\n").unwrap();
+        }
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -122,6 +130,7 @@ impl<Chip: Send + 'static> Board<Chip> {
         let pty = openpty(None, None).unwrap();
         let mut settings = tcgetattr(&pty.slave).unwrap();
         cfmakeraw(&mut settings);
+        settings.control_flags.insert(ControlFlags::HUPCL);
         tcsetattr(&pty.slave, SetArg::TCSANOW, &settings).unwrap();
         let module = Arc::new(AtomicI32::new(0));
         let fifo = |name: &str| {
@@ -141,6 +150,7 @@ impl<Chip: Send + 'static> Board<Chip> {
             acknowledge: acknowledge.try_clone().unwrap(),
             module: Arc::clone(&module),
             bootloader: false,
+            awaited: false,
         };
         let chip = Arc::new(Mutex::new(chip));
         let shared = Arc::clone(&chip);
@@ -182,6 +192,15 @@ impl<Chip: Send + 'static> Board<Chip> {
         self.configure_bare(&leave);
     }
 
+    /// With control lines in place of commands, which no pseudo-terminal has.
+    pub fn configure_lines(&self, settings: &str) {
+        let text = format!(
+            "[target.chip]\ndevice = '{}'\nboot0 = '!rts'\nreset = 'dtr'\n{settings}\n",
+            self.port.display()
+        );
+        std::fs::write(self.path("config.toml"), text).unwrap();
+    }
+
     /// The same without a command that starts the application.
     pub fn configure_bare(&self, settings: &str) {
         let text = format!(
@@ -194,15 +213,23 @@ impl<Chip: Send + 'static> Board<Chip> {
 
     /// The baud rate that the module has set, whether it is one of the usual ones or not.
     pub fn baud(&self) -> u32 {
+        self.settings().c_ospeed
+    }
+
+    /// Whether the control lines fall when the port is closed.
+    pub fn hangs_up(&self) -> bool {
+        self.settings().c_cflag & nix::libc::HUPCL != 0
+    }
+
+    fn settings(&self) -> nix::libc::termios2 {
         nix::ioctl_read!(settings_of, b'T', 0x2A, nix::libc::termios2);
         let port = self.open.1.as_raw_fd();
         // SAFETY: a structure of numbers, which the kernel fills in
-        let settings = unsafe {
+        unsafe {
             let mut settings = std::mem::zeroed();
             settings_of(port, &mut settings).unwrap();
             settings
-        };
-        settings.c_ospeed
+        }
     }
 
     /// A new file tree, as for every deployment.
