@@ -7,7 +7,6 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -31,7 +30,7 @@ pub struct Pins {
     serial: File,
     control: File,
     acknowledge: File,
-    module: Arc<AtomicI32>,
+    module: Arc<Mutex<Option<Pid>>>,
     /// BOOT0 at the last reset.
     pub bootloader: bool,
     awaited: bool,
@@ -94,11 +93,7 @@ impl Pins {
 
     /// The power of the whole device goes, and that of the module with it.
     pub fn cut_power(&self) {
-        kill(
-            Pid::from_raw(self.module.load(Ordering::SeqCst)),
-            Signal::SIGKILL,
-        )
-        .unwrap();
+        kill(self.module.lock().unwrap().unwrap(), Signal::SIGKILL).unwrap();
     }
 }
 
@@ -106,7 +101,7 @@ impl Pins {
 pub struct Board<Chip> {
     dir: tempfile::TempDir,
     pub chip: Arc<Mutex<Chip>>,
-    module: Arc<AtomicI32>,
+    module: Arc<Mutex<Option<Pid>>>,
     port: PathBuf,
     thread: Option<JoinHandle<()>>,
     control: File,
@@ -132,7 +127,7 @@ impl<Chip: Send + 'static> Board<Chip> {
         cfmakeraw(&mut settings);
         settings.control_flags.insert(ControlFlags::HUPCL);
         tcsetattr(&pty.slave, SetArg::TCSANOW, &settings).unwrap();
-        let module = Arc::new(AtomicI32::new(0));
+        let module = Arc::new(Mutex::new(None));
         let fifo = |name: &str| {
             let path = dir.path().join(name);
             mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
@@ -251,6 +246,8 @@ impl<Chip: Send + 'static> Board<Chip> {
 
     /// One call; what the module answered, or what it said when it failed.
     pub fn call(&self, call: &str) -> Result<String, String> {
+        // held until it is known whom a power cut ends
+        let mut module = self.module.lock().unwrap();
         let child = Command::new(Path::new(env!("CARGO_BIN_EXE_serial-mcu")))
             .arg(call)
             .arg(self.path("tree"))
@@ -261,8 +258,8 @@ impl<Chip: Send + 'static> Board<Chip> {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        self.module
-            .store(i32::try_from(child.id()).unwrap(), Ordering::SeqCst);
+        *module = Some(Pid::from_raw(i32::try_from(child.id()).unwrap()));
+        drop(module);
         let output = child.wait_with_output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         if output.status.success() {
