@@ -63,6 +63,15 @@ const COMPATIBILITY: &[Need] = &[
     ("sshd", "openssh-server"),
 ];
 
+/// What the stock update modules install with, and what checks them.
+const MODULES: &[Need] = &[
+    ("dpkg-deb", "dpkg"),
+    ("dpkg-repack", "dpkg-repack"),
+    ("rpmbuild", "rpm"),
+    ("busybox", "busybox"),
+    ("shellcheck", "shellcheck"),
+];
+
 /// The engines of several instances that share a fleet.
 const ENGINES: &[Need] = &[
     ("nats-server", "nats-server"),
@@ -96,7 +105,7 @@ pub enum For {
 pub fn ensure(purpose: For, yes: bool) -> Result<()> {
     let needs: Vec<Need> = match purpose {
         For::Demo => [BUILD, BOARDS].concat(),
-        For::Test => [BUILD, BOARDS, COMPATIBILITY, ENGINES].concat(),
+        For::Test => [BUILD, BOARDS, COMPATIBILITY, MODULES, ENGINES].concat(),
         For::Bench => [BUILD, BENCHMARKS].concat(),
     };
     let missing = missing(&needs);

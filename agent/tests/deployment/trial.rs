@@ -87,7 +87,8 @@ pub struct Offer {
     pub provides: BTreeMap<String, String>,
     pub clears: Option<Vec<String>>,
     pub device_type: &'static str,
-    pub content: Vec<u8>,
+    /// Payload files: names and contents.
+    pub files: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl Default for Offer {
@@ -97,7 +98,7 @@ impl Default for Offer {
             provides: BTreeMap::from([("rootfs-image.mod.version".into(), "2".into())]),
             clears: Some(vec!["rootfs-image.mod.*".into()]),
             device_type: "test-board",
-            content: b"the new thing".to_vec(),
+            files: vec![("file", b"the new thing".to_vec())],
         }
     }
 }
@@ -129,7 +130,10 @@ impl Offer {
         let files = if empty {
             Vec::new()
         } else {
-            vec![PayloadSource::from_bytes("file", &self.content)]
+            self.files
+                .iter()
+                .map(|(name, content)| PayloadSource::from_bytes(*name, content))
+                .collect()
         };
         let mut out = Cursor::new(Vec::new());
         write(&spec, &files, None, &mut out, &mut |_| {}).unwrap();
