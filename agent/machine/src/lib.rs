@@ -31,6 +31,7 @@
 //! - When ArtifactCommit_Leave fails, the new provides are stored with the inconsistent name: the new
 //!   software is what runs.
 //! - A clean stop while downloading or while waiting for the server resumes instead of failing.
+//! - A download that has a checkpoint goes on after a restart, and the same deployment with it.
 //! - A record whose state is unknown leads to a rollback, never to an unfinished deployment.
 
 mod effect;
@@ -41,6 +42,7 @@ mod step;
 pub use effect::{Action, Adoption, Call, Conclusion, Effect, Event, Insistence, ScriptState};
 pub use machine::{begin, recover, step};
 pub use record::{
-    Facts, INCONSISTENT_SUFFIX, REASON_CHARS_MAX, Reboot, Record, SAVES_MAX, Undo, Verdict,
+    Facts, INCONSISTENT_SUFFIX, REASON_CHARS_MAX, Reboot, Record, SAVES_MAX, STALLS_MAX, Undo,
+    Verdict,
 };
 pub use step::{Phase, Step};

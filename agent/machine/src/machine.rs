@@ -35,13 +35,22 @@ pub fn step(mut record: Record, event: Event) -> Next {
 
 /// Goes on after a restart, from the record as it was found on disk.
 ///
+/// `checkpoint` says how much of this deployment's artifact is durable on the device, if its download can be taken up.
+///
 /// Every recovery saves first, so that a device that dies again and again counts its attempts and ends.
 #[must_use]
-pub fn recover(mut record: Record) -> Next {
+pub fn recover(mut record: Record, checkpoint: Option<u64>) -> Next {
     let phase = record.step.phase();
     let was_stopped = std::mem::take(&mut record.stopped);
     record.committed_on_disk = phase == Phase::Committed;
+    let goes_on = phase == Phase::Download
+        && checkpoint.is_some_and(|offset| was_stopped || record.may_go_on_from(offset));
     let target = match phase {
+        Phase::Download if goes_on => {
+            // Nothing is active yet, and `stalls` counts: what follows has all its saves.
+            record.saves = 0;
+            Step::Restart
+        }
         Phase::Download if was_stopped => Step::Discard,
         Phase::Announced | Phase::Discard => Step::Discard,
         Phase::Contact if was_stopped && record.reboot != Reboot::No => Step::VerifyReboot,
@@ -94,7 +103,11 @@ fn interruption(phase: Phase) -> &'static str {
 const fn reason_is_harmless(step: Step) -> bool {
     matches!(
         step,
-        Step::ReportDownloading | Step::ReportInstalling | Step::ReportRebooting
+        Step::ReportDownloading
+            | Step::Restart
+            | Step::ReportRestarted
+            | Step::ReportInstalling
+            | Step::ReportRebooting
     )
 }
 
@@ -102,10 +115,17 @@ fn transition(mut record: Record, event: Event) -> Next {
     let done = event == Event::Done;
     let step = record.step;
     match step {
-        Step::ReportDownloading | Step::ReportInstalling if event == Event::Aborted => {
+        Step::ReportDownloading | Step::ReportRestarted | Step::ReportInstalling
+            if event == Event::Aborted =>
+        {
             aborted(record)
         }
-        Step::ReportDownloading => go(record, Step::DownloadEnter),
+        Step::Restart => {
+            // Cleaned up: there is no handler until the header is verified again.
+            record.facts = None;
+            go(record, Step::ReportRestarted)
+        }
+        Step::ReportDownloading | Step::ReportRestarted => go(record, Step::DownloadEnter),
         Step::DownloadEnter => go_if(record, done, Step::Open, Step::DownloadError),
         Step::Open => match event {
             Event::Opened(facts) => opened(record, facts),
@@ -267,6 +287,7 @@ fn enter(mut record: Record, step: Step, entry: Entry) -> Next {
     let step = match step {
         Step::Cleanup if !record.has_payload() => Step::Conclude,
         Step::Discard if !record.has_payload() => Step::Forget,
+        Step::Restart if !record.has_payload() => Step::ReportRestarted,
         step => step,
     };
     let from = record.step.phase();
@@ -319,6 +340,7 @@ fn act(record: Record) -> Next {
 
     let effect = match record.step {
         Step::ReportDownloading => Effect::Report(DeviceStatus::Downloading, Once),
+        Step::ReportRestarted => Effect::Report(DeviceStatus::Downloading, UntilAccepted),
         Step::DownloadEnter => Effect::Scripts(S::Download, Enter),
         Step::Open => Effect::Open,
         Step::Stream => Effect::Stream,
@@ -363,7 +385,7 @@ fn act(record: Record) -> Next {
         Step::FailureEnter => Effect::Scripts(S::ArtifactFailure, Enter),
         Step::Failure => Effect::Call(Call::Failure),
         Step::FailureLeave => Effect::Scripts(S::ArtifactFailure, Leave),
-        Step::Cleanup | Step::Discard => Effect::Call(Call::Cleanup),
+        Step::Cleanup | Step::Discard | Step::Restart => Effect::Call(Call::Cleanup),
         Step::Conclude => Effect::Conclude(conclusion(&record)),
         Step::ReportFinal => Effect::Report(conclusion(&record).status, UntilAccepted),
         Step::Forget => Effect::Forget,

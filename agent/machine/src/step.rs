@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     ReportDownloading,
+    /// Cleans up what the interrupted download left with its handler, before it is taken up.
+    Restart,
+    /// Asks, by its status, whether the server still wants the deployment whose download is taken up.
+    ReportRestarted,
     DownloadEnter,
     Open,
     Stream,
@@ -64,7 +68,7 @@ pub enum Step {
 /// | phase | durable before | a crash here means | after a restart |
 /// |---|---|---|---|
 /// | `Announced` | never saved | nothing happened; the server offers the deployment again | – |
-/// | `Download` | Download_Enter | the inactive slot or the module's tree may be half written | Cleanup, `failure` (clean stop: Cleanup, offered again) |
+/// | `Download` | Download_Enter | the inactive slot or the module's tree may be half written | with a checkpoint: Cleanup, then the download goes on; without: Cleanup, `failure` (clean stop: Cleanup, offered again) |
 /// | `Install` | ArtifactInstall_Enter | the update may be partly active, a trial boot may be armed | rollback |
 /// | `Reboot` | ArtifactReboot_Enter | the reboot happened or not; verification tells | ArtifactVerifyReboot, the normal path |
 /// | `Verify` | ArtifactVerifyReboot | the new software failed its trial | rollback |
@@ -101,8 +105,10 @@ pub enum Phase {
 
 impl Step {
     /// Every step, so that tests can prove that none is forgotten.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 48] = [
         Self::ReportDownloading,
+        Self::Restart,
+        Self::ReportRestarted,
         Self::DownloadEnter,
         Self::Open,
         Self::Stream,
@@ -155,7 +161,9 @@ impl Step {
     pub const fn phase(self) -> Phase {
         match self {
             Self::ReportDownloading => Phase::Announced,
-            Self::DownloadEnter
+            Self::Restart
+            | Self::ReportRestarted
+            | Self::DownloadEnter
             | Self::Open
             | Self::Stream
             | Self::DownloadLeave

@@ -3,9 +3,10 @@
 //! Notation: scripts as `State_Action`, calls by their protocol name, statuses as `<status>`, questions as `?`.
 
 use ambidex_machine::{
-    Adoption, Call, Effect, Event, Facts, Insistence, Phase, Reboot, Record, Step, begin, recover,
-    step,
+    Adoption, Call, Effect, Event, Facts, Insistence, Phase, Reboot, Record, STALLS_MAX, Step,
+    begin, recover, step,
 };
+use ambidex_wire::deployments::DeviceStatus;
 
 #[derive(Default)]
 struct Case {
@@ -19,6 +20,8 @@ struct Case {
     /// The ordinal of the status that is answered with 409.
     abort_at: Option<usize>,
     save_fails_at: Option<usize>,
+    /// What a restart finds of the artifact.
+    checkpoint: Option<u64>,
 }
 
 struct Outcome {
@@ -112,7 +115,7 @@ fn play(case: &Case) -> Outcome {
                         let Some(found) = disk.clone() else {
                             break 'flow;
                         };
-                        next = recover(found);
+                        next = recover(found, case.checkpoint);
                         continue 'flow;
                     }
                     let payload_type = (!case.empty).then(|| "mod".to_string());
@@ -722,6 +725,60 @@ fn loops_end() {
     assert_eq!(outcome.adoption, Adoption::Adopt);
 }
 
+/// R6 where the download has a checkpoint.
+#[test]
+fn a_download_with_a_checkpoint_goes_on() {
+    let down = "Download_Enter Download Download_Leave";
+    let rest = "Install_Enter Install Install_Leave Commit_Enter Commit Commit_Leave Cleanup";
+    let killed = Case {
+        kill: &["Download"],
+        checkpoint: Some(0),
+        ..Case::default()
+    };
+    let outcome = play(&killed);
+    assert_eq!(
+        outcome.chain,
+        format!("Download_Enter Download Cleanup {down} {rest}")
+    );
+    assert_eq!(
+        outcome.statuses,
+        "downloading downloading installing installing success"
+    );
+    // aborted on the server meanwhile
+    let aborted = Case {
+        abort_at: Some(1),
+        ..killed
+    };
+    let outcome = play(&aborted);
+    assert_eq!(outcome.chain, "Download_Enter Download Cleanup");
+    assert_eq!(outcome.statuses, "downloading downloading failure");
+    // without headway not for ever
+    let stuck = Case {
+        kill: &["Download*"],
+        checkpoint: Some(7),
+        ..Case::default()
+    };
+    let outcome = play(&stuck);
+    assert!(outcome.chain.ends_with("Download Cleanup"));
+    assert!(outcome.statuses.ends_with("downloading failure"));
+    assert_eq!(outcome.adoption, Adoption::Keep);
+    let lives = outcome.statuses.matches("downloading").count();
+    assert_eq!(lives, usize::try_from(STALLS_MAX).unwrap_or(0) + 1);
+}
+
+/// As long as there is headway a download may be interrupted any number of times.
+#[test]
+fn headway_ends_the_count_of_restarts() {
+    let mut record = Record::new("d", "u");
+    record.step = Step::Stream;
+    for offset in 0..1000 {
+        let (recovered, effects) = recover(record, Some(offset));
+        let report = Effect::Report(DeviceStatus::Downloading, Insistence::UntilAccepted);
+        assert_eq!(effects, [Effect::Save, report]);
+        record = recovered;
+    }
+}
+
 #[test]
 fn a_clean_stop_resumes() {
     let mut record = Record::new("d", "u");
@@ -733,7 +790,7 @@ fn a_clean_stop_resumes() {
     let (stopped, effects) = step(record, Event::Stopped);
     assert!(stopped.stopped);
     assert_eq!(effects, [Effect::Save]);
-    let (discarding, effects) = recover(stopped);
+    let (discarding, effects) = recover(stopped, None);
     assert_eq!(effects, [Effect::Save, Effect::Call(Call::Cleanup)]);
     let (_, effects) = step(discarding, Event::Done);
     assert_eq!(effects, [Effect::Forget], "the server offers it again");
@@ -742,7 +799,7 @@ fn a_clean_stop_resumes() {
     record.step = Step::ReportCommitting;
     record.reboot = Reboot::Automatic;
     let (stopped, _) = step(record, Event::Stopped);
-    let (_, effects) = recover(stopped);
+    let (_, effects) = recover(stopped, None);
     assert_eq!(effects, [Effect::Save, Effect::Call(Call::VerifyReboot)]);
 }
 
@@ -760,7 +817,7 @@ fn every_step_survives_the_disk_and_can_be_recovered() {
         let back: Record =
             serde_json::from_str(&text).unwrap_or_else(|error| panic!("{at:?}: {error}"));
         assert_eq!(back, record);
-        let (_, effects) = recover(back);
+        let (_, effects) = recover(back, None);
         assert!(
             effects.last().is_some_and(|effect| !effect.is_silent()),
             "{at:?} recovers to nothing: {effects:?}"
@@ -774,6 +831,6 @@ fn a_record_of_another_version_rolls_back() {
         "facts":{"artifact_name":"n","payload_type":"t"}}"#;
     let record: Record = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(record.step.phase(), Phase::Unknown);
-    let (_, effects) = recover(record);
+    let (_, effects) = recover(record, None);
     assert_eq!(effects, [Effect::Save, Effect::AskRollback]);
 }

@@ -6,9 +6,10 @@ use std::{
 };
 
 use super::{
-    BootConfig, BootKind, ClientCertificate, CommitConfig, Config, ConfigError, HttpConfig,
-    KeyType, Overrides, PollConfig, Roots, ScriptConfig, Spelling, TlsConfig, VerifyKey,
-    schema::{OneOrMany, Raw, Seconds},
+    BootConfig, BootKind, ClientCertificate, CommitConfig, Config, ConfigError, DownloadConfig,
+    HttpConfig, KeyType, Overrides, PollConfig, Roots, ScriptConfig, Spelling, TlsConfig,
+    VerifyKey,
+    schema::{OneOrMany, Raw, RawDownload, Seconds},
 };
 
 /// Longest duration that any key may hold: ten years. Longer is a mistake, and overflows clocks.
@@ -163,6 +164,7 @@ pub(super) fn check(
             .unwrap_or_else(|| roots.state.join("device_type")),
         polls,
         http,
+        download: download(&keys, raw.download.unwrap_or_default(), &roots)?,
         scripts,
         module_timeout: keys.seconds(
             "module_timeout_seconds",
@@ -497,6 +499,43 @@ fn remote(
         None
     });
     Ok(settings)
+}
+
+/// What a power cut in a download costs at most, unless told otherwise.
+const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
+/// Less would be a flush for every handful of packets.
+const CHECKPOINT_BYTES_MIN: u64 = 64 * 1024;
+
+/// Space that a download leaves to others, unless told otherwise.
+const KEEP_FREE_BYTES: u64 = 64 * 1024 * 1024;
+
+fn download(keys: &Keys, raw: RawDownload, roots: &Roots) -> Result<DownloadConfig, ConfigError> {
+    let directory = path(raw.directory).unwrap_or_else(|| roots.state.join("download"));
+    if directory.is_relative() || directory.parent().is_none() {
+        return Err(keys.bad(
+            "download.directory",
+            "must be the absolute path of a directory that nothing else uses",
+        ));
+    }
+    let checkpoint_bytes = raw.checkpoint_bytes.unwrap_or(CHECKPOINT_BYTES);
+    if checkpoint_bytes < CHECKPOINT_BYTES_MIN {
+        return Err(keys.bad(
+            "download.checkpoint_bytes",
+            format!("must be at least {CHECKPOINT_BYTES_MIN}: each checkpoint flushes the memory"),
+        ));
+    }
+    Ok(DownloadConfig {
+        checkpoint_bytes,
+        resume_after_restart: raw.resume_after_restart.unwrap_or(true),
+        directory,
+        keep_free_bytes: raw.keep_free_bytes.unwrap_or(KEEP_FREE_BYTES),
+        rate_limit: raw.rate_limit.filter(|limit| *limit > 0),
+        abort_check_interval: keys.seconds(
+            "download.abort_check_interval_seconds",
+            raw.abort_check_interval_seconds,
+            60,
+        )?,
+    })
 }
 
 fn commit(keys: &Keys, raw: super::schema::RawCommit) -> Result<CommitConfig, ConfigError> {

@@ -51,6 +51,7 @@ pub struct Config {
     pub device_type_file: PathBuf,
     pub polls: PollConfig,
     pub http: HttpConfig,
+    pub download: DownloadConfig,
     pub scripts: ScriptConfig,
     /// Limit of one update module call.
     pub module_timeout: Duration,
@@ -130,6 +131,23 @@ pub struct HttpConfig {
     pub download_retry_interval: Duration,
     /// Times one download may be taken up again in all.
     pub download_retry_count: u32,
+}
+
+/// How artifacts of deployments are downloaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DownloadConfig {
+    /// Keep what was received until the payload is in place.
+    pub resume_after_restart: bool,
+    /// Where it is kept; the directory is this agent's own.
+    pub directory: PathBuf,
+    /// So many bytes are made durable at a time: at most so many are received again after a power cut.
+    pub checkpoint_bytes: u64,
+    /// So much space has to stay free there.
+    pub keep_free_bytes: u64,
+    /// Bytes a second, if there is a limit.
+    pub rate_limit: Option<u64>,
+    /// How often the server is asked, in the middle of a download, whether the deployment was aborted.
+    pub abort_check_interval: Duration,
 }
 
 /// Limits of state scripts.

@@ -48,6 +48,7 @@ pub(crate) struct Raw {
     pub reboot_command: Option<Vec<String>>,
     pub reboot_timeout_seconds: Option<Seconds>,
     pub commit: Option<RawCommit>,
+    pub download: Option<RawDownload>,
     pub remote: Option<RawRemote>,
 }
 
@@ -112,6 +113,17 @@ pub(crate) struct RawCommit {
     pub server_contact: Option<bool>,
     pub health_check: Option<Vec<String>>,
     pub health_check_timeout_seconds: Option<Seconds>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawDownload {
+    pub resume_after_restart: Option<bool>,
+    pub directory: Option<String>,
+    pub checkpoint_bytes: Option<u64>,
+    pub keep_free_bytes: Option<u64>,
+    pub rate_limit: Option<u64>,
+    pub abort_check_interval_seconds: Option<Seconds>,
 }
 
 /// A duration in seconds; decimals are taken.
@@ -189,6 +201,7 @@ pub(crate) const TOP: &[&str] = &[
     "reboot_command",
     "reboot_timeout_seconds",
     "commit",
+    "download",
     "remote",
 ];
 
@@ -216,6 +229,12 @@ pub(crate) const NESTED: &[&str] = &[
     "server_contact",
     "health_check",
     "health_check_timeout_seconds",
+    "resume_after_restart",
+    "directory",
+    "checkpoint_bytes",
+    "keep_free_bytes",
+    "rate_limit",
+    "abort_check_interval_seconds",
     "enabled",
     "user",
     "shell",

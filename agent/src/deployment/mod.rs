@@ -12,6 +12,7 @@ mod handling;
 mod reports;
 pub mod runner;
 pub mod scripts;
+mod spooling;
 pub mod standalone;
 pub mod stop;
 pub mod store;

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use ambidex_machine::{
-    self as machine, Action, Adoption, Call, Conclusion, Effect, Event, Insistence, Record,
+    self as machine, Action, Adoption, Call, Conclusion, Effect, Event, Insistence, Phase, Record,
     ScriptState, Step, Verdict,
 };
 use ambidex_platform::reboot;
@@ -18,6 +18,7 @@ use super::{
     handling::{self, Handling},
     reports::{self, Delivery, Effort},
     scripts::{ScriptError, Scripts, State},
+    spooling::{self, Spooled},
     stop::Stop,
     store::{Store, StoreError},
 };
@@ -109,14 +110,22 @@ impl Runner {
 
     /// Goes on with the deployment that a restart interrupted, if there is one. To be called once, at start.
     pub async fn recover(&mut self) -> Option<Outcome> {
-        let record = self.store.deployment()?.clone();
+        let Some(record) = self.store.deployment().cloned() else {
+            spooling::discard(&self.config.download);
+            return None;
+        };
         self.begin_log(&record.deployment_id);
         log::info!(
             "going on with deployment {} after a restart ({:?})",
             record.deployment_id,
             record.step
         );
-        Some(self.drive(machine::recover(record)).await)
+        Some(self.go_on(record).await)
+    }
+
+    async fn go_on(&mut self, record: Record) -> Outcome {
+        let checkpoint = spooling::checkpoint(&self.config.download, &record.deployment_id);
+        self.drive(machine::recover(record, checkpoint)).await
     }
 
     /// Carries out a deployment.
@@ -146,8 +155,9 @@ impl Runner {
                 "deployment {} is not finished; {id} has to wait",
                 record.deployment_id
             );
-            return self.drive(machine::recover(record)).await;
+            return self.go_on(record).await;
         }
+        spooling::discard(&self.config.download);
         self.begin_log(id);
         log::info!("deployment {id}: {}", instructions.artifact.artifact_name);
         self.drive(machine::begin(Record::new(
@@ -272,13 +282,21 @@ impl Runner {
             }
             Effect::RebootSystem => return self.reboot().await,
             Effect::Conclude(conclusion) => self.conclude(record, &conclusion),
-            Effect::Forget => done_or_save_failed(self.store.forget_deployment()),
+            Effect::Forget => {
+                spooling::discard(&self.config.download);
+                done_or_save_failed(self.store.forget_deployment())
+            }
         };
         Executed::Event(event)
     }
 
     fn save(&mut self, record: &Record, adoption: Adoption) -> Executed {
-        match self.store.save_deployment(record, adoption) {
+        let saved = self.store.save_deployment(record, adoption);
+        if record.step.phase() != Phase::Download {
+            // in place or given up, even where that could not be saved: nothing may take it up again
+            spooling::discard(&self.config.download);
+        }
+        match saved {
             Ok(()) => Executed::Over,
             Err(error) => Executed::Event(Event::SaveFailed(error.to_string())),
         }
@@ -289,6 +307,7 @@ impl Runner {
             log::error!("the deployment failed: {reason}");
         }
         logbook::sync();
+        spooling::discard(&self.config.download);
         let with_log = conclusion.status == DeviceStatus::Failure;
         done_or_save_failed(self.store.conclude(record, conclusion, with_log))
     }
@@ -323,7 +342,7 @@ impl Runner {
     async fn report_until_accepted(&self, record: &Record, status: DeviceStatus) -> Event {
         log::info!("reporting {status}; the server has to answer");
         // Without server contact as a condition one try tells the server, and tells us of an abort.
-        let needed = self.config.commit.server_contact || status.is_final();
+        let needed = self.config.commit.server_contact || status != DeviceStatus::Installing;
         let report = body(record, status);
         let mut backoff = Backoff::new(&self.config.polls);
         loop {
@@ -369,19 +388,29 @@ impl Runner {
             deployment_id: record.deployment_id.clone(),
             provides,
         };
-        let download = self.link.download(&record.uri, Some(renewal));
+        let (config, id) = (self.config.download.clone(), record.deployment_id.clone());
+        let kept = tokio::task::spawn_blocking(move || spooling::take_up(&config, &id)).await;
+        let kept = kept.ok().flatten();
+        let position = kept.as_ref().map(|kept| kept.position.clone());
+        let download = self.link.take_up(&record.uri, Some(renewal), position);
         let handle = download.handle();
         let cancel_download = Box::new(move || handle.cancel());
         let stored = self.store.provides().clone();
-        let mut fetching =
-            Fetching::start(download, cancel_download, context, stored, &self.config);
-        match fetching.open(&self.stop).await {
+        let input = Spooled::new(
+            download,
+            kept,
+            self.config.download.clone(),
+            record.deployment_id.clone(),
+        );
+        let mut fetching = Fetching::start(input, cancel_download, context, stored, &self.config);
+        match fetching.open(&self.stop, self.aborted(record)).await {
             Opened::Header(facts) => {
                 self.fetching = Some(fetching);
                 Event::Opened(*facts)
             }
             Opened::Failed(reason) => Event::Failed(reason),
             Opened::Stopped => Event::Stopped,
+            Opened::Aborted => Event::Aborted,
         }
     }
 
@@ -389,11 +418,7 @@ impl Runner {
         let Some(fetching) = self.fetching.take() else {
             return Event::Failed("the download is not open".into());
         };
-        let watch = AbortWatch {
-            link: &self.link,
-            id: &record.deployment_id,
-        };
-        match fetching.stream(&self.stop, || watch.aborted()).await {
+        match fetching.stream(&self.stop, self.aborted(record)).await {
             Streamed::Done(handler) => {
                 self.handling.adopt(handler);
                 Event::Done
@@ -401,6 +426,32 @@ impl Runner {
             Streamed::Failed(reason) => Event::Failed(reason),
             Streamed::Stopped => Event::Stopped,
             Streamed::Aborted => Event::Aborted,
+        }
+    }
+
+    /// Returns when the server says that the deployment was aborted. It is asked by telling it once more that the device
+    /// is downloading.
+    async fn aborted(&self, record: &Record) {
+        let report = StatusReport {
+            status: DeviceStatus::Downloading,
+            substate: None,
+        };
+        loop {
+            tokio::time::sleep(jittered(self.config.download.abort_check_interval)).await;
+            match self
+                .link
+                .report_status(&record.deployment_id, &report)
+                .await
+            {
+                Err(error) if error.kind() == LinkErrorKind::Aborted => {
+                    log::warn!("{error}; the download ends");
+                    return;
+                }
+                Err(error) => {
+                    log::debug!("whether the deployment was aborted is not known: {error}")
+                }
+                Ok(()) => {}
+            }
         }
     }
 
@@ -438,25 +489,6 @@ impl Runner {
                 Executed::Event(Event::Failed(error.to_string()))
             }
             () = self.stop.requested() => Executed::GoingDown,
-        }
-    }
-}
-
-/// Asks, by telling the server once more that the device is downloading, whether the deployment was aborted.
-struct AbortWatch<'a> {
-    link: &'a Link,
-    id: &'a str,
-}
-
-impl AbortWatch<'_> {
-    async fn aborted(&self) -> bool {
-        let report = StatusReport {
-            status: DeviceStatus::Downloading,
-            substate: None,
-        };
-        match self.link.report_status(self.id, &report).await {
-            Err(error) => error.kind() == LinkErrorKind::Aborted,
-            Ok(()) => false,
         }
     }
 }

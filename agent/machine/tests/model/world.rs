@@ -74,6 +74,12 @@ pub struct World<'a> {
     pub memory: Disk,
     writes: u32,
     late_save: Option<Record>,
+    /// How much of the artifact is durable.
+    pub checkpoint: Option<u64>,
+    /// How much of it came over the network, in all lives.
+    pub received: u64,
+    /// The moments at which it did.
+    pub streaming: Vec<usize>,
     // server
     pub network_up: bool,
     pub reports: Vec<DeviceStatus>,
@@ -90,6 +96,9 @@ pub struct World<'a> {
 }
 
 pub const DEPLOYMENT: &str = "d1";
+
+/// Parts in which an artifact is received.
+pub const PARTS: u64 = 3;
 
 impl<'a> World<'a> {
     pub fn new(
@@ -127,6 +136,9 @@ impl<'a> World<'a> {
             disk,
             writes: 0,
             late_save: None,
+            checkpoint: None,
+            received: 0,
+            streaming: Vec::new(),
             network_up: true,
             reports: Vec::new(),
             finals: Vec::new(),
@@ -258,6 +270,15 @@ impl<'a> World<'a> {
             return false;
         }
         self.disk = self.memory.clone();
+        // The runner removes what was received as soon as the record is past the download.
+        if !self
+            .disk
+            .record
+            .as_ref()
+            .is_some_and(|record| record.step.phase() == Phase::Download)
+        {
+            self.checkpoint = None;
+        }
         if let Some(record) = &self.disk.record
             && (record.step.phase() == Phase::Committed)
         {
@@ -427,6 +448,24 @@ impl<'a> World<'a> {
         if self.scenario.kind == Kind::Rootfs {
             self.slots[1 - self.running] = Software::Mixed;
             self.moment()?;
+        }
+        if self.scenario.spooled {
+            for part in self.checkpoint.unwrap_or(0)..PARTS {
+                if !self.reachable() {
+                    return Ok(Event::Failed("stream".into()));
+                }
+                self.checkpoint = Some(part);
+                self.streaming.push(self.ticks);
+                self.moment()?;
+                self.received += 1;
+                self.streaming.push(self.ticks);
+                self.moment()?;
+                self.checkpoint = Some(part + 1);
+            }
+            self.streaming.push(self.ticks);
+            self.moment()?;
+        } else {
+            self.received += PARTS;
         }
         if !self.reachable() || self.fails(What::Stream) {
             return Ok(Event::Failed("stream".into()));
