@@ -12,6 +12,10 @@ pub const SAVES_MAX: u32 = 28;
 /// Restarts in a row that may interrupt a download which makes no headway.
 pub const STALLS_MAX: u32 = 10;
 
+/// Restarts that one deployment may see while it is held. A hold may be long, so they are no sign of a loop; but nothing
+/// goes on for ever.
+pub const HELD_RESTARTS_MAX: u32 = 1000;
+
 /// Marks an artifact name whose software may be neither the old nor the new one.
 pub const INCONSISTENT_SUFFIX: &str = "_INCONSISTENT";
 
@@ -105,6 +109,12 @@ pub struct Record {
     /// Restarts since then; see [`STALLS_MAX`].
     #[serde(default, skip_serializing_if = "is_zero")]
     pub stalls: u32,
+    /// Restarts while the deployment was held; see [`HELD_RESTARTS_MAX`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held_restarts: u32,
+    /// The boot of the system in which this was saved, as the system names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
     /// The agent was asked to stop here and did so in good order.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,
@@ -129,6 +139,8 @@ impl Record {
             saves: 0,
             furthest: None,
             stalls: 0,
+            held_restarts: 0,
+            boot: None,
             stopped: false,
             committed_on_disk: false,
         }

@@ -16,18 +16,21 @@ pub enum Step {
     Stream,
     DownloadLeave,
     DownloadError,
+    HoldInstall,
     ReportInstalling,
     InstallEnter,
     Install,
     InstallLeave,
     InstallError,
     AskReboot,
+    HoldReboot,
     ReportRebooting,
     RebootEnter,
     Reboot,
     VerifyReboot,
     RebootLeave,
     RebootError,
+    HoldCommit,
     ReportCommitting,
     CommitEnter,
     CheckReadiness,
@@ -69,9 +72,12 @@ pub enum Step {
 /// |---|---|---|---|
 /// | `Announced` | never saved | nothing happened; the server offers the deployment again | – |
 /// | `Download` | Download_Enter | the inactive slot or the module's tree may be half written | with a checkpoint: Cleanup, then the download goes on; without: Cleanup, `failure` (clean stop: Cleanup, offered again) |
+/// | `Ready` | the hold before the installation | the payload is in place, nothing is active | the hold again |
 /// | `Install` | ArtifactInstall_Enter | the update may be partly active, a trial boot may be armed | rollback |
+/// | `Armed` | the hold before the reboot | only the agent died, or the reboot happened early | the hold again, or as `Reboot` |
 /// | `Reboot` | ArtifactReboot_Enter | the reboot happened or not; verification tells | ArtifactVerifyReboot, the normal path |
 /// | `Verify` | ArtifactVerifyReboot | the new software failed its trial | rollback |
+/// | `Trial` | the hold before the commit | the new software is on trial and was verified | verified again after a boot, then the hold again |
 /// | `Contact` | the pre-commit report | the new software failed its trial | rollback (clean stop: verified again) |
 /// | `Commit` | ArtifactCommit_Enter | the commit may have happened, nobody was told | rollback |
 /// | `Committed` | after ArtifactCommit | the commit happened | ArtifactCommit_Leave again, `success` |
@@ -86,9 +92,12 @@ pub enum Step {
 pub enum Phase {
     Announced,
     Download,
+    Ready,
     Install,
+    Armed,
     Reboot,
     Verify,
+    Trial,
     Contact,
     Commit,
     Committed,
@@ -105,7 +114,7 @@ pub enum Phase {
 
 impl Step {
     /// Every step, so that tests can prove that none is forgotten.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 51] = [
         Self::ReportDownloading,
         Self::Restart,
         Self::ReportRestarted,
@@ -114,18 +123,21 @@ impl Step {
         Self::Stream,
         Self::DownloadLeave,
         Self::DownloadError,
+        Self::HoldInstall,
         Self::ReportInstalling,
         Self::InstallEnter,
         Self::Install,
         Self::InstallLeave,
         Self::InstallError,
         Self::AskReboot,
+        Self::HoldReboot,
         Self::ReportRebooting,
         Self::RebootEnter,
         Self::Reboot,
         Self::VerifyReboot,
         Self::RebootLeave,
         Self::RebootError,
+        Self::HoldCommit,
         Self::ReportCommitting,
         Self::CommitEnter,
         Self::CheckReadiness,
@@ -167,15 +179,15 @@ impl Step {
             | Self::Open
             | Self::Stream
             | Self::DownloadLeave
-            | Self::DownloadError
-            | Self::ReportInstalling => Phase::Download,
-            Self::InstallEnter
-            | Self::Install
-            | Self::InstallLeave
-            | Self::AskReboot
-            | Self::ReportRebooting => Phase::Install,
+            | Self::DownloadError => Phase::Download,
+            Self::HoldInstall | Self::ReportInstalling => Phase::Ready,
+            Self::InstallEnter | Self::Install | Self::InstallLeave | Self::AskReboot => {
+                Phase::Install
+            }
+            Self::HoldReboot | Self::ReportRebooting => Phase::Armed,
             Self::RebootEnter | Self::Reboot => Phase::Reboot,
             Self::VerifyReboot | Self::RebootLeave => Phase::Verify,
+            Self::HoldCommit => Phase::Trial,
             Self::ReportCommitting => Phase::Contact,
             Self::CommitEnter | Self::CheckReadiness | Self::Commit => Phase::Commit,
             Self::CommitLeave | Self::CommitLeaveError => Phase::Committed,

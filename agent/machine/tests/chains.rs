@@ -3,8 +3,8 @@
 //! Notation: scripts as `State_Action`, calls by their protocol name, statuses as `<status>`, questions as `?`.
 
 use ambidex_machine::{
-    Adoption, Call, Effect, Event, Facts, Insistence, Phase, Reboot, Record, STALLS_MAX, Step,
-    begin, recover, step,
+    Adoption, Call, Effect, Event, Facts, Found, Gate, HELD_RESTARTS_MAX, Insistence, Phase,
+    Reboot, Record, STALLS_MAX, Step, begin, recover, step,
 };
 use ambidex_wire::deployments::DeviceStatus;
 
@@ -62,13 +62,20 @@ fn hit(list: &[&str], used: &mut Vec<String>, name: &str) -> bool {
     false
 }
 
+fn found_with(checkpoint: Option<u64>) -> Found {
+    Found {
+        checkpoint,
+        ..Found::default()
+    }
+}
+
 fn play(case: &Case) -> Outcome {
     let (mut failed, mut killed) = (Vec::new(), Vec::new());
     let (mut chain, mut statuses) = (Vec::new(), Vec::new());
     let mut disk: Option<Record> = None;
     let mut adoption = Adoption::Keep;
     let mut saves = 0;
-    let mut next = begin(Record::new("d", "http://server/a"));
+    let mut next = begin(Record::new("d", "http://server/a"), &Found::default());
     'flow: for _ in 0..1000 {
         let (record, effects) = next;
         let mut answer = None;
@@ -85,6 +92,7 @@ fn play(case: &Case) -> Outcome {
                     }
                 }
                 Effect::DropToken => None,
+                Effect::Hold(_) => Some(Event::Done),
                 Effect::Report(status, _) => {
                     statuses.push(status.to_string());
                     let fails = hit(case.fail, &mut failed, &name);
@@ -115,7 +123,7 @@ fn play(case: &Case) -> Outcome {
                         let Some(found) = disk.clone() else {
                             break 'flow;
                         };
-                        next = recover(found, case.checkpoint);
+                        next = recover(found, &found_with(case.checkpoint));
                         continue 'flow;
                     }
                     let payload_type = (!case.empty).then(|| "mod".to_string());
@@ -669,10 +677,19 @@ fn an_unwritable_disk_stops_the_way_forward() {
         "downloading failure",
         Adoption::Keep,
     );
-    // Saves 1 and 2 belong to the download: marker and header facts.
+    // Saves 1 and 2 belong to the download: marker and header facts. At the third one nothing is active yet.
     check(
         &Case {
             save_fails_at: Some(3),
+            ..rebooting()
+        },
+        &s(&[DOWN, "Download_Error Cleanup"]),
+        "downloading failure",
+        Adoption::Keep,
+    );
+    check(
+        &Case {
+            save_fails_at: Some(4),
             ..rebooting()
         },
         &s(&[DOWN, "Install_Error", ROLLBACK, BACK, FAILURE]),
@@ -766,13 +783,48 @@ fn a_download_with_a_checkpoint_goes_on() {
     assert_eq!(lives, usize::try_from(STALLS_MAX).unwrap_or(0) + 1);
 }
 
+/// Holds may be long and see many restarts, but not without end.
+#[test]
+fn a_hold_does_not_count_as_a_loop() {
+    let mut record = Record::new("d", "u");
+    record.step = Step::HoldInstall;
+    for _ in 1..HELD_RESTARTS_MAX {
+        let (recovered, effects) = recover(record, &Found::default());
+        assert_eq!(effects, [Effect::Save, Effect::Hold(Gate::Install)]);
+        record = recovered;
+    }
+    assert_eq!(record.saves, 0);
+    let (_, effects) = recover(record, &Found::default());
+    assert!(
+        matches!(effects.as_slice(), [Effect::Conclude(_)]),
+        "{effects:?}"
+    );
+}
+
+/// Only the agent's death leaves the hold before a reboot as it was; a boot of the system is that reboot.
+#[test]
+fn a_boot_ends_the_hold_before_the_reboot() {
+    let boot = |name: &str| Found {
+        checkpoint: None,
+        boot: Some(name.into()),
+    };
+    let mut record = Record::new("d", "u");
+    record.step = Step::HoldReboot;
+    record.reboot = Reboot::Automatic;
+    record.boot = Some("one".into());
+    let (record, effects) = recover(record, &boot("one"));
+    assert_eq!(effects, [Effect::Save, Effect::Hold(Gate::Reboot)]);
+    let (_, effects) = recover(record, &boot("two"));
+    assert_eq!(effects, [Effect::Save, Effect::Call(Call::VerifyReboot)]);
+}
+
 /// As long as there is headway a download may be interrupted any number of times.
 #[test]
 fn headway_ends_the_count_of_restarts() {
     let mut record = Record::new("d", "u");
     record.step = Step::Stream;
     for offset in 0..1000 {
-        let (recovered, effects) = recover(record, Some(offset));
+        let (recovered, effects) = recover(record, &found_with(Some(offset)));
         let report = Effect::Report(DeviceStatus::Downloading, Insistence::UntilAccepted);
         assert_eq!(effects, [Effect::Save, report]);
         record = recovered;
@@ -790,7 +842,7 @@ fn a_clean_stop_resumes() {
     let (stopped, effects) = step(record, Event::Stopped);
     assert!(stopped.stopped);
     assert_eq!(effects, [Effect::Save]);
-    let (discarding, effects) = recover(stopped, None);
+    let (discarding, effects) = recover(stopped, &Found::default());
     assert_eq!(effects, [Effect::Save, Effect::Call(Call::Cleanup)]);
     let (_, effects) = step(discarding, Event::Done);
     assert_eq!(effects, [Effect::Forget], "the server offers it again");
@@ -799,7 +851,7 @@ fn a_clean_stop_resumes() {
     record.step = Step::ReportCommitting;
     record.reboot = Reboot::Automatic;
     let (stopped, _) = step(record, Event::Stopped);
-    let (_, effects) = recover(stopped, None);
+    let (_, effects) = recover(stopped, &Found::default());
     assert_eq!(effects, [Effect::Save, Effect::Call(Call::VerifyReboot)]);
 }
 
@@ -817,7 +869,7 @@ fn every_step_survives_the_disk_and_can_be_recovered() {
         let back: Record =
             serde_json::from_str(&text).unwrap_or_else(|error| panic!("{at:?}: {error}"));
         assert_eq!(back, record);
-        let (_, effects) = recover(back, None);
+        let (_, effects) = recover(back, &Found::default());
         assert!(
             effects.last().is_some_and(|effect| !effect.is_silent()),
             "{at:?} recovers to nothing: {effects:?}"
@@ -831,6 +883,6 @@ fn a_record_of_another_version_rolls_back() {
         "facts":{"artifact_name":"n","payload_type":"t"}}"#;
     let record: Record = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(record.step.phase(), Phase::Unknown);
-    let (_, effects) = recover(record, None);
+    let (_, effects) = recover(record, &Found::default());
     assert_eq!(effects, [Effect::Save, Effect::AskRollback]);
 }

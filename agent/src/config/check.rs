@@ -5,11 +5,13 @@ use std::{
     time::Duration,
 };
 
+use ambidex_machine::Gate;
+
 use super::{
     BootConfig, BootKind, ClientCertificate, CommitConfig, Config, ConfigError, DownloadConfig,
     HttpConfig, KeyType, Overrides, PollConfig, Roots, ScriptConfig, Spelling, TlsConfig,
-    VerifyKey,
-    schema::{OneOrMany, Raw, RawDownload, Seconds},
+    VerifyKey, Window,
+    schema::{OneOrMany, Raw, RawConsent, RawDownload, RawWindow, Seconds},
 };
 
 /// Longest duration that any key may hold: ten years. Longer is a mistake, and overflows clocks.
@@ -181,6 +183,11 @@ pub(super) fn check(
         reboot_command,
         reboot_timeout: keys.seconds("reboot_timeout_seconds", raw.reboot_timeout_seconds, 600)?,
         commit: commit(&keys, raw.commit.unwrap_or_default())?,
+        maintenance_window: raw
+            .maintenance_window
+            .map(|window| maintenance_window(&keys, window))
+            .transpose()?,
+        consent_before: consent(&keys, raw.consent.unwrap_or_default())?,
         #[cfg(feature = "remote-terminal")]
         remote,
         roots,
@@ -505,6 +512,43 @@ fn remote(
 const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
 /// Less would be a flush for every handful of packets.
 const CHECKPOINT_BYTES_MIN: u64 = 64 * 1024;
+
+fn maintenance_window(keys: &Keys, raw: RawWindow) -> Result<Window, ConfigError> {
+    let times = raw.times.unwrap_or_default();
+    let mut window = Window::parse(&times, raw.time_zone.as_deref())
+        .map_err(|reason| keys.bad("maintenance_window", reason))?;
+    if let Some(phases) = raw.phases {
+        let gates = gates(keys, "maintenance_window.phases", &phases)?;
+        if gates.contains(&Gate::Commit) {
+            return Err(keys.bad(
+                "maintenance_window.phases",
+                "must not hold 'commit': a system on trial cannot wait for days",
+            ));
+        }
+        window.download = gates.contains(&Gate::Download);
+        window.install = gates.contains(&Gate::Install);
+        window.reboot = gates.contains(&Gate::Reboot);
+    }
+    window.needs_synchronised_clock = raw.needs_synchronised_clock.unwrap_or(true);
+    Ok(window)
+}
+
+fn consent(keys: &Keys, raw: RawConsent) -> Result<Vec<Gate>, ConfigError> {
+    gates(keys, "consent.before", &raw.before.unwrap_or_default())
+}
+
+fn gates(keys: &Keys, key: &str, words: &[String]) -> Result<Vec<Gate>, ConfigError> {
+    let gate = |word: &String| {
+        Gate::ALL
+            .into_iter()
+            .find(|gate| gate.as_str() == word)
+            .ok_or_else(|| {
+                let known = Gate::ALL.map(Gate::as_str).join("', '");
+                keys.bad(key, format!("holds '{word}'; known are '{known}'"))
+            })
+    };
+    words.iter().map(gate).collect()
+}
 
 /// Space that a download leaves to others, unless told otherwise.
 const KEEP_FREE_BYTES: u64 = 64 * 1024 * 1024;

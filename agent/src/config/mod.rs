@@ -16,15 +16,18 @@ mod remote;
 mod remote_schema;
 mod roots;
 mod schema;
+mod window;
 
 use std::{path::PathBuf, time::Duration};
 
 pub use ambidex_artifact::VerifyKey;
+use ambidex_machine::Gate;
 
 pub(crate) use check::parse_log_level;
 pub use device_type::device_type;
 pub use load::{Overrides, load, load_persistent};
 pub use roots::{Roots, Spelling};
+pub use window::Window;
 
 /// Everything the agent may be told, checked and with defaults filled in.
 #[derive(Debug, Clone)]
@@ -71,6 +74,10 @@ pub struct Config {
     /// How long a reboot may take before it counts as failed.
     pub reboot_timeout: Duration,
     pub commit: CommitConfig,
+    /// When downloads, installations and reboots may begin; `None`: always.
+    pub maintenance_window: Option<Window>,
+    /// Where a deployment needs somebody's consent.
+    pub consent_before: Vec<Gate>,
     /// What remote access may do; `None` when it is off.
     #[cfg(feature = "remote-terminal")]
     pub remote: Option<ambidex_connect::Settings>,

@@ -49,6 +49,8 @@ pub(crate) struct Raw {
     pub reboot_timeout_seconds: Option<Seconds>,
     pub commit: Option<RawCommit>,
     pub download: Option<RawDownload>,
+    pub maintenance_window: Option<RawWindow>,
+    pub consent: Option<RawConsent>,
     pub remote: Option<RawRemote>,
 }
 
@@ -124,6 +126,21 @@ pub(crate) struct RawDownload {
     pub keep_free_bytes: Option<u64>,
     pub rate_limit: Option<u64>,
     pub abort_check_interval_seconds: Option<Seconds>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawWindow {
+    pub times: Option<Vec<String>>,
+    pub time_zone: Option<String>,
+    pub phases: Option<Vec<String>>,
+    pub needs_synchronised_clock: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawConsent {
+    pub before: Option<Vec<String>>,
 }
 
 /// A duration in seconds; decimals are taken.
@@ -202,6 +219,8 @@ pub(crate) const TOP: &[&str] = &[
     "reboot_timeout_seconds",
     "commit",
     "download",
+    "maintenance_window",
+    "consent",
     "remote",
 ];
 
@@ -235,6 +254,11 @@ pub(crate) const NESTED: &[&str] = &[
     "keep_free_bytes",
     "rate_limit",
     "abort_check_interval_seconds",
+    "times",
+    "time_zone",
+    "phases",
+    "needs_synchronised_clock",
+    "before",
     "enabled",
     "user",
     "shell",

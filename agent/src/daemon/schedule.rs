@@ -124,6 +124,14 @@ impl Schedule {
             );
     }
 
+    /// A deployment waits on the server for the time when it may begin.
+    pub fn held(&mut self, now: Instant, wait: Duration) {
+        self.update = now
+            + wait
+                .max(self.polls.retry_interval_min)
+                .min(jittered(self.polls.update_interval));
+    }
+
     /// Another process works on the device: look again soon.
     pub fn postponed(&mut self, now: Instant) {
         let soon = now + jittered(self.polls.retry_interval_min);

@@ -8,6 +8,7 @@
 pub mod bootstrap;
 mod conditions;
 mod fetching;
+pub mod gates;
 mod handling;
 mod reports;
 pub mod runner;
@@ -17,6 +18,7 @@ pub mod standalone;
 pub mod stop;
 pub mod store;
 
+pub use gates::{Gates, WishError};
 pub(crate) use handling::rootfs as rootfs_config;
 pub use reports::Delivery;
 pub use runner::{Outcome, Runner};

@@ -6,15 +6,16 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use ambidex_machine::{
-    self as machine, Action, Adoption, Call, Conclusion, Effect, Event, Insistence, Phase, Record,
-    ScriptState, Step, Verdict,
+    self as machine, Action, Adoption, Call, Conclusion, Effect, Event, Found, Gate, Insistence,
+    Phase, Record, ScriptState, Step, Verdict,
 };
-use ambidex_platform::reboot;
+use ambidex_platform::{clock, reboot};
 use ambidex_wire::deployments::{DeviceStatus, Instructions, StatusReport};
 
 use super::{
     bootstrap, conditions,
     fetching::{Fetching, Opened, Streamed},
+    gates::{Gates, UNWANTED},
     handling::{self, Handling},
     reports::{self, Delivery, Effort},
     scripts::{ScriptError, Scripts, State},
@@ -47,6 +48,7 @@ pub struct Runner {
     store: Store,
     scripts: Scripts,
     stop: Stop,
+    gates: Gates,
     handling: Handling,
     fetching: Option<Fetching>,
 }
@@ -65,7 +67,12 @@ impl Runner {
     ///
     /// # Errors
     /// When the state directory cannot be used.
-    pub fn new(config: Arc<Config>, link: Link, stop: Stop) -> Result<Self, StoreError> {
+    pub fn new(
+        config: Arc<Config>,
+        link: Link,
+        stop: Stop,
+        gates: Gates,
+    ) -> Result<Self, StoreError> {
         let mut store = Store::open(&config.roots.state)?;
         if let Err(error) = bootstrap::ensure_name(&mut store, &config.roots.bootstrap_artifact()) {
             // A read-only state directory: the server must still hear of it (a deployment fails in good order).
@@ -78,6 +85,7 @@ impl Runner {
             store,
             scripts,
             stop,
+            gates,
             handling: Handling::default(),
             fetching: None,
         })
@@ -124,8 +132,32 @@ impl Runner {
     }
 
     async fn go_on(&mut self, record: Record) -> Outcome {
-        let checkpoint = spooling::checkpoint(&self.config.download, &record.deployment_id);
-        self.drive(machine::recover(record, checkpoint)).await
+        let found = Found {
+            checkpoint: spooling::checkpoint(&self.config.download, &record.deployment_id),
+            boot: clock::boot_id(),
+        };
+        self.drive(machine::recover(record, &found)).await
+    }
+
+    /// Ends a deployment that was not begun, because somebody at the device does not want it.
+    pub async fn refuse(&mut self, instructions: &Instructions) -> Outcome {
+        let id = &instructions.id;
+        let mut record = Record::new(id, &instructions.artifact.source.uri);
+        record.reason = Some(UNWANTED.into());
+        let conclusion = Conclusion {
+            status: DeviceStatus::Failure,
+            reason: record.reason.clone(),
+            adoption: Adoption::Keep,
+        };
+        self.begin_log(id);
+        if let Event::SaveFailed(error) = self.conclude(&record, &conclusion) {
+            log::error!("deployment {id} cannot be refused: {error}");
+            return Outcome::Declined;
+        }
+        logbook::detach();
+        self.gates.ended(id);
+        self.deliver(Effort::Insist).await;
+        Outcome::Failure
     }
 
     /// Carries out a deployment.
@@ -160,11 +192,12 @@ impl Runner {
         spooling::discard(&self.config.download);
         self.begin_log(id);
         log::info!("deployment {id}: {}", instructions.artifact.artifact_name);
-        self.drive(machine::begin(Record::new(
-            id,
-            &instructions.artifact.source.uri,
-        )))
-        .await
+        let found = Found {
+            checkpoint: None,
+            boot: clock::boot_id(),
+        };
+        let record = Record::new(id, &instructions.artifact.source.uri);
+        self.drive(machine::begin(record, &found)).await
     }
 
     /// Sends results that the server has not taken yet; to be called before each poll.
@@ -190,6 +223,7 @@ impl Runner {
     }
 
     async fn drive(&mut self, mut next: (Record, Vec<Effect>)) -> Outcome {
+        self.gates.show(Some(&next.0.deployment_id), None);
         let (record, going_down) = loop {
             let (record, effects) = next;
             match self.execute(&record, effects).await {
@@ -218,6 +252,7 @@ impl Runner {
             None => Outcome::Declined,
         };
         log::info!("deployment {} ended: {outcome:?}", record.deployment_id);
+        self.gates.ended(&record.deployment_id);
         logbook::detach();
         if outcome != Outcome::Declined {
             self.deliver(Effort::Insist).await;
@@ -251,6 +286,7 @@ impl Runner {
             Effect::Report(status, Insistence::UntilAccepted) => {
                 self.report_until_accepted(record, status).await
             }
+            Effect::Hold(gate) => self.hold(record, gate).await,
             Effect::Scripts(state, action) => self.run_scripts(state, action).await,
             Effect::Open => self.open(record).await,
             Effect::Stream => self.stream(record).await,
@@ -373,6 +409,52 @@ impl Runner {
         }
     }
 
+    // ---- gates ---------------------------------------------------------------------------------
+
+    /// Waits until the gate is open. The server is told at once, and again from time to time, so that it sees the device
+    /// and the device sees an abort.
+    async fn hold(&self, record: &Record, gate: Gate) -> Event {
+        let id = &record.deployment_id;
+        let mut tell = tokio::time::Instant::now();
+        let mut said = None;
+        loop {
+            let mut changes = self.gates.changes();
+            if self.gates.is_unwanted(id) {
+                return Event::Failed(UNWANTED.into());
+            }
+            let Some(held) = self.gates.closed(gate, id) else {
+                break;
+            };
+            self.gates.show(Some(id), Some((gate, held)));
+            if said != Some(held.as_str()) {
+                said = Some(held.as_str());
+                log::info!("held before {}: {held}", gate.as_str());
+            }
+            if tell <= tokio::time::Instant::now() {
+                let told = tokio::select! {
+                    told = self.report_once(record, gate.status()) => told,
+                    () = self.stop.requested() => return Event::Stopped,
+                };
+                if told == Event::Aborted {
+                    return told;
+                }
+                tell = tokio::time::Instant::now() + jittered(self.config.polls.update_interval);
+            }
+            let next = tell - tokio::time::Instant::now();
+            tokio::select! {
+                () = self.stop.requested() => return Event::Stopped,
+                // the sender lives as long as we do
+                _ = changes.changed() => {}
+                () = tokio::time::sleep(next.min(held.look_again())) => {}
+            }
+        }
+        if said.is_some() {
+            log::info!("going on before {}", gate.as_str());
+            self.gates.show(Some(id), None);
+        }
+        Event::Done
+    }
+
     // ---- download ------------------------------------------------------------------------------
 
     async fn open(&mut self, record: &Record) -> Event {
@@ -410,7 +492,7 @@ impl Runner {
             }
             Opened::Failed(reason) => Event::Failed(reason),
             Opened::Stopped => Event::Stopped,
-            Opened::Aborted => Event::Aborted,
+            Opened::Aborted => self.given_up(record),
         }
     }
 
@@ -425,13 +507,30 @@ impl Runner {
             }
             Streamed::Failed(reason) => Event::Failed(reason),
             Streamed::Stopped => Event::Stopped,
-            Streamed::Aborted => Event::Aborted,
+            Streamed::Aborted => self.given_up(record),
+        }
+    }
+
+    /// An abort, whoever asked for it, as the machine sees it.
+    fn given_up(&self, record: &Record) -> Event {
+        if self.gates.is_unwanted(&record.deployment_id) {
+            Event::Failed(UNWANTED.into())
+        } else {
+            Event::Aborted
+        }
+    }
+
+    /// Returns when the deployment was aborted, at the device or on the server.
+    async fn aborted(&self, record: &Record) {
+        tokio::select! {
+            () = self.gates.unwanted(&record.deployment_id) => {}
+            () = self.aborted_on_server(record) => {}
         }
     }
 
     /// Returns when the server says that the deployment was aborted. It is asked by telling it once more that the device
     /// is downloading.
-    async fn aborted(&self, record: &Record) {
+    async fn aborted_on_server(&self, record: &Record) {
         let report = StatusReport {
             status: DeviceStatus::Downloading,
             substate: None,

@@ -28,17 +28,18 @@ fn live(world: &mut World<'_>) -> Result<(), End> {
             }
             _ => record,
         };
-        let next = recover(record, world.checkpoint);
+        let next = recover(record, &world.found());
         flow(world, next)?;
     }
     world.deliver()?;
     // The daemon neither polls over an undelivered result nor over an unfinished deployment.
     if world.memory.record.is_none() && world.memory.queue.is_empty() && world.offered() {
         world.checkpoint = None;
-        flow(
-            world,
-            begin(Record::new(DEPLOYMENT, "http://server/artifact")),
-        )?;
+        let next = begin(
+            Record::new(DEPLOYMENT, "http://server/artifact"),
+            &world.found(),
+        );
+        flow(world, next)?;
         world.deliver()?;
     }
     Ok(())
@@ -290,13 +291,14 @@ fn every_pair_of_crashes_in_the_main_scenarios_ends_well() {
     };
     for kind in Kind::ALL {
         explorer.explore(&Scenario::plain(kind), 2);
-        explorer.explore(
-            &Scenario {
-                spooled: true,
+        for (spooled, held) in [(true, false), (false, true)] {
+            let other = Scenario {
+                spooled,
+                held,
                 ..Scenario::plain(kind)
-            },
-            2,
-        );
+            };
+            explorer.explore(&other, 2);
+        }
         let down = Scenario {
             network: scenario::Network::DownOnNew,
             ..Scenario::plain(kind)
@@ -423,4 +425,43 @@ fn assert_gone_on(world: &World<'_>, deaths: u64) {
         world.received
     );
     assert_eq!(world.checkpoint, None, "{told}");
+}
+
+/// A hold survives the death of the agent at every gate. It survives a power cut, too, where the software that the
+/// device then boots is not on trial: before the reboot the power cut is that reboot, before the commit the bootloader goes back.
+#[test]
+fn a_hold_survives() {
+    for kind in Kind::ALL {
+        let scenario = Scenario {
+            held: true,
+            ..Scenario::plain(kind)
+        };
+        let mut holding = Vec::new();
+        run_and(&scenario, &[], None, |world| {
+            holding.clone_from(&world.holding);
+        });
+        let expected = match kind {
+            Kind::Empty => 0,
+            Kind::Rootfs | Kind::RebootingModule => 3,
+            Kind::PlainModule | Kind::NoRollback => 2,
+        };
+        assert_eq!(holding.len(), expected, "{kind:?}");
+        for (gate, tick) in holding.iter().enumerate() {
+            for crash in KINDS {
+                let on_trial = kind == Kind::Rootfs && gate == 2 && crash == Crash::Power;
+                let plan = [(*tick, crash)];
+                let (_, faults, trace) = run_and(&scenario, &plan, None, |world| {
+                    let end = if on_trial {
+                        DeviceStatus::Failure
+                    } else {
+                        DeviceStatus::Success
+                    };
+                    assert_eq!(world.finals, [end], "{kind:?} {plan:?} {:#?}", world.trace);
+                });
+                assert!(faults.is_empty(), "{kind:?} {plan:?}: {faults:#?}");
+                let streams = trace.iter().filter(|line| *line == "Stream").count();
+                assert_eq!(streams, 1, "{kind:?} {plan:?}: downloaded again");
+            }
+        }
+    }
 }

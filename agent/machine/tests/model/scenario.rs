@@ -1,6 +1,6 @@
 //! What may go wrong in a simulated deployment, apart from crashes.
 
-use ambidex_machine::{Action, Call, ScriptState};
+use ambidex_machine::{Action, Call, Gate, ScriptState};
 
 /// The kind of payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,8 @@ impl Kind {
 pub enum What {
     Scripts(ScriptState, Action),
     Call(Call),
+    /// Somebody at the device does not want it.
+    Hold(Gate),
     Open,
     Stream,
     AskReboot,
@@ -76,6 +78,8 @@ pub struct Scenario {
     pub new_panics: bool,
     /// What was received of the artifact survives.
     pub spooled: bool,
+    /// The deployment is held at every gate for a moment.
+    pub held: bool,
     /// The ordinal of the status report that is answered with 409, and all after it.
     pub abort_at: Option<usize>,
     /// The store cannot be written from this write on.
@@ -103,6 +107,7 @@ impl Scenario {
             network: Network::Up,
             new_panics: false,
             spooled: false,
+            held: false,
             abort_at: None,
             store_broken_from: None,
             store_broken_at: None,
@@ -169,6 +174,9 @@ pub fn everything() -> Vec<What> {
         all.push(What::Call(call));
     }
     all.extend([
+        What::Hold(Gate::Install),
+        What::Hold(Gate::Reboot),
+        What::Hold(Gate::Commit),
         What::Open,
         What::Stream,
         What::AskReboot,
@@ -195,6 +203,10 @@ pub fn all() -> Vec<Scenario> {
         scenarios.push(plain.clone());
         scenarios.push(Scenario {
             spooled: true,
+            ..plain.clone()
+        });
+        scenarios.push(Scenario {
+            held: true,
             ..plain.clone()
         });
         for network in [Network::DownOnNew, Network::DownDuringDeployment] {

@@ -1,7 +1,7 @@
 //! A simulated device, its disk, its bootloader and its server.
 
 use ambidex_machine::{
-    Adoption, Call, Conclusion, Effect, Event, Facts, Insistence, Phase, Reboot, Record,
+    Adoption, Call, Conclusion, Effect, Event, Facts, Found, Insistence, Phase, Reboot, Record,
     ScriptState,
 };
 use ambidex_wire::deployments::DeviceStatus;
@@ -67,6 +67,7 @@ pub struct World<'a> {
     app: Software,
     backup: bool,
     app_rebooted: bool,
+    boots: u32,
     pub tree: bool,
     pub bricked: bool,
     // storage
@@ -80,6 +81,8 @@ pub struct World<'a> {
     pub received: u64,
     /// The moments at which it did.
     pub streaming: Vec<usize>,
+    /// The moments at which the deployment was held.
+    pub holding: Vec<usize>,
     // server
     pub network_up: bool,
     pub reports: Vec<DeviceStatus>,
@@ -130,6 +133,7 @@ impl<'a> World<'a> {
             app: Software::Old,
             backup: false,
             app_rebooted: false,
+            boots: 0,
             tree: false,
             bricked: false,
             memory: disk.clone(),
@@ -139,6 +143,7 @@ impl<'a> World<'a> {
             checkpoint: None,
             received: 0,
             streaming: Vec::new(),
+            holding: Vec::new(),
             network_up: true,
             reports: Vec::new(),
             finals: Vec::new(),
@@ -150,6 +155,14 @@ impl<'a> World<'a> {
             failures_done: Vec::new(),
             faults: Vec::new(),
             inconsistency_allowed: scenario.may_be_inconsistent(),
+        }
+    }
+
+    /// What a start of the agent finds besides the record.
+    pub fn found(&self) -> Found {
+        Found {
+            checkpoint: self.checkpoint,
+            boot: Some(self.boots.to_string()),
         }
     }
 
@@ -193,6 +206,7 @@ impl<'a> World<'a> {
     /// Power on: what the GRUB and U-Boot integrations do (section 7.4, 7.5).
     pub fn boot(&mut self) {
         self.app_rebooted = true;
+        self.boots += 1;
         loop {
             if self.env.upgrade_available {
                 if self.env.bootcount == 0 {
@@ -271,11 +285,11 @@ impl<'a> World<'a> {
         }
         self.disk = self.memory.clone();
         // The runner removes what was received as soon as the record is past the download.
-        if !self
+        if self
             .disk
             .record
             .as_ref()
-            .is_some_and(|record| record.step.phase() == Phase::Download)
+            .is_none_or(|record| record.step.phase() != Phase::Download)
         {
             self.checkpoint = None;
         }
@@ -340,6 +354,13 @@ impl<'a> World<'a> {
             Effect::Scripts(state, action) => {
                 Some(outcome(!self.fails(What::Scripts(*state, *action))))
             }
+            Effect::Hold(gate) => {
+                if self.scenario.held {
+                    self.holding.push(self.ticks);
+                    self.moment()?;
+                }
+                Some(outcome(!self.fails(What::Hold(*gate))))
+            }
             Effect::Open => Some(self.open()),
             Effect::Stream => Some(self.stream()?),
             Effect::Call(call) => Some(outcome(self.call(*call)?)),
@@ -382,6 +403,7 @@ impl<'a> World<'a> {
         let acts = matches!(
             effect,
             Effect::Scripts(..)
+                | Effect::Hold(_)
                 | Effect::Open
                 | Effect::Stream
                 | Effect::Call(_)
@@ -678,7 +700,10 @@ fn outcome(done: bool) -> Event {
 /// Where the runner can give an effect up in good order.
 fn stoppable(record: &Record, effect: &Effect) -> bool {
     match effect {
-        Effect::Open | Effect::Stream | Effect::Report(_, Insistence::UntilAccepted) => true,
+        Effect::Hold(_)
+        | Effect::Open
+        | Effect::Stream
+        | Effect::Report(_, Insistence::UntilAccepted) => true,
         Effect::Scripts(ScriptState::Download, _) => record.step.phase() == Phase::Download,
         _ => false,
     }
