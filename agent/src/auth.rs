@@ -63,6 +63,12 @@ impl Token {
         Ok(Self(text.to_owned()))
     }
 
+    /// The token itself, for those who may use it besides us.
+    #[cfg(feature = "dbus")]
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+
     pub(crate) fn bearer(&self) -> String {
         format!("Bearer {}", self.0)
     }

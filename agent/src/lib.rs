@@ -3,7 +3,7 @@
 //! Floors, top to bottom: `cli` and `daemon` decide what happens when; `deployment` carries one
 //! deployment through its states; `api` is the one HTTP door and `auth`/`identity` its key and
 //! token; `inventory` describes the device; `remote` keeps
-//! the websocket of remote access, whose sessions `ambidex-connect` serves; `config` is read once at start. Everything that
+//! the websocket of remote access, whose sessions `ambidex-connect` serves; `dbus` offers the login to add-ons; `config` is read once at start. Everything that
 //! touches the operating system goes through `ambidex-platform`.
 //!
 //! What this crate never does: verify or unpack an artifact itself (`ambidex-install`), decide a
@@ -17,6 +17,8 @@ pub mod backoff;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+#[cfg(feature = "dbus")]
+mod dbus;
 pub mod deployment;
 pub mod identity;
 pub mod inventory;

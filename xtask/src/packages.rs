@@ -34,6 +34,7 @@ const COMPATIBILITY: &[Need] = &[
     ("mender", "mender-client"),
     ("mender-connect", "mender-connect"),
     ("dbus-daemon", "dbus-daemon"),
+    ("dbus-send", "dbus-bin"),
     ("/usr/lib/python3/dist-packages/dbus", "python3-dbus"),
     ("/usr/lib/python3/dist-packages/gi", "python3-gi"),
     ("script", "bsdutils"),

@@ -65,6 +65,19 @@ pub(crate) struct Session {
     token: Token,
 }
 
+#[cfg(any(feature = "remote-terminal", feature = "dbus"))]
+impl Session {
+    /// Where the device is logged in.
+    pub(crate) fn server(&self) -> &str {
+        &self.server
+    }
+
+    #[cfg(feature = "dbus")]
+    pub(crate) fn token(&self) -> &str {
+        self.token.reveal()
+    }
+}
+
 struct Answer {
     server: String,
     status: StatusCode,
@@ -109,6 +122,12 @@ impl Link {
     #[must_use]
     pub fn is_authorized(&self) -> bool {
         self.0.session.borrow().is_some()
+    }
+
+    /// Where the device is logged in, and every change of that.
+    #[cfg(any(feature = "remote-terminal", feature = "dbus"))]
+    pub(crate) fn sessions(&self) -> watch::Receiver<Option<Session>> {
+        self.0.session.subscribe()
     }
 
     /// Forgets the token, so that the next call logs in anew.

@@ -6,26 +6,14 @@
 use ambidex_connect::{MESSAGE_BYTES_MAX, handshake};
 use ambidex_wire::session::MESSAGE_BYTES_HEADER;
 use reqwest::{StatusCode, Upgraded, header};
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 
 use super::{ANSWER_BYTES_MAX, Link, LinkError, LinkErrorKind, Session, failure};
 
 const PATH: &str = "/api/devices/v1/deviceconnect/connect";
 const DOING: &str = "open remote access";
 
-impl Session {
-    /// Where the device is logged in.
-    pub(crate) fn server(&self) -> &str {
-        &self.server
-    }
-}
-
 impl Link {
-    /// Where the device is logged in, and every change of that.
-    pub(crate) fn sessions(&self) -> watch::Receiver<Option<Session>> {
-        self.0.session.subscribe()
-    }
-
     /// Opens the websocket of remote access.
     ///
     /// # Errors

@@ -188,6 +188,7 @@ pub(super) fn check(
             .map(|window| maintenance_window(&keys, window))
             .transpose()?,
         consent_before: consent(&keys, raw.consent.unwrap_or_default())?,
+        dbus_login: raw.dbus_login.unwrap_or(true),
         #[cfg(feature = "remote-terminal")]
         remote,
         roots,

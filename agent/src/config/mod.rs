@@ -78,6 +78,8 @@ pub struct Config {
     pub maintenance_window: Option<Window>,
     /// Where a deployment needs somebody's consent.
     pub consent_before: Vec<Gate>,
+    /// Whether add-ons find the login on the message bus.
+    pub dbus_login: bool,
     /// What remote access may do; `None` when it is off.
     #[cfg(feature = "remote-terminal")]
     pub remote: Option<ambidex_connect::Settings>,

@@ -51,6 +51,7 @@ pub(crate) struct Raw {
     pub download: Option<RawDownload>,
     pub maintenance_window: Option<RawWindow>,
     pub consent: Option<RawConsent>,
+    pub dbus_login: Option<bool>,
     pub remote: Option<RawRemote>,
 }
 
@@ -221,6 +222,7 @@ pub(crate) const TOP: &[&str] = &[
     "download",
     "maintenance_window",
     "consent",
+    "dbus_login",
     "remote",
 ];
 

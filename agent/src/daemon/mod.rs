@@ -3,7 +3,8 @@
 //! Owns the loop and its [`schedule`], signals, the claim on the state directory, readiness and
 //! watchdog of the service manager. Decides nothing within a deployment (`deployment`).
 //!
-//! Concurrency: one task does everything in turn, and remote access has one beside it; triggers that come during a deployment wait in
+//! Concurrency: one task does everything in turn; remote access and the login on the message bus have one each
+//! beside it; triggers that come during a deployment wait in
 //! their streams. The wish to stop is seen everywhere through [`Stop`]; what does not end by
 //! itself within a few seconds is dropped, which the journal makes harmless.
 
@@ -94,6 +95,11 @@ pub async fn run(config: Arc<Config>) -> Result<(), DaemonError> {
     let mut daemon = Daemon::new(config, stop.clone());
     let mut control = Control::start(&daemon.config.roots.state, &daemon.gates);
     let mut remote = RemoteAccess::start(&daemon.config, &daemon.link, &stop);
+    #[cfg(feature = "dbus")]
+    if daemon.config.dbus_login {
+        // ends with the wish to stop, and holds nothing that must be ended in order
+        tokio::spawn(crate::dbus::run(daemon.link.clone(), stop.clone()));
+    }
     let ended = {
         let work = daemon.follow(triggers, &mut remote, &mut control);
         tokio::pin!(work);

@@ -89,7 +89,9 @@ pub fn assert_searches(db: &Db, sql: &str) {
     let plan = db
         .explain(sql)
         .unwrap_or_else(|error| panic!("{sql}: {error}"))
-        .join("\n");
+        .join("\n")
+        // a row of constants is no table
+        .replace("SCAN CONSTANT ROW", "");
     let scans = if db.is_shared() { "Seq Scan" } else { "SCAN" };
     assert!(!plan.contains(scans), "{sql}\n{plan}");
 }

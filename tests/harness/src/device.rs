@@ -15,6 +15,7 @@ pub const DEVICE_TYPE: &str = "test-host";
 #[derive(Debug)]
 pub struct Device {
     folder: PathBuf,
+    environment: Vec<(&'static str, String)>,
     daemon: Option<Child>,
 }
 
@@ -32,6 +33,7 @@ impl Device {
     pub fn new(folder: &Path, identity: &str, server_url: &str, more_toml: &str) -> Result<Self> {
         let device = Self {
             folder: folder.to_owned(),
+            environment: Vec::new(),
             daemon: None,
         };
         for name in [
@@ -79,6 +81,11 @@ impl Device {
             0o755,
         )?;
         Ok(device)
+    }
+
+    /// Gives the agent one more variable of the environment, from its next start on.
+    pub fn set_variable(&mut self, name: &'static str, value: &str) {
+        self.environment.push((name, value.to_owned()));
     }
 
     /// Installs an update module: an executable called like the payload type.
@@ -170,7 +177,8 @@ impl Device {
         command
             .env("AMBIDEX_CONF_DIR", self.folder.join("conf"))
             .env("AMBIDEX_DATA_DIR", self.folder.join("data"))
-            .env("AMBIDEX_STATE_DIR", self.folder.join("state"));
+            .env("AMBIDEX_STATE_DIR", self.folder.join("state"))
+            .envs(self.environment.iter().map(|(name, value)| (*name, value)));
         Ok(command)
     }
 

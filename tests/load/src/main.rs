@@ -202,6 +202,7 @@ async fn idle_polls(options: &measure::Options) -> anyhow::Result<serde_json::Va
         .context("enrol the devices")?;
     let enrol_seconds = started.elapsed().as_secs_f64();
     eprintln!("{} devices enrolled in {enrol_seconds:.1} s", tokens.len());
+    server.settle().await?;
     let figures = measure::idle_polls(&server, tokens, options).await?;
     Ok(serde_json::json!({
         "measurement": "idle-polls",

@@ -16,12 +16,15 @@ const EMAIL: &str = "load@example.com";
 const PASSWORD: &str = "a-password-for-the-swarm";
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// How often the outstanding work is asked for.
+const SETTLE_ROUND: Duration = Duration::from_millis(500);
 
 /// A running server on a data directory of its own; both end with it.
 pub struct Server {
     binary: PathBuf,
     child: Child,
     pub address: String,
+    internal: String,
     pub user_token: String,
     data: TempDir,
 }
@@ -35,11 +38,12 @@ impl Server {
             binary: binary.to_owned(),
             child,
             address: String::new(),
+            internal: String::new(),
             user_token: String::new(),
             data,
         };
         let directory = server.data.path().to_owned();
-        server.address = wait_for_address(&directory).await?;
+        server.listening().await?;
         let created = Command::new(binary)
             .args([
                 "user",
@@ -72,6 +76,40 @@ impl Server {
         Ok(server)
     }
 
+    async fn listening(&mut self) -> anyhow::Result<()> {
+        [self.address, self.internal] = wait_for_addresses(self.data.path()).await?;
+        Ok(())
+    }
+
+    /// Waits until the work that requests leave behind is done, so that the next measurement does not pay for
+    /// it: each new device has workflows of its own.
+    pub async fn settle(&self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let mut connection = Connection::open(&self.internal).await?;
+        loop {
+            let answer = connection.call("GET", "/metrics", "", b"").await?;
+            let text = String::from_utf8(answer.body).context("metrics")?;
+            if answer.status != 200 || !text.contains("# TYPE ambidex_jobs gauge") {
+                bail!("the metrics do not tell of jobs: status {}", answer.status);
+            }
+            let outstanding: f64 = text
+                .lines()
+                .filter(|line| {
+                    line.starts_with("ambidex_jobs{") && line.contains("state=\"ready\"")
+                })
+                .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+                .sum();
+            if outstanding == 0.0 {
+                eprintln!(
+                    "the jobs were done {:.1} s later",
+                    started.elapsed().as_secs_f64()
+                );
+                return Ok(());
+            }
+            tokio::time::sleep(SETTLE_ROUND).await;
+        }
+    }
+
     /// The file of the embedded database.
     pub fn database(&self) -> PathBuf {
         self.data.path().join("server.db")
@@ -95,7 +133,7 @@ impl Server {
     pub async fn start_again(&mut self) -> anyhow::Result<Duration> {
         let started = Instant::now();
         self.child = launch(&self.binary, self.data.path())?;
-        self.address = wait_for_address(self.data.path()).await?;
+        self.listening().await?;
         let mut connection = Connection::open(&self.address).await?;
         let path = "/api/management/v2/devauth/devices/count";
         let headers = format!("Authorization: Bearer {}\r\n", self.user_token);
@@ -165,14 +203,16 @@ impl Drop for Server {
     }
 }
 
-async fn wait_for_address(data_dir: &Path) -> anyhow::Result<String> {
+/// The addresses of the public and of the internal listener.
+async fn wait_for_addresses(data_dir: &Path) -> anyhow::Result<[String; 2]> {
     let file = data_dir.join("listen.json");
     let started = Instant::now();
     while started.elapsed() < START_LIMIT {
         if let Ok(text) = std::fs::read_to_string(&file) {
             let value: serde_json::Value = serde_json::from_str(&text).context("listen.json")?;
-            if let Some(address) = value.get("public").and_then(|address| address.as_str()) {
-                return Ok(address.to_owned());
+            let address = |name: &str| Some(value.get(name)?.as_str()?.to_owned());
+            if let (Some(public), Some(internal)) = (address("public"), address("internal")) {
+                return Ok([public, internal]);
             }
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -85,6 +85,7 @@ pub async fn idle_sockets(options: &Options) -> anyhow::Result<serde_json::Value
     let server = Server::start(&options.server_bin).await?;
     let tokens = enrol::enrol(&server, options.devices, 32).await?;
     eprintln!("{} devices enrolled", tokens.len());
+    server.settle().await?;
     let before_kib = server.rss_kib()?;
     let mut alive = JoinSet::new();
     let seconds = connect(&server, tokens, &mut alive).await?;

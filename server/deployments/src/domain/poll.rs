@@ -132,6 +132,9 @@ pub async fn next(
     device_id: &str,
     poll: &Poll,
 ) -> Result<Option<Offer>, Error> {
+    if !store::device::any_open(&context.db, tenant, device_id).await? {
+        return Ok(None);
+    }
     for _ in 0..RACES_MAX {
         let now_ms = context.clock.now_ms();
         let found = store::device::next_open(&context.db, tenant, device_id, now_ms).await?;

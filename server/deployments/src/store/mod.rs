@@ -53,6 +53,7 @@ pub const POINT_STATEMENTS: &[&str] = &[
     deployment::FIND,
     deployment::ARTIFACTS,
     deployment::EXISTS,
+    device::ANY_OPEN,
     device::NEXT_OPEN,
     device::FIND,
     device::OPEN_OF_DEVICE,

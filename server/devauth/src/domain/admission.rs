@@ -86,6 +86,7 @@ impl Devauth {
                 db.apply(batch)
                     .await
                     .map_err(|error| Batch::error(None, error))?;
+                self.note_check_in(&tenant.id, &device);
                 Ok(issued.token)
             }
             SetStatus::Preauthorized => {
@@ -95,6 +96,7 @@ impl Devauth {
                 change.accept(&set.id);
                 change.statement(token::issue(tenant_id, &set.id, issued.expires_ms));
                 self.apply_change(&tenant.id, change).await?;
+                self.note_check_in(&tenant.id, &device);
                 Ok(issued.token)
             }
         }

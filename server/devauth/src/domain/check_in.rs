@@ -1,8 +1,8 @@
 //! When devices were last seen, without a write per poll.
 //!
-//! A check of a token that finds the recorded time older than [`RECORD_EVERY_MS`] notes the device here. The notes
-//! are written in batches by [`crate::Devauth::record_check_ins`]; losing them in a crash costs nothing but an hour.
-//! The map is shared by all requests; it is locked only to insert or to take everything, never across an await.
+//! An issue or a check of a token that finds the recorded time older than [`RECORD_EVERY_MS`] notes the device here
+//! (reference section 2.1, "last check-in"). The notes are written in batches by
+//! [`crate::Devauth::record_check_ins`]; losing them in a crash costs nothing but an hour. The map is shared by all requests; it is locked only to insert or to take everything, never across an await.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use ambidex_access::TenantId;
 
 use crate::Devauth;
 use crate::error::DevauthError;
-use crate::store::device;
+use crate::store::device::{self, DeviceRow};
 
 /// A device's time is written at most this often.
 pub const RECORD_EVERY_MS: i64 = 3_600_000;
@@ -57,6 +57,12 @@ impl CheckIns {
 }
 
 impl Devauth {
+    /// Notes that a device has just been given a token.
+    pub(super) fn note_check_in(&self, tenant: &TenantId, device: &DeviceRow) {
+        let (notes, now_ms) = (&self.inner.check_ins, self.inner.clock.now_ms());
+        notes.note(tenant, &device.id, device.check_in_ms, now_ms);
+    }
+
     /// Records that a device was seen somewhere else; an older time than the known one changes nothing.
     ///
     /// # Errors

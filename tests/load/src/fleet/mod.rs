@@ -38,6 +38,7 @@ pub async fn run(options: &Options) -> anyhow::Result<Value> {
     let mut server = Server::start(&options.server_bin).await?;
     let members = enrol::members(&server, options.active, options.connections.min(32)).await?;
     eprintln!("{} devices enrolled", members.len());
+    server.settle().await?;
     server.stop().await?;
     let seeded = Instant::now();
     let rest = options.devices.saturating_sub(options.active);
