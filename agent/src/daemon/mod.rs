@@ -263,7 +263,7 @@ impl Daemon {
         };
         self.gates.show(Some(id), Some((Gate::Download, held)));
         log::info!("deployment {id} is held before download: {held}");
-        self.schedule.held(Instant::now(), held.look_again());
+        self.schedule.held(Instant::now(), held.ask_again());
         Outcome::Declined
     }
 

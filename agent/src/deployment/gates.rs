@@ -28,6 +28,9 @@ const NAME: &str = "consent";
 /// Between looks at the clock: it may be set, or jump.
 const CLOCK_CHECK: Duration = Duration::from_secs(60);
 
+/// Between polls while the clock is not set: a time service needs some minutes after the start.
+const CLOCK_POLL: Duration = Duration::from_secs(300);
+
 /// The reason of a deployment that somebody at the device has ended.
 pub const UNWANTED: &str = "the deployment was aborted at the device";
 
@@ -52,6 +55,16 @@ impl Held {
             Self::Window(wait) => wait.min(CLOCK_CHECK),
             Self::Clock => CLOCK_CHECK,
             Self::Consent | Self::Paused => Duration::MAX,
+        }
+    }
+
+    /// When the server is to be asked again for a deployment that waits there; `None`: at the regular time.
+    #[must_use]
+    pub const fn ask_again(self) -> Option<Duration> {
+        match self {
+            Self::Window(wait) => Some(wait),
+            Self::Clock => Some(CLOCK_POLL),
+            Self::Consent | Self::Paused => None,
         }
     }
 

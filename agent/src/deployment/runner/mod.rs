@@ -3,29 +3,31 @@
 //! Owns the order "record, act": a save that fails stops the list of effects, so that nothing acts without its record.
 //! All waiting here ends early when a stop is asked for; what that means for the deployment is the machine's business.
 
+mod download;
+mod told;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use ambidex_machine::{
-    self as machine, Action, Adoption, Call, Conclusion, Effect, Event, Found, Gate, Insistence,
-    Phase, Record, ScriptState, Step, Verdict,
+    self as machine, Action, Adoption, Call, Conclusion, Effect, Event, Found, Insistence, Phase,
+    Record, ScriptState, Verdict,
 };
 use ambidex_platform::{clock, reboot};
-use ambidex_wire::deployments::{DeviceStatus, Instructions, StatusReport};
+use ambidex_wire::deployments::{DeviceStatus, Instructions};
 
 use super::{
     bootstrap, conditions,
-    fetching::{Fetching, Opened, Streamed},
+    fetching::Fetching,
     gates::{Gates, UNWANTED},
-    handling::{self, Handling},
+    handling::Handling,
     reports::{self, Delivery, Effort},
     scripts::{ScriptError, Scripts, State},
-    spooling::{self, Spooled},
+    spooling,
     stop::Stop,
     store::{Store, StoreError},
 };
 use crate::{
-    api::{Link, LinkErrorKind, Renewal},
-    backoff::{Backoff, jittered},
+    api::Link,
     config::{Config, ConfigError, device_type},
     logbook,
 };
@@ -360,209 +362,6 @@ impl Runner {
         }
     }
 
-    // ---- reports -------------------------------------------------------------------------------
-
-    async fn report_once(&self, record: &Record, status: DeviceStatus) -> Event {
-        log::info!("reporting {status}");
-        match self
-            .link
-            .report_status(&record.deployment_id, &body(record, status))
-            .await
-        {
-            Ok(()) => Event::Done,
-            Err(error) if error.kind() == LinkErrorKind::Aborted => Event::Aborted,
-            Err(error) => Event::Failed(error.to_string()),
-        }
-    }
-
-    async fn report_until_accepted(&self, record: &Record, status: DeviceStatus) -> Event {
-        log::info!("reporting {status}; the server has to answer");
-        // Without server contact as a condition one try tells the server, and tells us of an abort.
-        let needed = self.config.commit.server_contact || status != DeviceStatus::Installing;
-        let report = body(record, status);
-        let mut backoff = Backoff::new(&self.config.polls);
-        loop {
-            let sent = tokio::select! {
-                sent = self.link.report_status(&record.deployment_id, &report) => sent,
-                () = self.stop.requested() => return Event::Stopped,
-            };
-            let error = match sent {
-                Ok(()) => return Event::Done,
-                Err(error) if error.kind() == LinkErrorKind::Aborted => return Event::Aborted,
-                Err(error) => error,
-            };
-            if !needed {
-                log::warn!(
-                    "{error}; contact to the server is no condition of the commit, going on"
-                );
-                return Event::Done;
-            }
-            let Some(wait) = backoff.next_wait() else {
-                return Event::Failed(format!("the server was not reached in time: {error}"));
-            };
-            let wait = error.retry_after().unwrap_or_else(|| jittered(wait));
-            log::warn!("{error}; trying again in {} s", wait.as_secs());
-            tokio::select! {
-                () = self.stop.requested() => return Event::Stopped,
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
-    }
-
-    // ---- gates ---------------------------------------------------------------------------------
-
-    /// Waits until the gate is open. The server is told at once, and again from time to time, so that it sees the device
-    /// and the device sees an abort.
-    async fn hold(&self, record: &Record, gate: Gate) -> Event {
-        let id = &record.deployment_id;
-        let mut tell = tokio::time::Instant::now();
-        let mut said = None;
-        loop {
-            let mut changes = self.gates.changes();
-            if self.gates.is_unwanted(id) {
-                return Event::Failed(UNWANTED.into());
-            }
-            let Some(held) = self.gates.closed(gate, id) else {
-                break;
-            };
-            self.gates.show(Some(id), Some((gate, held)));
-            if said != Some(held.as_str()) {
-                said = Some(held.as_str());
-                log::info!("held before {}: {held}", gate.as_str());
-            }
-            if tell <= tokio::time::Instant::now() {
-                let told = tokio::select! {
-                    told = self.report_once(record, gate.status()) => told,
-                    () = self.stop.requested() => return Event::Stopped,
-                };
-                if told == Event::Aborted {
-                    return told;
-                }
-                tell = tokio::time::Instant::now() + jittered(self.config.polls.update_interval);
-            }
-            let next = tell - tokio::time::Instant::now();
-            tokio::select! {
-                () = self.stop.requested() => return Event::Stopped,
-                // the sender lives as long as we do
-                _ = changes.changed() => {}
-                () = tokio::time::sleep(next.min(held.look_again())) => {}
-            }
-        }
-        if said.is_some() {
-            log::info!("going on before {}", gate.as_str());
-            self.gates.show(Some(id), None);
-        }
-        Event::Done
-    }
-
-    // ---- download ------------------------------------------------------------------------------
-
-    async fn open(&mut self, record: &Record) -> Event {
-        let context = match handling::context(&self.config, &self.store) {
-            Ok(context) => context,
-            Err(error) => return Event::Failed(error.to_string()),
-        };
-        let provides = match self.provides() {
-            Ok(provides) => provides,
-            Err(error) => return Event::Failed(error.to_string()),
-        };
-        let renewal = Renewal {
-            deployment_id: record.deployment_id.clone(),
-            provides,
-        };
-        let (config, id) = (self.config.download.clone(), record.deployment_id.clone());
-        let kept = tokio::task::spawn_blocking(move || spooling::take_up(&config, &id)).await;
-        let kept = kept.ok().flatten();
-        let position = kept.as_ref().map(|kept| kept.position.clone());
-        let download = self.link.take_up(&record.uri, Some(renewal), position);
-        let handle = download.handle();
-        let cancel_download = Box::new(move || handle.cancel());
-        let stored = self.store.provides().clone();
-        let input = Spooled::new(
-            download,
-            kept,
-            self.config.download.clone(),
-            record.deployment_id.clone(),
-        );
-        let mut fetching = Fetching::start(input, cancel_download, context, stored, &self.config);
-        match fetching.open(&self.stop, self.aborted(record)).await {
-            Opened::Header(facts) => {
-                self.fetching = Some(fetching);
-                Event::Opened(*facts)
-            }
-            Opened::Failed(reason) => Event::Failed(reason),
-            Opened::Stopped => Event::Stopped,
-            Opened::Aborted => self.given_up(record),
-        }
-    }
-
-    async fn stream(&mut self, record: &Record) -> Event {
-        let Some(fetching) = self.fetching.take() else {
-            return Event::Failed("the download is not open".into());
-        };
-        match fetching.stream(&self.stop, self.aborted(record)).await {
-            Streamed::Done(handler) => {
-                self.handling.adopt(handler);
-                Event::Done
-            }
-            Streamed::Failed(reason) => Event::Failed(reason),
-            Streamed::Stopped => Event::Stopped,
-            Streamed::Aborted => self.given_up(record),
-        }
-    }
-
-    /// An abort, whoever asked for it, as the machine sees it.
-    fn given_up(&self, record: &Record) -> Event {
-        if self.gates.is_unwanted(&record.deployment_id) {
-            Event::Failed(UNWANTED.into())
-        } else {
-            Event::Aborted
-        }
-    }
-
-    /// Returns when the deployment was aborted, at the device or on the server.
-    async fn aborted(&self, record: &Record) {
-        tokio::select! {
-            () = self.gates.unwanted(&record.deployment_id) => {}
-            () = self.aborted_on_server(record) => {}
-        }
-    }
-
-    /// Returns when the server says that the deployment was aborted. It is asked by telling it once more that the device
-    /// is downloading.
-    async fn aborted_on_server(&self, record: &Record) {
-        let report = StatusReport {
-            status: DeviceStatus::Downloading,
-            substate: None,
-        };
-        loop {
-            tokio::time::sleep(jittered(self.config.download.abort_check_interval)).await;
-            match self
-                .link
-                .report_status(&record.deployment_id, &report)
-                .await
-            {
-                Err(error) if error.kind() == LinkErrorKind::Aborted => {
-                    log::warn!("{error}; the download ends");
-                    return;
-                }
-                Err(error) => {
-                    log::debug!("whether the deployment was aborted is not known: {error}")
-                }
-                Ok(()) => {}
-            }
-        }
-    }
-
-    /// An opened download that is not streamed must not go on writing behind the back of what follows.
-    async fn end_fetching(&mut self) {
-        if let Some(fetching) = self.fetching.take() {
-            fetching.end().await;
-        }
-    }
-
-    // ---- the handler and the system ------------------------------------------------------------
-
     async fn call(&mut self, record: &Record, call: Call) -> Executed {
         logbook::sync();
         let outcome = self
@@ -590,16 +389,6 @@ impl Runner {
             () = self.stop.requested() => Executed::GoingDown,
         }
     }
-}
-
-/// A report; the final one of a deployment whose result could not be queued says why.
-fn body(record: &Record, status: DeviceStatus) -> StatusReport {
-    let substate = if record.step == Step::ReportFinal {
-        record.reason.clone()
-    } else {
-        None
-    };
-    StatusReport { status, substate }
 }
 
 fn done_or_failed(outcome: Result<(), String>) -> Event {
