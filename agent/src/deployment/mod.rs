@@ -10,6 +10,7 @@ mod conditions;
 mod fetching;
 pub mod gates;
 mod handling;
+pub(crate) mod predecessor;
 mod reports;
 pub mod runner;
 pub mod scripts;

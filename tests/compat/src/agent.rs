@@ -12,7 +12,7 @@ const CONNECT: &str = "/api/management/v1/deviceconnect/devices";
 /// A running agent that is connected. It ends with this.
 pub struct Agent {
     pub id: String,
-    _device: Device,
+    _device: Box<Device>,
 }
 
 impl Agent {
@@ -34,7 +34,7 @@ impl Agent {
         .with_context(|| device.log())?;
         Ok(Self {
             id,
-            _device: device,
+            _device: Box::new(device),
         })
     }
 
