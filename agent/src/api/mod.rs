@@ -12,10 +12,12 @@ mod download;
 mod error;
 mod failure;
 mod proxy;
+mod rate;
 #[cfg(feature = "remote-terminal")]
 mod socket;
 mod tls;
 mod token_key;
+mod transfer;
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +35,7 @@ use ambidex_wire::{
 use reqwest::{Client, Method, StatusCode, header};
 use tokio::sync::watch;
 
-pub use download::{Download, DownloadHandle, Renewal};
+pub use download::{Beginning, Download, DownloadHandle, Position, Renewal};
 pub use error::{LinkError, LinkErrorKind};
 
 use crate::{
@@ -345,7 +347,19 @@ impl Link {
     /// replaced by asking for the deployment again.
     #[must_use]
     pub fn download(&self, uri: &str, renewal: Option<Renewal>) -> Download {
-        Download::start(self.clone(), uri.to_owned(), renewal)
+        self.take_up(uri, renewal, None)
+    }
+
+    /// The same, beginning at a position where an earlier life was interrupted; [`Download::beginning`] tells whether
+    /// the server still has that file.
+    #[must_use]
+    pub fn take_up(
+        &self,
+        uri: &str,
+        renewal: Option<Renewal>,
+        position: Option<Position>,
+    ) -> Download {
+        Download::start(self.clone(), uri.to_owned(), renewal, position)
     }
 
     pub(crate) fn config(&self) -> &Config {

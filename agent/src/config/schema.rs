@@ -48,6 +48,9 @@ pub(crate) struct Raw {
     pub reboot_command: Option<Vec<String>>,
     pub reboot_timeout_seconds: Option<Seconds>,
     pub commit: Option<RawCommit>,
+    pub download: Option<RawDownload>,
+    pub maintenance_window: Option<RawWindow>,
+    pub consent: Option<RawConsent>,
     pub dbus_login: Option<bool>,
     pub remote: Option<RawRemote>,
 }
@@ -114,6 +117,32 @@ pub(crate) struct RawCommit {
     pub server_contact: Option<bool>,
     pub health_check: Option<Vec<String>>,
     pub health_check_timeout_seconds: Option<Seconds>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawDownload {
+    pub resume_after_restart: Option<bool>,
+    pub directory: Option<String>,
+    pub checkpoint_bytes: Option<u64>,
+    pub keep_free_bytes: Option<u64>,
+    pub rate_limit: Option<u64>,
+    pub abort_check_interval_seconds: Option<Seconds>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawWindow {
+    pub times: Option<Vec<String>>,
+    pub time_zone: Option<String>,
+    pub phases: Option<Vec<String>>,
+    pub needs_synchronised_clock: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawConsent {
+    pub before: Option<Vec<String>>,
 }
 
 /// A duration in seconds; decimals are taken.
@@ -191,6 +220,9 @@ pub(crate) const TOP: &[&str] = &[
     "reboot_command",
     "reboot_timeout_seconds",
     "commit",
+    "download",
+    "maintenance_window",
+    "consent",
     "dbus_login",
     "remote",
 ];
@@ -220,6 +252,17 @@ pub(crate) const NESTED: &[&str] = &[
     "server_contact",
     "health_check",
     "health_check_timeout_seconds",
+    "resume_after_restart",
+    "directory",
+    "checkpoint_bytes",
+    "keep_free_bytes",
+    "rate_limit",
+    "abort_check_interval_seconds",
+    "times",
+    "time_zone",
+    "phases",
+    "needs_synchronised_clock",
+    "before",
     "enabled",
     "user",
     "shell",

@@ -10,6 +10,8 @@ mod trial;
 mod aborts;
 mod deaths;
 mod failures;
+mod holds;
+mod interrupted;
 mod limits;
 mod normal;
 mod random;

@@ -468,6 +468,9 @@ fn holds(folder: &Path, text: &[u8]) -> bool {
         let path = entry.unwrap().path();
         if path.is_dir() {
             holds(&path, text)
+        } else if !path.is_file() {
+            // the control socket
+            false
         } else {
             std::fs::read(&path)
                 .unwrap()
