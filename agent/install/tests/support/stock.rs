@@ -107,6 +107,13 @@ impl Stock {
         std::fs::read_to_string(self.device.path("log")).unwrap_or_default()
     }
 
+    /// The same for calls of some kinds only, a pattern of `case`.
+    pub fn may_cut_when(&self, pattern: &str) -> String {
+        let cut = self.may_cut();
+        let cut = cut.trim_start_matches("#!/bin/sh\n");
+        format!("#!/bin/sh\ncase {pattern}) {cut};; esac\n")
+    }
+
     /// Cuts the power at the n-th changing command from now on; never with `None`.
     pub fn cut_at(&self, at: Option<usize>) {
         let at = at.unwrap_or(usize::MAX);
