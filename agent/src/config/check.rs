@@ -175,6 +175,7 @@ pub(super) fn check(
         rootfs_part_b: raw.rootfs_part_b.filter(|p| !p.is_empty()),
         running_root: path(raw.running_root),
         verify_written: raw.verify_written.unwrap_or(false),
+        rootfs_module: raw.rootfs_module.unwrap_or(false),
         boot: boot(&keys, raw.boot.unwrap_or_default())?,
         reboot_command,
         reboot_timeout: keys.seconds("reboot_timeout_seconds", raw.reboot_timeout_seconds, 600)?,

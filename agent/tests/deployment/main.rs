@@ -12,6 +12,8 @@ mod deaths;
 mod failures;
 mod limits;
 mod normal;
+mod order;
+mod policy;
 mod random;
 mod slots;
 mod standalone;
