@@ -21,12 +21,23 @@ use crate::{
 /// one of several servers has failed. A server that does not want the device any more closes them itself.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(120);
 
+/// Between looks for unfinished files that waited in vain to be continued.
+const SWEEP: Duration = Duration::from_secs(600);
+
 /// Runs until the daemon is asked to stop.
 pub(crate) async fn run(remote: Remote, link: Link, wishes: Sender<Wish>, stop: Stop) {
     tokio::select! {
         () = stop.requested() => return,
-        () = clean_up(&remote) => {}
+        () = beside(&remote, Remote::clean_up) => {}
     }
+    tokio::select! {
+        () = connected(&remote, &link, &wishes, &stop) => {}
+        () = tidied(&remote) => {}
+    }
+}
+
+/// Keeps the connection until the daemon is asked to stop.
+async fn connected(remote: &Remote, link: &Link, wishes: &Sender<Wish>, stop: &Stop) {
     let mut sessions = link.sessions();
     let mut waits = Waits::default();
     let mut failures = 0_u32;
@@ -45,7 +56,7 @@ pub(crate) async fn run(remote: Remote, link: Link, wishes: Sender<Wish>, stop: 
                 failures = 0;
                 let began = Instant::now();
                 let end = remote
-                    .serve(stream, leave(&mut sessions, &session, &stop))
+                    .serve(stream, leave(&mut sessions, &session, stop))
                     .await;
                 if stop.is_requested() {
                     return;
@@ -80,10 +91,19 @@ pub(crate) async fn run(remote: Remote, link: Link, wishes: Sender<Wish>, stop: 
     }
 }
 
-async fn clean_up(remote: &Remote) {
+/// Never ends.
+async fn tidied(remote: &Remote) {
+    loop {
+        sleep(SWEEP).await;
+        beside(remote, Remote::sweep).await;
+    }
+}
+
+/// Does what may wait for the disk on a thread of its own.
+async fn beside(remote: &Remote, work: fn(&Remote)) {
     let remote = remote.clone();
     // what fails is logged there
-    let _ = tokio::task::spawn_blocking(move || remote.clean_up()).await;
+    let _ = tokio::task::spawn_blocking(move || work(&remote)).await;
 }
 
 /// Waits until the device is logged in.

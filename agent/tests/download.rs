@@ -16,7 +16,7 @@ use std::{
 
 use ambidex_agent::{
     Link, LinkError, LinkErrorKind,
-    api::{Download, Renewal},
+    api::{Beginning, Download, Position, Renewal},
 };
 use support::{Answer, Device, Request, Server, answer, answer_with, cut, stall};
 
@@ -113,7 +113,7 @@ async fn an_answer_that_does_not_fit_ends_it() {
         (206, None),
         (200, None),
         (416, None),
-        (400, None),
+        (405, None),
     ] {
         let body = payload(100_000);
         let server = Server::start(move |r| match range(r) {
@@ -200,6 +200,142 @@ async fn nothing_of_one_download_reaches_the_next() {
             .iter()
             .all(|r| r.header("range").is_none())
     );
+}
+
+fn position(offset: u64, etag: &str) -> Option<Position> {
+    Some(Position {
+        offset,
+        total: 100_000,
+        etag: Some(etag.to_owned()),
+    })
+}
+
+async fn beginning_and_rest(mut download: Download) -> (Beginning, Result<Vec<u8>, LinkError>) {
+    let (download, beginning) = tokio::task::spawn_blocking(move || {
+        let beginning = download.beginning().unwrap();
+        (download, beginning)
+    })
+    .await
+    .unwrap();
+    (beginning, read(download).await)
+}
+
+/// W2: what an earlier life has received is not fetched again.
+#[tokio::test]
+async fn a_download_begins_where_an_earlier_one_ended() {
+    let body = payload(100_000);
+    let served = body.clone();
+    let server = Server::start(move |r| brittle(&served, r, 40_000)).await;
+    let device = Device::new(&[], "");
+    let link = Link::new(device.config());
+    let uri = format!("{}/a", server.url);
+    let download = link.take_up(&uri, None, position(30_000, "\"v1\""));
+    let (beginning, rest) = beginning_and_rest(download).await;
+    assert_eq!(beginning, Beginning::Rest);
+    assert_eq!(rest.unwrap(), body[30_000..]);
+    let requests = server.requests();
+    let ranges: Vec<_> = requests.iter().map(|r| r.header("range")).collect();
+    assert_eq!(
+        ranges,
+        [Some("bytes=30000-99999"), Some("bytes=70000-99999")]
+    );
+    assert!(
+        requests
+            .iter()
+            .all(|r| r.header("if-range") == Some("\"v1\""))
+    );
+    // all of it is there: nobody is asked
+    let download = link.take_up(&uri, None, position(100_000, "\"v1\""));
+    let (beginning, rest) = beginning_and_rest(download).await;
+    assert_eq!((beginning, rest.unwrap()), (Beginning::Rest, Vec::new()));
+    assert_eq!(server.requests().len(), 2);
+}
+
+/// W2: what does not fit to an earlier life's beginning makes the download begin anew; what is wrong ends it.
+#[tokio::test]
+async fn a_download_begins_anew_where_the_file_is_another() {
+    for (status, content_range, etag, requests) in [
+        (200, None, "\"v2\"", 1),
+        (416, None, "\"v2\"", 2),
+        (206, Some("bytes 30000-99999/100000"), "\"v2\"", 2),
+        (206, Some("bytes 30000-100000/100001"), "\"v1\"", 2),
+    ] {
+        let body = payload(100_000);
+        let served = body.clone();
+        let server = Server::start(move |r| match (range(r), status) {
+            (None, _) | (_, 200) => answer_with(200, &[("ETag", "\"v2\"")], served.clone()),
+            (Some(_), status) => {
+                let mut headers = vec![("ETag", etag)];
+                headers.extend(content_range.iter().map(|v| ("Content-Range", *v)));
+                answer_with(status, &headers, &served[30_000..])
+            }
+        })
+        .await;
+        let device = Device::new(&[], "");
+        let download = Link::new(device.config()).take_up(
+            &format!("{}/a", server.url),
+            None,
+            position(30_000, "\"v1\""),
+        );
+        let (beginning, rest) = beginning_and_rest(download).await;
+        assert_eq!(beginning, Beginning::Whole(position(0, "\"v2\"")));
+        assert!(rest.unwrap() == body, "{status} {content_range:?}");
+        assert_eq!(server.requests().len(), requests, "{content_range:?}");
+    }
+    // D2: a range that was not asked for
+    let server = Server::start(|_| {
+        let wrong = [("Content-Range", "bytes 1-99999/100000")];
+        answer_with(206, &wrong, payload(99_999))
+    })
+    .await;
+    let device = Device::new(&[], "");
+    let download = Link::new(device.config()).take_up(
+        &format!("{}/a", server.url),
+        None,
+        position(30_000, "\"v1\""),
+    );
+    let error = read(download).await.unwrap_err();
+    assert_eq!(error.kind(), LinkErrorKind::Permanent, "{error}");
+}
+
+/// W3: a fresh link that is refused, too, is no reason for a storm of requests.
+#[tokio::test]
+async fn links_that_are_always_refused_end_the_download() {
+    for status in [400, 401, 403, 404, 410] {
+        let storage = Server::start(move |_| answer(status, "")).await;
+        let fresh = format!("{}/fresh", storage.url);
+        let server = Server::friendly(move |r| {
+            r.target.contains("/next").then(|| {
+                answer(200, format!(r#"{{"id":"d-1","artifact":{{"artifact_name":"r","source":{{"uri":"{fresh}"}}}}}}"#))
+            })
+        })
+        .await;
+        let device = Device::new(&[&server.url], "retry_download_count = 3");
+        let renewal = Renewal {
+            deployment_id: "d-1".to_owned(),
+            provides: BTreeMap::new(),
+        };
+        let uri = format!("{}/old", storage.url);
+        let error = read(Link::new(device.config()).download(&uri, Some(renewal)))
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("after 3 tries"), "{error}");
+        assert_eq!(storage.requests().len(), 4, "{status}");
+    }
+}
+
+/// A limit on bytes a second is kept over the whole download (how exactly, `api/rate.rs` tests without a clock).
+#[tokio::test]
+async fn a_limited_download_takes_its_time() {
+    let body = payload(300_000);
+    let served = body.clone();
+    let server = Server::start(move |_| answer(200, served.clone())).await;
+    let device = Device::new(&[], "[download]\nrate_limit = 200000");
+    let started = Instant::now();
+    let download = Link::new(device.config()).download(&format!("{}/a", server.url), None);
+    assert_eq!(read(download).await.unwrap(), body);
+    // never faster; how much slower is the machine's business
+    assert!(started.elapsed() >= Duration::from_millis(1000));
 }
 
 /// W3.

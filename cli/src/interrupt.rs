@@ -59,6 +59,14 @@ impl Own {
         Ok(own)
     }
 
+    /// The outcome of `work`; none when a signal comes first. `work` is dropped then.
+    pub async fn unless_asked<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            outcome = work => Some(outcome),
+            () = self.asked_to_end() => None,
+        }
+    }
+
     /// Waits for a signal.
     pub async fn asked_to_end(&mut self) {
         tokio::select! {

@@ -1,21 +1,37 @@
 //! Files that appear complete or not at all.
 
-use std::fs::{self, File, Permissions};
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use rustix::fs::OFlags;
 use tempfile::{NamedTempFile, TempPath};
 
 use crate::interrupt::Unfinished;
 
-/// A file under a temporary name beside its target. It takes the target's name in
-/// [`OutputFile::publish`]; until then the target is untouched. Dropping it removes it.
+/// Follows the name of the target while its content is not complete and may be continued.
+const PART: &str = ".ambidex-part";
+
+/// A file under another name beside its target. It takes the target's name in
+/// [`OutputFile::publish`]; until then the target is untouched. Dropping it removes it, unless it was
+/// opened to be continued.
 pub struct OutputFile {
     target: Target,
     file: File,
-    temporary: Option<(TempPath, Unfinished)>,
+    draft: Draft,
+}
+
+/// What is there before the target.
+enum Draft {
+    /// A file without a name.
+    Nameless,
+    /// One that nobody will look for.
+    Temporary(TempPath, Unfinished),
+    /// One that the next call finds.
+    Part(PathBuf),
 }
 
 enum Target {
@@ -34,24 +50,11 @@ impl OutputFile {
             return Ok(Self {
                 target: Target::Stdout,
                 file,
-                temporary: None,
+                draft: Draft::Nameless,
             });
         }
-        // A link keeps being a link to what is replaced.
-        let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-        if target.is_dir() {
-            anyhow::bail!("{} is a directory; name a file in it", target.display());
-        }
-        if target.exists() && !target.is_file() {
-            anyhow::bail!(
-                "{} is no plain file; it would be replaced by one. Use `-` and a redirection",
-                target.display()
-            );
-        }
-        let folder = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let target = replaceable(target)?;
+        let folder = folder_of(&target);
         let temporary = tempfile::Builder::new()
             .prefix(".ambidex-")
             .suffix(".partial")
@@ -68,7 +71,43 @@ impl OutputFile {
         Ok(Self {
             target: Target::Path(target),
             file,
-            temporary: Some((path, guard)),
+            draft: Draft::Temporary(path, guard),
+        })
+    }
+
+    /// Prepares to write `target`, a path, and goes on with what an earlier call has left unpublished in
+    /// `TARGET.ambidex-part`. Nobody else can do so meanwhile.
+    pub fn resumable(target: &Path) -> anyhow::Result<Self> {
+        let target = replaceable(target)?;
+        let mut name = OsString::from(target.file_name().context("it has no name")?);
+        name.push(PART);
+        let path = target.with_file_name(name);
+        let shown = path.display();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits())?)
+            .open(&path)
+            .with_context(|| format!("cannot open {shown}"))?;
+        let found = file.metadata()?;
+        // What is made here belongs to us.
+        let me = tempfile::tempfile_in(folder_of(&target))
+            .and_then(|file| file.metadata())
+            .with_context(|| format!("cannot create a file beside {}", target.display()))?
+            .uid();
+        let ours = found.is_file() && found.nlink() == 1 && found.uid() == me;
+        if !ours || found.mode() & 0o077 != 0 {
+            anyhow::bail!("{shown} was not made by an earlier copy of yours; remove it");
+        }
+        file.try_lock()
+            .map_err(|_| anyhow::anyhow!("another copy is at work on {shown}"))?;
+        Ok(Self {
+            target: Target::Path(target),
+            file,
+            draft: Draft::Part(path),
         })
     }
 
@@ -79,7 +118,7 @@ impl OutputFile {
 
     /// Gives the file owner and permissions of `model`. The owner only as far as permitted.
     pub fn like(&mut self, model: &fs::Metadata) -> anyhow::Result<()> {
-        if let Some((path, _)) = &self.temporary {
+        if let Draft::Temporary(path, _) = &self.draft {
             // Only root may give files away; a changed group of one's own is fine.
             if chown(path, Some(model.uid()), Some(model.gid())).is_err() {
                 drop(chown(path, None, Some(model.gid())));
@@ -92,15 +131,20 @@ impl OutputFile {
 
     /// Makes the content durable and gives the file its name.
     pub fn publish(mut self) -> anyhow::Result<()> {
-        match self.target {
+        let draft = std::mem::replace(&mut self.draft, Draft::Nameless);
+        match &self.target {
             Target::Path(target) => {
                 self.file
                     .sync_all()
                     .with_context(|| format!("cannot write {}", target.display()))?;
-                if let Some((path, guard)) = self.temporary {
-                    path.persist(&target)
-                        .with_context(|| format!("cannot replace {}", target.display()))?;
-                    drop(guard);
+                let replacing = || format!("cannot replace {}", target.display());
+                match draft {
+                    Draft::Temporary(path, guard) => {
+                        path.persist(target).with_context(replacing)?;
+                        drop(guard);
+                    }
+                    Draft::Part(path) => fs::rename(path, target).with_context(replacing)?,
+                    Draft::Nameless => {}
                 }
                 Ok(())
             }
@@ -119,5 +163,80 @@ impl OutputFile {
                 out.flush().context("cannot write to standard output")
             }
         }
+    }
+}
+
+impl Drop for OutputFile {
+    fn drop(&mut self) {
+        // Nothing in it is worth going on with.
+        if let Draft::Part(path) = &self.draft
+            && self.file.metadata().is_ok_and(|found| found.len() == 0)
+        {
+            drop(fs::remove_file(path));
+        }
+    }
+}
+
+/// A path that a plain file may take.
+fn replaceable(target: &Path) -> anyhow::Result<PathBuf> {
+    // A link keeps being a link to what is replaced.
+    let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+    if target.is_dir() {
+        anyhow::bail!("{} is a directory; name a file in it", target.display());
+    }
+    if target.exists() && !target.is_file() {
+        anyhow::bail!(
+            "{} is no plain file; it would be replaced by one. Use `-` and a redirection",
+            target.display()
+        );
+    }
+    Ok(target)
+}
+
+fn folder_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests fail loudly")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_found_again_and_used_by_one_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("f");
+        let part = dir.path().join("f.ambidex-part");
+        drop(OutputFile::resumable(&target).unwrap());
+        assert!(!part.exists(), "an empty one is of no use");
+        let mut first = OutputFile::resumable(&target).unwrap();
+        first.file().write_all(b"half").unwrap();
+        assert!(OutputFile::resumable(&target).is_err(), "it is in use");
+        drop(first);
+        let mut second = OutputFile::resumable(&target).unwrap();
+        let mut text = String::new();
+        second.file().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "half");
+        second.publish().unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "half");
+        assert!(!part.exists());
+    }
+
+    #[test]
+    fn what_others_have_put_there_is_no_part() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("f");
+        let part = dir.path().join("f.ambidex-part");
+        let secret = dir.path().join("secret");
+        fs::write(&secret, "x").unwrap();
+        std::os::unix::fs::symlink(&secret, &part).unwrap();
+        assert!(OutputFile::resumable(&target).is_err());
+        fs::remove_file(&part).unwrap();
+        fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+        fs::hard_link(&secret, &part).unwrap();
+        assert!(OutputFile::resumable(&target).is_err());
     }
 }

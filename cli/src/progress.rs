@@ -31,6 +31,11 @@ impl Progress {
         self.0.inc(bytes);
     }
 
+    /// Says something on standard error, above the bar.
+    pub fn say(&self, text: &str) {
+        self.0.suspend(|| eprintln!("ambidex: {text}"));
+    }
+
     /// Counts what is read from `input`.
     pub fn reading<R: Read>(&self, input: R) -> impl Read + use<R> {
         self.0.wrap_read(input)

@@ -5,18 +5,20 @@
 //! one message under way in each direction; a peer that asks for a window gets one.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ambidex_wire::session::{Message, MessageRef, Props, forward as wire};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpStream, UdpSocket, lookup_host};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::Shared;
 use crate::inbox::Incoming;
 use crate::outgoing::{Gone, Outgoing};
-use crate::settings::Times;
 
 /// Connections of one session.
 const CONNECTIONS_MAX: usize = 256;
@@ -34,16 +36,16 @@ struct Entry {
 
 /// The forwarded connections of one session.
 pub(crate) struct Forwards {
-    times: Times,
+    shared: Arc<Shared>,
     out: Outgoing,
     connections: HashMap<String, Entry>,
     tasks: JoinSet<()>,
 }
 
 impl Forwards {
-    pub(crate) fn new(times: Times, out: Outgoing) -> Forwards {
+    pub(crate) fn new(shared: &Arc<Shared>, out: Outgoing) -> Forwards {
         Forwards {
-            times,
+            shared: Arc::clone(shared),
             out,
             connections: HashMap::new(),
             tasks: JoinSet::new(),
@@ -129,7 +131,7 @@ impl Forwards {
         let asked = asked.filter(|window| *window > 0);
         let (sender, messages) = mpsc::unbounded_channel();
         let connection = Connection {
-            times: self.times,
+            shared: Arc::clone(&self.shared),
             out: self.out.clone(),
             sid: message.sid.to_owned(),
             id: id.to_owned(),
@@ -153,7 +155,7 @@ fn failure(reason: &str, typ: &str) -> wire::Failure {
 
 /// One connection.
 struct Connection {
-    times: Times,
+    shared: Arc<Shared>,
     out: Outgoing,
     sid: String,
     id: String,
@@ -226,18 +228,10 @@ impl Connection {
     }
 
     async fn run(self, to: wire::Connect, answer: Message, messages: UnboundedReceiver<Incoming>) {
-        let address = (to.remote_host.as_str(), to.remote_port);
-        let limit = self.times.forward_connect;
-        let udp = to.protocol == UDP;
-        let made = timeout(limit, async {
-            if udp {
-                connect_udp(address).await.map(Network::Udp)
-            } else {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Ok(Network::Tcp(stream))
-            }
-        })
+        let made = timeout(
+            self.shared.settings.times.forward_connect,
+            self.connect(&to),
+        )
         .await
         .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
         let network = match made {
@@ -264,6 +258,31 @@ impl Connection {
         }
     }
 
+    /// To the first of the host's addresses that may be reached and can be.
+    async fn connect(&self, to: &wire::Connect) -> std::io::Result<Network> {
+        let targets = &self.shared.settings.port_forward.targets;
+        let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
+        for address in lookup_host((to.remote_host.as_str(), to.remote_port)).await? {
+            if !targets.allow(&to.remote_host, address) {
+                last = std::io::Error::new(
+                    std::io::ErrorKind::PermissionDenied,
+                    "this device does not forward there (remote.port_forward.targets)",
+                );
+                continue;
+            }
+            let made = if to.protocol == UDP {
+                udp_to(address).await.map(Network::Udp)
+            } else {
+                tcp_to(address).await.map(Network::Tcp)
+            };
+            match made {
+                Ok(network) => return Ok(network),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
     async fn tcp(
         &self,
         mut stream: TcpStream,
@@ -274,7 +293,7 @@ impl Connection {
         let mut waiting: VecDeque<Incoming> = VecDeque::new();
         let mut done = 0;
         let mut under_way = 0;
-        let mut idle = Instant::now() + self.times.forward_idle;
+        let mut idle = Instant::now() + self.shared.settings.times.forward_idle;
         loop {
             let pending = waiting.front().map_or(&[][..], Incoming::body);
             let pending = pending.get(done..).unwrap_or_default();
@@ -325,14 +344,14 @@ impl Connection {
                 },
                 () = sleep_until(idle) => return Ending::Closed,
             }
-            idle = Instant::now() + self.times.forward_idle;
+            idle = Instant::now() + self.shared.settings.times.forward_idle;
         }
     }
 
     async fn udp(&self, socket: &UdpSocket, mut messages: UnboundedReceiver<Incoming>) -> Ending {
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         let mut under_way = 0;
-        let mut idle = Instant::now() + self.times.forward_idle;
+        let mut idle = Instant::now() + self.shared.settings.times.forward_idle;
         loop {
             tokio::select! {
                 incoming = messages.recv() => match order(incoming) {
@@ -359,7 +378,7 @@ impl Connection {
                 },
                 () = sleep_until(idle) => return Ending::Closed,
             }
-            idle = Instant::now() + self.times.forward_idle;
+            idle = Instant::now() + self.shared.settings.times.forward_idle;
         }
     }
 }
@@ -369,24 +388,20 @@ enum Network {
     Udp(UdpSocket),
 }
 
-/// A socket that sends to and takes from the first address that can be used.
-async fn connect_udp(address: (&str, u16)) -> std::io::Result<UdpSocket> {
-    let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
-    for address in tokio::net::lookup_host(address).await? {
-        let local = if address.is_ipv4() {
-            "0.0.0.0:0"
-        } else {
-            "[::]:0"
-        };
-        let connected = async {
-            let socket = UdpSocket::bind(local).await?;
-            socket.connect(address).await?;
-            Ok(socket)
-        };
-        match connected.await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+async fn tcp_to(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// A socket that sends to this address and takes what comes from there.
+async fn udp_to(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let local = if address.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
+    let socket = UdpSocket::bind(local).await?;
+    socket.connect(address).await?;
+    Ok(socket)
 }

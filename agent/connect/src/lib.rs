@@ -17,6 +17,7 @@
 
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "tests fail loudly"))]
 
+mod check;
 mod connection;
 mod files;
 mod forward;
@@ -28,12 +29,14 @@ mod router;
 mod session;
 pub mod settings;
 mod shell;
+mod targets;
 
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+pub use check::problems;
 pub use connection::End;
 pub use settings::Settings;
 
@@ -60,6 +63,7 @@ pub(crate) struct Shared {
     settings: Settings,
     wishes: mpsc::Sender<Wish>,
     counters: files::Counters,
+    claims: files::Claims,
 }
 
 impl Remote {
@@ -71,6 +75,7 @@ impl Remote {
             settings,
             wishes,
             counters,
+            claims: files::Claims::default(),
         }))
     }
 
@@ -80,9 +85,16 @@ impl Remote {
         &self.0.settings
     }
 
-    /// Removes the unfinished files that a power cut or a kill has left.
+    /// Removes the unfinished files that a power cut or a kill has left, and ends what has outlived its shell.
+    /// Once, before the first connection.
     pub fn clean_up(&self) {
+        shell::remains::end(&self.0.settings.state);
         files::leftovers::remove(&self.0.settings.state);
+    }
+
+    /// Removes unfinished files that waited in vain to be continued. Now and then.
+    pub fn sweep(&self) {
+        files::sweep(&self.0);
     }
 
     /// Serves one connection until it ends, or until `leave` gives a reason to leave. Afterwards no session

@@ -44,7 +44,7 @@ impl Session {
     pub(crate) fn new(shared: &Arc<Shared>, out: Outgoing, sid: String) -> Session {
         Session {
             files: Files::new(shared, out.clone()),
-            forwards: Forwards::new(shared.settings.times, out.clone()),
+            forwards: Forwards::new(shared, out.clone()),
             shared: Arc::clone(shared),
             out,
             sid,
@@ -108,7 +108,7 @@ impl Session {
                 self.files.take(incoming).await?;
                 Ok(Next::Stay)
             }
-            PROTO_FORWARD if settings.port_forward => {
+            PROTO_FORWARD if settings.port_forward.enabled => {
                 self.forwards.take(incoming).await?;
                 Ok(Next::Stay)
             }

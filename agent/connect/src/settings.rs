@@ -6,6 +6,8 @@ use std::time::Duration;
 use ambidex_platform::account::{self, Account};
 use ambidex_wire::session::{PROTO_CLIENT, PROTO_FILE, PROTO_FORWARD, PROTO_SHELL};
 
+pub use crate::targets::{NoTarget, Target, Targets};
+
 /// Everything remote access may be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -15,8 +17,8 @@ pub struct Settings {
     pub sessions: Sessions,
     /// Files.
     pub file_transfer: FileTransfer,
-    /// Whether connections may be forwarded.
-    pub port_forward: bool,
+    /// Connections that may be forwarded.
+    pub port_forward: PortForward,
     /// Whether a user may trigger the update daemon.
     pub commands: bool,
     /// A directory of this agent's own for what must survive a power cut.
@@ -38,6 +40,15 @@ pub struct Terminal {
     pub arguments: Option<Vec<String>>,
     /// Columns and rows where the user's side does not say.
     pub size: (u16, u16),
+}
+
+/// Forwarded connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PortForward {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// Where they may lead.
+    pub targets: Targets,
 }
 
 /// Limits of shell sessions.
@@ -156,7 +167,10 @@ impl Settings {
                 enabled: true,
                 limits: FileLimits::default(),
             },
-            port_forward: true,
+            port_forward: PortForward {
+                enabled: true,
+                targets: Targets::default(),
+            },
             commands: true,
             state,
             times: Times::default(),
@@ -169,7 +183,7 @@ impl Settings {
         [
             (PROTO_SHELL, self.terminal.account().is_ok()),
             (PROTO_FILE, self.file_transfer.enabled),
-            (PROTO_FORWARD, self.port_forward),
+            (PROTO_FORWARD, self.port_forward.enabled),
             (PROTO_CLIENT, self.commands),
         ]
         .into_iter()

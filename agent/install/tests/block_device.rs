@@ -27,9 +27,9 @@ impl Loop {
                 String::from_utf8(output.stdout).unwrap().trim().into(),
             )),
             other => {
-                eprintln!(
-                    "SKIPPED: no loop device ({other:?}); run as root where loop devices exist"
-                );
+                ambidex_harness::skip(&format!(
+                    "no loop device ({other:?}); run as root where loop devices exist"
+                ));
                 None
             }
         }

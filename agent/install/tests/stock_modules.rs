@@ -1,4 +1,4 @@
-//! The modules in `update-modules/`, called the way the agent calls them.
+//! The modules `single-file` and `directory`, called the way the agent calls them, and what is true of all modules.
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
 mod support;
@@ -9,6 +9,7 @@ use std::process::Command;
 
 use ambidex_artifact::Payload;
 use ambidex_install::{Handler, HandlerError, Reboot};
+use support::stock::{Moment, Stock, content, deployment, give_up};
 use support::{Device, build, read, spec};
 
 fn device_with(module: &str) -> Device {
@@ -226,5 +227,135 @@ async fn a_bad_archive_leaves_the_directory_alone() {
         let files: [(&str, &[u8]); 2] = [("dest_dir", bad.as_bytes()), ("update.tar", b"")];
         let handler = fetched(&device, "directory", &files).await;
         assert!(handler.install().await.is_err(), "{bad}");
+    }
+}
+
+/// A directory with something in it, a module that replaces it or a file in it, and what it brings.
+fn replaced_in(stock: &Stock) -> (PathBuf, Vec<(&'static str, Vec<u8>)>) {
+    let device = &stock.device;
+    let base = device.path("base");
+    let _ = std::fs::remove_dir_all(&base);
+    std::fs::create_dir_all(base.join("www")).unwrap();
+    std::fs::write(base.join("www/page"), "old").unwrap();
+    let dest = base.join("www").to_str().unwrap().as_bytes().to_vec();
+    let files = vec![
+        ("dest_dir", dest),
+        ("filename", b"page".to_vec()),
+        ("page", b"new".to_vec()),
+        ("update.tar", tar_of(device, &[("page", "new")])),
+    ];
+    (base, files)
+}
+
+#[tokio::test]
+async fn a_power_cut_at_any_command_leaves_the_old_or_the_new_files() {
+    for module in ["single-file", "directory"] {
+        let stock = Stock::new(module);
+        for moment in [
+            Moment::Install,
+            Moment::Rollback,
+            Moment::Commit,
+            Moment::Cleanup,
+        ] {
+            for at in 1.. {
+                let (base, files) = replaced_in(&stock);
+                let files: Vec<_> = files
+                    .iter()
+                    .map(|(name, data)| (*name, data.as_slice()))
+                    .collect();
+                let old = content(&base, &[]);
+                let (cut, new) = deployment(&stock, &files, moment, at).await;
+                if new {
+                    assert_eq!(
+                        read(&base.join("www/page")),
+                        "new",
+                        "{module} {moment:?} {at}"
+                    );
+                    assert_eq!(
+                        content(&base, &[]).len(),
+                        old.len(),
+                        "{module} {moment:?} {at}"
+                    );
+                } else {
+                    assert_eq!(content(&base, &[]), old, "{module} {moment:?} {at}");
+                }
+                if !cut {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn busybox_runs_them() {
+    for module in ["single-file", "directory"] {
+        let Some(stock) = Stock::new(module).with_busybox() else {
+            return;
+        };
+        let (base, files) = replaced_in(&stock);
+        let files: Vec<_> = files
+            .iter()
+            .map(|(name, data)| (*name, data.as_slice()))
+            .collect();
+        let old = content(&base, &[]);
+        let handler = stock.fetch(&files).await;
+        handler.install().await.unwrap();
+        assert_eq!(read(&base.join("www/page")), "new", "{module}");
+        give_up(&stock, &handler).await;
+        assert_eq!(content(&base, &[]), old, "{module}");
+    }
+}
+
+/// The programs in `update-modules/` that are scripts.
+fn scripts() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../update-modules");
+    let mut found: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .filter_map(|entry| {
+            let entry = entry.unwrap();
+            Some(entry.path().join(entry.file_name())).filter(|program| program.is_file())
+        })
+        .collect();
+    found.sort();
+    assert!(found.len() >= 6, "{found:?}");
+    found
+}
+
+#[test]
+fn shellcheck_has_nothing_to_say() {
+    if ambidex_harness::binaries::find_tool("shellcheck").is_none() {
+        ambidex_harness::skip("shellcheck is not installed (Debian package shellcheck)");
+        return;
+    }
+    let output = Command::new("shellcheck")
+        .arg("--shell=sh")
+        .args(scripts())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+#[tokio::test]
+async fn calls_of_later_protocols_are_answered_with_silence() {
+    for program in scripts() {
+        let name = program.file_name().unwrap().to_str().unwrap();
+        let stock = Stock::new(name);
+        stock.fetch(&[("file", b"")]).await;
+        let output = Command::new(&program)
+            .args([
+                "SupportsSomethingNew",
+                stock.device.context.work_dir.to_str().unwrap(),
+            ])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success() && output.stdout.is_empty(),
+            "{name}: {output:?}"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! What the machine asks of the runner, and what the runner answers.
 
 use ambidex_wire::deployments::DeviceStatus;
+use serde::{Deserialize, Serialize};
 
 use crate::record::{Facts, Reboot};
 
@@ -84,6 +85,43 @@ impl Call {
     }
 }
 
+/// A place at which a deployment may be held: by the maintenance window, or because somebody's consent is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// Before anything is done. The poll loop stands there, not the machine.
+    Download,
+    Install,
+    Reboot,
+    Commit,
+}
+
+impl Gate {
+    pub const ALL: [Self; 4] = [Self::Download, Self::Install, Self::Reboot, Self::Commit];
+
+    /// The word in configuration and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Download => "download",
+            Self::Install => "install",
+            Self::Reboot => "reboot",
+            Self::Commit => "commit",
+        }
+    }
+
+    /// What the server is told of a deployment that is held here.
+    #[must_use]
+    pub const fn status(self) -> DeviceStatus {
+        match self {
+            Self::Download => DeviceStatus::Pending,
+            Self::Install => DeviceStatus::PauseBeforeInstalling,
+            Self::Reboot => DeviceStatus::PauseBeforeRebooting,
+            Self::Commit => DeviceStatus::PauseBeforeCommitting,
+        }
+    }
+}
+
 /// How hard a status report is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Insistence {
@@ -129,6 +167,9 @@ pub enum Effect {
     Report(DeviceStatus, Insistence),
     /// Run the state scripts of one state and action. `Done`, `Failed`, `Stopped` (while waiting to retry).
     Scripts(ScriptState, Action),
+    /// Wait until the deployment may pass; at once where nothing holds it. `Done`, `Stopped`, `Aborted`, or `Failed`
+    /// when somebody at the device does not want it.
+    Hold(Gate),
     /// Fetch, verify and check the header. `Opened`, `Failed`, `Stopped`, `Aborted`.
     Open,
     /// Stream the payload to its handler. `Done`, `Failed`, `Stopped`, `Aborted`.

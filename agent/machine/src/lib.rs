@@ -31,6 +31,8 @@
 //! - When ArtifactCommit_Leave fails, the new provides are stored with the inconsistent name: the new
 //!   software is what runs.
 //! - A clean stop while downloading or while waiting for the server resumes instead of failing.
+//! - A download that has a checkpoint goes on after a restart, and the same deployment with it.
+//! - A deployment may be held before installation, reboot and commit; a hold survives restarts.
 //! - A record whose state is unknown leads to a rollback, never to an unfinished deployment.
 
 mod effect;
@@ -38,9 +40,12 @@ mod machine;
 mod record;
 mod step;
 
-pub use effect::{Action, Adoption, Call, Conclusion, Effect, Event, Insistence, ScriptState};
-pub use machine::{begin, recover, step};
+pub use effect::{
+    Action, Adoption, Call, Conclusion, Effect, Event, Gate, Insistence, ScriptState,
+};
+pub use machine::{Found, begin, recover, step};
 pub use record::{
-    Facts, INCONSISTENT_SUFFIX, REASON_CHARS_MAX, Reboot, Record, SAVES_MAX, Undo, Verdict,
+    Facts, HELD_RESTARTS_MAX, INCONSISTENT_SUFFIX, REASON_CHARS_MAX, Reboot, Record, SAVES_MAX,
+    STALLS_MAX, Undo, Verdict,
 };
 pub use step::{Phase, Step};

@@ -3,16 +3,26 @@
 use ambidex_wire::deployments::DeviceStatus;
 
 use crate::{
-    effect::{Action, Call, Conclusion, Effect, Event, Insistence, ScriptState},
-    record::{Facts, Reboot, Record, SAVES_MAX, Undo, Verdict},
+    effect::{Action, Call, Conclusion, Effect, Event, Gate, Insistence, ScriptState},
+    record::{Facts, HELD_RESTARTS_MAX, Reboot, Record, SAVES_MAX, Undo, Verdict},
     step::{Phase, Step},
 };
 
 type Next = (Record, Vec<Effect>);
 
+/// What a start of the agent finds besides the record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// How much of this deployment's artifact is durable on the device, if its download can be taken up.
+    pub checkpoint: Option<u64>,
+    /// The name of this boot of the system, if it has one.
+    pub boot: Option<String>,
+}
+
 /// Starts a deployment that the server has offered. `record` comes from [`Record::new`].
 #[must_use]
-pub fn begin(record: Record) -> Next {
+pub fn begin(mut record: Record, found: &Found) -> Next {
+    record.boot.clone_from(&found.boot);
     act(record)
 }
 
@@ -37,11 +47,25 @@ pub fn step(mut record: Record, event: Event) -> Next {
 ///
 /// Every recovery saves first, so that a device that dies again and again counts its attempts and ends.
 #[must_use]
-pub fn recover(mut record: Record) -> Next {
+pub fn recover(mut record: Record, found: &Found) -> Next {
     let phase = record.step.phase();
     let was_stopped = std::mem::take(&mut record.stopped);
     record.committed_on_disk = phase == Phase::Committed;
+    let same_boot = found.boot.is_some() && record.boot == found.boot;
+    record.boot.clone_from(&found.boot);
+    if let Some(hold) = hold_of(phase, record.reboot, same_boot) {
+        return hold_again(record, hold);
+    }
+    let goes_on = phase == Phase::Download
+        && found
+            .checkpoint
+            .is_some_and(|offset| was_stopped || record.may_go_on_from(offset));
     let target = match phase {
+        Phase::Download if goes_on => {
+            // Nothing is active yet, and `stalls` counts: what follows has all its saves.
+            record.saves = 0;
+            Step::Restart
+        }
         Phase::Download if was_stopped => Step::Discard,
         Phase::Announced | Phase::Discard => Step::Discard,
         Phase::Contact if was_stopped && record.reboot != Reboot::No => Step::VerifyReboot,
@@ -51,7 +75,8 @@ pub fn recover(mut record: Record) -> Next {
             record.blame("the download was interrupted by a restart of the device");
             Step::Cleanup
         }
-        Phase::Reboot => Step::VerifyReboot,
+        Phase::Armed | Phase::Reboot | Phase::Trial => Step::VerifyReboot,
+        Phase::Ready => Step::HoldInstall,
         Phase::Install
         | Phase::Verify
         | Phase::Contact
@@ -76,6 +101,33 @@ pub fn recover(mut record: Record) -> Next {
     enter(record, target, Entry::Saving)
 }
 
+/// The hold that stands again after a restart in this phase, if it is one in which nothing has happened meanwhile.
+const fn hold_of(phase: Phase, reboot: Reboot, same_boot: bool) -> Option<Step> {
+    match phase {
+        Phase::Ready => Some(Step::HoldInstall),
+        // the system was booted: that was the reboot
+        Phase::Armed if same_boot => Some(Step::HoldReboot),
+        Phase::Trial if same_boot || matches!(reboot, Reboot::No) => Some(Step::HoldCommit),
+        _ => None,
+    }
+}
+
+fn hold_again(mut record: Record, hold: Step) -> Next {
+    record.held_restarts = record.held_restarts.saturating_add(1);
+    if record.held_restarts < HELD_RESTARTS_MAX {
+        record.step = hold;
+        let (record, mut effects) = act(record);
+        effects.insert(0, Effect::Save);
+        return (record, effects);
+    }
+    record.blame("the device restarted too often while the deployment was held");
+    if hold == Step::HoldInstall {
+        settle(record, Verdict::Untouched)
+    } else {
+        go(record, Step::AskRollback)
+    }
+}
+
 fn interruption(phase: Phase) -> &'static str {
     match phase {
         Phase::Install => "the device restarted unexpectedly while installing",
@@ -94,7 +146,11 @@ fn interruption(phase: Phase) -> &'static str {
 const fn reason_is_harmless(step: Step) -> bool {
     matches!(
         step,
-        Step::ReportDownloading | Step::ReportInstalling | Step::ReportRebooting
+        Step::ReportDownloading
+            | Step::Restart
+            | Step::ReportRestarted
+            | Step::ReportInstalling
+            | Step::ReportRebooting
     )
 }
 
@@ -102,10 +158,17 @@ fn transition(mut record: Record, event: Event) -> Next {
     let done = event == Event::Done;
     let step = record.step;
     match step {
-        Step::ReportDownloading | Step::ReportInstalling if event == Event::Aborted => {
+        Step::ReportDownloading | Step::ReportRestarted | Step::ReportInstalling
+            if event == Event::Aborted =>
+        {
             aborted(record)
         }
-        Step::ReportDownloading => go(record, Step::DownloadEnter),
+        Step::Restart => {
+            // Cleaned up: there is no handler until the header is verified again.
+            record.facts = None;
+            go(record, Step::ReportRestarted)
+        }
+        Step::ReportDownloading | Step::ReportRestarted => go(record, Step::DownloadEnter),
         Step::DownloadEnter => go_if(record, done, Step::Open, Step::DownloadError),
         Step::Open => match event {
             Event::Opened(facts) => opened(record, facts),
@@ -115,8 +178,12 @@ fn transition(mut record: Record, event: Event) -> Next {
         Step::Stream if event == Event::Aborted => aborted(record),
         Step::Stream => go_if(record, done, Step::DownloadLeave, Step::DownloadError),
         Step::DownloadLeave if done && !record.has_payload() => settle(record, Verdict::Success),
-        Step::DownloadLeave => go_if(record, done, Step::ReportInstalling, Step::DownloadError),
+        Step::DownloadLeave => go_if(record, done, Step::HoldInstall, Step::DownloadError),
         Step::DownloadError => settle(record, Verdict::Untouched),
+
+        Step::HoldInstall if event == Event::Aborted => aborted(record),
+        Step::HoldInstall if !done => settle(record, Verdict::Untouched),
+        Step::HoldInstall => go(record, Step::ReportInstalling),
 
         Step::ReportInstalling => go(record, Step::InstallEnter),
         Step::InstallEnter => go_if(record, done, Step::Install, Step::InstallError),
@@ -126,24 +193,28 @@ fn transition(mut record: Record, event: Event) -> Next {
             Event::RebootNeed(need) => {
                 record.reboot = need;
                 let next = if need == Reboot::No {
-                    Step::ReportCommitting
+                    Step::HoldCommit
                 } else {
-                    Step::ReportRebooting
+                    Step::HoldReboot
                 };
                 go(record, next)
             }
             _ => go(record, Step::AskRollback),
         },
 
-        Step::ReportRebooting | Step::ReportCommitting if event == Event::Aborted => {
+        Step::HoldReboot | Step::ReportRebooting | Step::HoldCommit | Step::ReportCommitting
+            if event == Event::Aborted =>
+        {
             record.blame(ABORTED);
             go(record, Step::AskRollback)
         }
+        Step::HoldReboot => go_if(record, done, Step::ReportRebooting, Step::AskRollback),
+        Step::HoldCommit => go_if(record, done, Step::ReportCommitting, Step::AskRollback),
         Step::ReportRebooting => go(record, Step::RebootEnter),
         Step::RebootEnter => go_if(record, done, Step::Reboot, Step::RebootError),
         Step::Reboot => go_if(record, done, Step::VerifyReboot, Step::RebootError),
         Step::VerifyReboot => go_if(record, done, Step::RebootLeave, Step::RebootError),
-        Step::RebootLeave => go_if(record, done, Step::ReportCommitting, Step::RebootError),
+        Step::RebootLeave => go_if(record, done, Step::HoldCommit, Step::RebootError),
 
         Step::ReportCommitting => go_if(record, done, Step::CommitEnter, Step::AskRollback),
         Step::CommitEnter => go_if(record, done, Step::CheckReadiness, Step::CommitError),
@@ -267,6 +338,7 @@ fn enter(mut record: Record, step: Step, entry: Entry) -> Next {
     let step = match step {
         Step::Cleanup if !record.has_payload() => Step::Conclude,
         Step::Discard if !record.has_payload() => Step::Forget,
+        Step::Restart if !record.has_payload() => Step::ReportRestarted,
         step => step,
     };
     let from = record.step.phase();
@@ -319,11 +391,15 @@ fn act(record: Record) -> Next {
 
     let effect = match record.step {
         Step::ReportDownloading => Effect::Report(DeviceStatus::Downloading, Once),
+        Step::ReportRestarted => Effect::Report(DeviceStatus::Downloading, UntilAccepted),
         Step::DownloadEnter => Effect::Scripts(S::Download, Enter),
         Step::Open => Effect::Open,
         Step::Stream => Effect::Stream,
         Step::DownloadLeave => Effect::Scripts(S::Download, Leave),
         Step::DownloadError => Effect::Scripts(S::Download, Error),
+        Step::HoldInstall => Effect::Hold(Gate::Install),
+        Step::HoldReboot => Effect::Hold(Gate::Reboot),
+        Step::HoldCommit => Effect::Hold(Gate::Commit),
         Step::ReportInstalling => Effect::Report(DeviceStatus::Installing, Once),
         Step::InstallEnter => Effect::Scripts(S::ArtifactInstall, Enter),
         Step::Install => Effect::Call(Call::Install),
@@ -363,7 +439,7 @@ fn act(record: Record) -> Next {
         Step::FailureEnter => Effect::Scripts(S::ArtifactFailure, Enter),
         Step::Failure => Effect::Call(Call::Failure),
         Step::FailureLeave => Effect::Scripts(S::ArtifactFailure, Leave),
-        Step::Cleanup | Step::Discard => Effect::Call(Call::Cleanup),
+        Step::Cleanup | Step::Discard | Step::Restart => Effect::Call(Call::Cleanup),
         Step::Conclude => Effect::Conclude(conclusion(&record)),
         Step::ReportFinal => Effect::Report(conclusion(&record).status, UntilAccepted),
         Step::Forget => Effect::Forget,
@@ -391,7 +467,7 @@ fn save_failed(mut record: Record, reason: &str) -> Next {
         return (record, Vec::new());
     }
     match record.step.phase() {
-        Phase::Download => {
+        Phase::Download | Phase::Ready => {
             record.blame(reason);
             go(record, Step::DownloadError)
         }
@@ -399,11 +475,11 @@ fn save_failed(mut record: Record, reason: &str) -> Next {
             record.blame(reason);
             go(record, Step::InstallError)
         }
-        Phase::Reboot | Phase::Verify => {
+        Phase::Armed | Phase::Reboot | Phase::Verify => {
             record.blame(reason);
             go(record, Step::RebootError)
         }
-        Phase::Contact => {
+        Phase::Trial | Phase::Contact => {
             record.blame(reason);
             go(record, Step::AskRollback)
         }
@@ -444,7 +520,9 @@ fn save_failed(mut record: Record, reason: &str) -> Next {
 fn stopped(mut record: Record) -> Next {
     record.stopped = true;
     let effects = match record.step.phase() {
-        Phase::Download | Phase::Contact => vec![Effect::Save],
+        Phase::Download | Phase::Ready | Phase::Armed | Phase::Trial | Phase::Contact => {
+            vec![Effect::Save]
+        }
         _ => Vec::new(),
     };
     (record, effects)

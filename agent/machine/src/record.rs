@@ -9,6 +9,13 @@ use crate::{effect::Adoption, step::Step};
 /// Saves of one deployment after which it counts as looping and is ended (reference client: 28).
 pub const SAVES_MAX: u32 = 28;
 
+/// Restarts in a row that may interrupt a download which makes no headway.
+pub const STALLS_MAX: u32 = 10;
+
+/// Restarts that one deployment may see while it is held. A hold may be long, so they are no sign of a loop; but nothing
+/// goes on for ever.
+pub const HELD_RESTARTS_MAX: u32 = 1000;
+
 /// Marks an artifact name whose software may be neither the old nor the new one.
 pub const INCONSISTENT_SUFFIX: &str = "_INCONSISTENT";
 
@@ -96,6 +103,18 @@ pub struct Record {
     /// How often this record was saved; see [`SAVES_MAX`].
     #[serde(default)]
     pub saves: u32,
+    /// The furthest checkpoint at which a restart has found the download.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub furthest: Option<u64>,
+    /// Restarts since then; see [`STALLS_MAX`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub stalls: u32,
+    /// Restarts while the deployment was held; see [`HELD_RESTARTS_MAX`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held_restarts: u32,
+    /// The boot of the system in which this was saved, as the system names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
     /// The agent was asked to stop here and did so in good order.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,
@@ -118,6 +137,10 @@ impl Record {
             verdict: None,
             reason: None,
             saves: 0,
+            furthest: None,
+            stalls: 0,
+            held_restarts: 0,
+            boot: None,
             stopped: false,
             committed_on_disk: false,
         }
@@ -155,9 +178,30 @@ impl Record {
         }
     }
 
+    /// Notes that a restart found the download at this checkpoint; whether it may be taken up once more.
+    ///
+    /// Headway ends the count of restarts, and an artifact has an end: so does a device that dies for ever.
+    pub(crate) fn may_go_on_from(&mut self, checkpoint: u64) -> bool {
+        if self.furthest.is_none_or(|furthest| checkpoint > furthest) {
+            self.furthest = Some(checkpoint);
+            self.stalls = 0;
+        } else {
+            self.stalls = self.stalls.saturating_add(1);
+        }
+        self.stalls < STALLS_MAX
+    }
+
     pub(crate) fn blame(&mut self, reason: &str) {
         if self.reason.is_none() {
             self.reason = Some(reason.chars().take(REASON_CHARS_MAX).collect());
         }
     }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the shape that serde asks for"
+)]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }

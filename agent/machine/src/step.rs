@@ -7,23 +7,30 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     ReportDownloading,
+    /// Cleans up what the interrupted download left with its handler, before it is taken up.
+    Restart,
+    /// Asks, by its status, whether the server still wants the deployment whose download is taken up.
+    ReportRestarted,
     DownloadEnter,
     Open,
     Stream,
     DownloadLeave,
     DownloadError,
+    HoldInstall,
     ReportInstalling,
     InstallEnter,
     Install,
     InstallLeave,
     InstallError,
     AskReboot,
+    HoldReboot,
     ReportRebooting,
     RebootEnter,
     Reboot,
     VerifyReboot,
     RebootLeave,
     RebootError,
+    HoldCommit,
     ReportCommitting,
     CommitEnter,
     CheckReadiness,
@@ -64,10 +71,13 @@ pub enum Step {
 /// | phase | durable before | a crash here means | after a restart |
 /// |---|---|---|---|
 /// | `Announced` | never saved | nothing happened; the server offers the deployment again | – |
-/// | `Download` | Download_Enter | the inactive slot or the module's tree may be half written | Cleanup, `failure` (clean stop: Cleanup, offered again) |
+/// | `Download` | Download_Enter | the inactive slot or the module's tree may be half written | with a checkpoint: Cleanup, then the download goes on; without: Cleanup, `failure` (clean stop: Cleanup, offered again) |
+/// | `Ready` | the hold before the installation | the payload is in place, nothing is active | the hold again |
 /// | `Install` | ArtifactInstall_Enter | the update may be partly active, a trial boot may be armed | rollback |
+/// | `Armed` | the hold before the reboot | only the agent died, or the reboot happened early | the hold again, or as `Reboot` |
 /// | `Reboot` | ArtifactReboot_Enter | the reboot happened or not; verification tells | ArtifactVerifyReboot, the normal path |
 /// | `Verify` | ArtifactVerifyReboot | the new software failed its trial | rollback |
+/// | `Trial` | the hold before the commit | the new software is on trial and was verified | verified again after a boot, then the hold again |
 /// | `Contact` | the pre-commit report | the new software failed its trial | rollback (clean stop: verified again) |
 /// | `Commit` | ArtifactCommit_Enter | the commit may have happened, nobody was told | rollback |
 /// | `Committed` | after ArtifactCommit | the commit happened | ArtifactCommit_Leave again, `success` |
@@ -82,9 +92,12 @@ pub enum Step {
 pub enum Phase {
     Announced,
     Download,
+    Ready,
     Install,
+    Armed,
     Reboot,
     Verify,
+    Trial,
     Contact,
     Commit,
     Committed,
@@ -101,25 +114,30 @@ pub enum Phase {
 
 impl Step {
     /// Every step, so that tests can prove that none is forgotten.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 51] = [
         Self::ReportDownloading,
+        Self::Restart,
+        Self::ReportRestarted,
         Self::DownloadEnter,
         Self::Open,
         Self::Stream,
         Self::DownloadLeave,
         Self::DownloadError,
+        Self::HoldInstall,
         Self::ReportInstalling,
         Self::InstallEnter,
         Self::Install,
         Self::InstallLeave,
         Self::InstallError,
         Self::AskReboot,
+        Self::HoldReboot,
         Self::ReportRebooting,
         Self::RebootEnter,
         Self::Reboot,
         Self::VerifyReboot,
         Self::RebootLeave,
         Self::RebootError,
+        Self::HoldCommit,
         Self::ReportCommitting,
         Self::CommitEnter,
         Self::CheckReadiness,
@@ -155,19 +173,21 @@ impl Step {
     pub const fn phase(self) -> Phase {
         match self {
             Self::ReportDownloading => Phase::Announced,
-            Self::DownloadEnter
+            Self::Restart
+            | Self::ReportRestarted
+            | Self::DownloadEnter
             | Self::Open
             | Self::Stream
             | Self::DownloadLeave
-            | Self::DownloadError
-            | Self::ReportInstalling => Phase::Download,
-            Self::InstallEnter
-            | Self::Install
-            | Self::InstallLeave
-            | Self::AskReboot
-            | Self::ReportRebooting => Phase::Install,
+            | Self::DownloadError => Phase::Download,
+            Self::HoldInstall | Self::ReportInstalling => Phase::Ready,
+            Self::InstallEnter | Self::Install | Self::InstallLeave | Self::AskReboot => {
+                Phase::Install
+            }
+            Self::HoldReboot | Self::ReportRebooting => Phase::Armed,
             Self::RebootEnter | Self::Reboot => Phase::Reboot,
             Self::VerifyReboot | Self::RebootLeave => Phase::Verify,
+            Self::HoldCommit => Phase::Trial,
             Self::ReportCommitting => Phase::Contact,
             Self::CommitEnter | Self::CheckReadiness | Self::Commit => Phase::Commit,
             Self::CommitLeave | Self::CommitLeaveError => Phase::Committed,

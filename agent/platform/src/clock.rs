@@ -15,6 +15,24 @@ pub fn wall() -> SystemTime {
     SystemTime::now()
 }
 
+/// Whether the kernel believes that a time service keeps the wall clock right.
+#[must_use]
+pub fn is_synchronised() -> bool {
+    // SAFETY: plain data that the call fills in; all zero it asks without changing anything.
+    let state = unsafe {
+        let mut timex: nix::libc::timex = std::mem::zeroed();
+        nix::libc::adjtimex(&raw mut timex)
+    };
+    state >= 0 && state != nix::libc::TIME_ERROR
+}
+
+/// The name that the system has given to this boot.
+#[must_use]
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
 /// Milliseconds since 1970 by the wall clock; 0 when the clock stands before that.
 #[must_use]
 pub fn wall_unix_ms() -> u64 {

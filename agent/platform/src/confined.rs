@@ -8,12 +8,13 @@ use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 /// Where paths may lead.
 #[derive(Debug)]
@@ -208,6 +209,30 @@ impl Folder {
         Ok(File::from(openat(&self.0, name, flags, mode)?))
     }
 
+    /// Opens a file that [`Folder::create`] has made, to read and to go on writing; `None` when there is none,
+    /// or something else: a link, a file of somebody else, one with another name or other permissions.
+    ///
+    /// # Errors
+    /// What the operating system answered.
+    pub fn reopen(&self, name: &OsStr) -> io::Result<Option<File>> {
+        let flags = OFlag::O_RDWR
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_NONBLOCK
+            | OFlag::O_NOCTTY
+            | OFlag::O_CLOEXEC;
+        let file = match openat(&self.0, name, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::ENOENT | Errno::ELOOP | Errno::EISDIR | Errno::ENXIO) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        let found = file.metadata()?;
+        let ours = found.is_file()
+            && found.nlink() == 1
+            && found.uid() == geteuid().as_raw()
+            && found.mode() & 0o7777 == 0o600;
+        Ok(ours.then_some(file))
+    }
+
     /// Gives a file another name in the same directory, replacing what has it, and makes that durable.
     ///
     /// # Errors
@@ -329,6 +354,21 @@ mod tests {
         assert!(strict.open(&tree.path("in/absolute")).is_err());
         assert!(strict.metadata(&tree.path("in/good")).is_err());
         assert!(strict.open(&tree.path("secret")).is_ok());
+    }
+
+    #[test]
+    fn only_what_was_made_here_is_opened_again() {
+        let tree = Tree::new();
+        let folder = Folder::open(&tree.path("in")).unwrap();
+        let open = |name: &str| folder.reopen(OsStr::new(name)).unwrap();
+        drop(folder.create(OsStr::new("mine")).unwrap());
+        assert!(open("mine").is_some());
+        assert!(open("absent").is_none());
+        assert!(open("deep").is_none());
+        assert!(open("good").is_none(), "a link");
+        assert!(open("a").is_none(), "readable by others");
+        std::fs::hard_link(tree.path("in/mine"), tree.path("second")).unwrap();
+        assert!(open("mine").is_none(), "a file with two names");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Every door from the agent to the operating system.
 //!
-//! Owns: durable files and records, files that nothing leads out of, child processes, terminals, users,
+//! Owns: durable files, records and half received files, files that nothing leads out of, child processes, terminals, users,
 //! FIFOs, block devices, mounts, clocks, the reboot command and the lock of the state directory. Deliberately knows nothing of updates,
 //! servers or bootloaders. Every crate of the agent may call it; it calls none of them.
 //!
@@ -19,3 +19,4 @@ pub mod process;
 pub mod pty;
 pub mod reboot;
 pub mod record;
+pub mod spool;

@@ -4,7 +4,8 @@
 //! (the processes behind it). The program leads a session, so everything it starts can be found and ended:
 //! also a job in the background, which has a process group of its own. Dropping the [`Occupant`] kills
 //! the session, unless it was released. When this process dies, however that happens, the kernel kills the program
-//! (`PR_SET_PDEATHSIG`) and hangs up the terminal, which ends what runs in the foreground.
+//! (`PR_SET_PDEATHSIG`) and hangs up the terminal, which ends what runs in the foreground; what ignores that is
+//! found by [`end_session`].
 //!
 //! Must be called on the thread that lives as long as the process: the kernel takes the death of the
 //! *thread* that started a program for the death of its parent.
@@ -231,7 +232,50 @@ impl Terminal {
     }
 }
 
+/// Whether a program could be started on a terminal here.
+///
+/// # Errors
+/// What the operating system answered, with the step that failed.
+pub fn probe(account: &Account) -> io::Result<()> {
+    open(account)
+        .map(drop)
+        .map_err(|e| named("open a terminal", &e))
+}
+
+/// Ends what is left of a session whose owner was killed. `mark`, a `NAME=VALUE` of the environment that the
+/// session was started with and no other has, tells it from a later one with the same number: the kernel gives
+/// no number away while a process of that session lives.
+///
+/// How many processes were ended.
+pub fn end_session(session: i32, mark: &str) -> usize {
+    let session = Pid::from_raw(session);
+    let left = members(session);
+    if !left.iter().any(|pid| is_marked(*pid, mark)) {
+        return 0;
+    }
+    // twice: as when an occupant is dropped
+    for _ in 0..2 {
+        for pid in members(session) {
+            // one that has ended meanwhile is fine
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
+    left.len()
+}
+
+fn is_marked(pid: Pid, mark: &str) -> bool {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let mut entries = environment.split(|byte| *byte == 0);
+    entries.any(|entry| entry == mark.as_bytes())
+}
+
 impl Occupant {
+    /// The number of the session: the process id of the program.
+    #[must_use]
+    pub fn session(&self) -> i32 {
+        self.session.as_raw()
+    }
+
     /// Waits for the end of the program itself. Dropping the future loses nothing.
     ///
     /// # Errors

@@ -12,9 +12,12 @@ mod download;
 mod error;
 mod failure;
 mod proxy;
+mod rate;
 #[cfg(feature = "remote-terminal")]
 mod socket;
 mod tls;
+mod token_key;
+mod transfer;
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +35,7 @@ use ambidex_wire::{
 use reqwest::{Client, Method, StatusCode, header};
 use tokio::sync::watch;
 
-pub use download::{Download, DownloadHandle, Renewal};
+pub use download::{Beginning, Download, DownloadHandle, Position, Renewal};
 pub use error::{LinkError, LinkErrorKind};
 
 use crate::{
@@ -170,12 +173,10 @@ impl Link {
             ));
         }
         let client = self.client()?;
-        let key = self.ensure_key()?;
         let id_data = identity::data::read(&config.roots)
             .await
             .map_err(|error| LinkError::transient(error.to_string()))?;
-        let request = auth::sign(config, id_data, &key)
-            .map_err(|error| LinkError::transient(error.to_string()))?;
+        let request = self.signed(id_data).await?;
 
         let mut failures: Vec<LinkError> = Vec::new();
         for server in &config.servers {
@@ -197,6 +198,19 @@ impl Link {
             }
         }
         Err(combined(failures))
+    }
+
+    /// Making a key, and a token that signs, take their time: not on the task that everything runs on.
+    async fn signed(&self, id_data: String) -> Result<auth::SignedRequest, LinkError> {
+        let link = self.clone();
+        let signing = tokio::task::spawn_blocking(move || {
+            let key = link.ensure_key()?;
+            auth::sign(link.config(), id_data, &key)
+                .map_err(|error| LinkError::transient(error.to_string()))
+        });
+        signing.await.map_err(|error| {
+            LinkError::transient(format!("the login request was not signed: {error}"))
+        })?
     }
 
     async fn ask_for_token(
@@ -333,7 +347,19 @@ impl Link {
     /// replaced by asking for the deployment again.
     #[must_use]
     pub fn download(&self, uri: &str, renewal: Option<Renewal>) -> Download {
-        Download::start(self.clone(), uri.to_owned(), renewal)
+        self.take_up(uri, renewal, None)
+    }
+
+    /// The same, beginning at a position where an earlier life was interrupted; [`Download::beginning`] tells whether
+    /// the server still has that file.
+    #[must_use]
+    pub fn take_up(
+        &self,
+        uri: &str,
+        renewal: Option<Renewal>,
+        position: Option<Position>,
+    ) -> Download {
+        Download::start(self.clone(), uri.to_owned(), renewal, position)
     }
 
     pub(crate) fn config(&self) -> &Config {

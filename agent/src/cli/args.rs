@@ -7,7 +7,10 @@ use lexopt::{
     Parser, ValueExt as _,
 };
 
-use crate::config::{Overrides, parse_log_level};
+use crate::{
+    config::{Overrides, parse_log_level},
+    daemon::control::Request,
+};
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +27,7 @@ pub(super) enum Verb {
     Resume,
     BoardCheck,
     Status,
+    Deployment(Request),
     Help(Option<String>),
     Version,
 }
@@ -135,6 +139,20 @@ fn verb(words: &[String]) -> Result<Verb, String> {
         ["resume"] => Verb::Resume,
         ["board", "check"] => Verb::BoardCheck,
         ["status"] => Verb::Status,
+        ["deployment", word] => Verb::Deployment(match *word {
+            "show" => Request::Show,
+            "continue" => Request::Continue,
+            "pause" => Request::Pause,
+            "abort" => Request::Abort,
+            _ => {
+                return Err(format!(
+                    "'{word}' is nothing that can be done to a deployment; it is show, continue, pause or abort"
+                ));
+            }
+        }),
+        ["deployment"] => {
+            return Err("deployment needs one of: show, continue, pause, abort".to_owned());
+        }
         [first, ..] => {
             return Err(if super::help::is_verb(first) {
                 format!("too many words after '{first}'; see ambidex-agent {first} --help")
@@ -213,6 +231,8 @@ mod tests {
         for (line, expected) in [
             ("instal x", "'instal' is no command"),
             ("install", "needs a file or URL"),
+            ("deployment", "show, continue, pause, abort"),
+            ("deployment stop", "'stop' is nothing"),
             ("commit x", "too many words"),
             ("status --stop-before Cleanup", "--stop-before belongs to"),
             ("install x --forcebootstrap", "belongs to bootstrap"),

@@ -1,4 +1,5 @@
-//! `board check`: whether a bad update would roll back on this board. Changes nothing.
+//! `board check`: whether a bad update would roll back on this board, and whether remote access would work.
+//! Changes nothing.
 
 use ambidex_install::boot::{Boot, BootEnv};
 
@@ -42,8 +43,29 @@ pub(super) async fn check(config: &Config) -> Result<u8, String> {
             }
         },
     }
+    remote(config, &mut say);
     Ok(u8::from(!good))
 }
+
+#[cfg(feature = "remote-terminal")]
+fn remote(config: &Config, say: &mut dyn FnMut(bool, String)) {
+    let Some(settings) = &config.remote else {
+        return say(
+            true,
+            "remote access is off (remote.user is not set)".to_owned(),
+        );
+    };
+    let problems = ambidex_connect::problems(settings);
+    if problems.is_empty() {
+        say(true, "remote access is set up".to_owned());
+    }
+    for problem in problems {
+        say(false, format!("remote access: {problem}"));
+    }
+}
+
+#[cfg(not(feature = "remote-terminal"))]
+fn remote(_: &Config, _: &mut dyn FnMut(bool, String)) {}
 
 fn environment(env: &BootEnv, say: &mut dyn FnMut(bool, String)) {
     match env.boot_part() {

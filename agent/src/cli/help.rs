@@ -11,6 +11,7 @@ UPDATES FROM A SERVER
                         the server deploys, roll back what does not work
     check-update        Tell the running daemon to ask for a deployment now
     send-inventory      Tell the running daemon to send the inventory now
+    deployment VERB     Show, continue, pause or abort the deployment in progress
     bootstrap           Make the device key and log in once (optional; the daemon does it)
 
 UPDATES BY HAND
@@ -23,7 +24,7 @@ INFORMATION
     status              What is configured, installed, running and in progress
     show-artifact       Name of the installed artifact
     show-provides       Everything this device provides, one key=value a line
-    board check         Whether the bootloader is set up so that a bad update rolls back
+    board check         Whether bootloader and remote access are set up as they must be
 
 OPTIONS
     -c, --config FILE           Configuration (agent.toml, or mender.conf in JSON)
@@ -86,6 +87,23 @@ ambidex-agent send-inventory - tell the running daemon to send the inventory now
 An inventory that the server has already is not sent again. Fails when no daemon runs.
 ",
     ),
+    (
+        "deployment",
+        "\
+ambidex-agent deployment show|continue|pause|abort - say what happens to a deployment
+
+    show       The deployment in progress or offered, and where and why it is held
+    continue   Agree to what is held now, also outside the maintenance window; end a pause
+    pause      Hold deployments at their next gate: before download, install, reboot or commit
+    abort      End the deployment: at once while it downloads or is held, else at its next gate;
+               what is installed already is rolled back. The server hears of a failure
+
+Talks to the running daemon over <state directory>/daemon/control.sock; for root only. A wish holds
+over restarts. Where consent is always needed says the table [consent] of the configuration.
+A system that waits before the commit is on trial: when its power is cut, it goes back to the old one.
+Ends with 2 when there is nothing that the wish could be about.
+",
+    ),
     ("show-artifact", "ambidex-agent show-artifact - print the name of the installed artifact\n"),
     (
         "show-provides",
@@ -144,9 +162,10 @@ moment is rolled back. Ends with 2 when nothing is in progress.
     (
         "board check",
         "\
-ambidex-agent board check - whether this board is set up for updates that roll back
+ambidex-agent board check - whether this board is set up for updates that roll back, and for remote access
 
-Reads the bootloader's environment and compares it with the running system. Changes nothing. Run it
+Reads the bootloader's environment and compares it with the running system; and looks whether remote
+access, where it is on, has what it needs: user, shell, terminals, directories. Changes nothing. Run it
 when you bring up a board, and when an update was refused.
 ",
     ),

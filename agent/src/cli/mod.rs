@@ -5,6 +5,7 @@
 mod args;
 mod board;
 mod bootstrap;
+mod deployment;
 mod help;
 mod standalone;
 mod status;
@@ -92,6 +93,7 @@ async fn perform(invocation: &Invocation, config: Arc<Config>) -> Result<u8, Str
             .await
             .map(|()| 0)
             .map_err(|error| error.to_string()),
+        Verb::Deployment(request) => deployment::run(&config, *request),
         Verb::CheckUpdate => daemon::trigger_update(state)
             .map(|()| 0)
             .map_err(|error| error.to_string()),

@@ -5,10 +5,13 @@ use std::{
     time::Duration,
 };
 
+use ambidex_machine::Gate;
+
 use super::{
-    BootConfig, BootKind, ClientCertificate, CommitConfig, Config, ConfigError, HttpConfig,
-    KeyType, Overrides, PollConfig, Roots, ScriptConfig, Spelling, TlsConfig, VerifyKey,
-    schema::{OneOrMany, Raw, Seconds},
+    BootConfig, BootKind, ClientCertificate, CommitConfig, Config, ConfigError, DownloadConfig,
+    HttpConfig, KeySource, KeyType, Overrides, PollConfig, Roots, ScriptConfig, Spelling,
+    TlsConfig, VerifyKey, Window,
+    schema::{OneOrMany, Raw, RawConsent, RawDownload, RawWindow, Seconds},
 };
 
 /// Longest duration that any key may hold: ten years. Longer is a mistake, and overflows clocks.
@@ -37,23 +40,19 @@ pub(super) fn check(
     };
 
     let servers = servers(&keys, &raw)?;
-    let tls = tls(&keys, &raw, overrides)?;
     let verify_keys = verify_keys(&keys, &raw)?;
-    let security = raw.security.unwrap_or_default();
-    if security
-        .ssl_engine
-        .as_deref()
-        .is_some_and(|s| !s.is_empty())
-    {
-        return Err(keys.bad(
-            "security.ssl_engine",
-            "is set, but this agent loads keys itself: give a PEM file",
-        ));
-    }
-    let auth_private_key = path(security.auth_private_key);
-    if let Some(key) = &auth_private_key {
-        keys.no_token_uri("security.auth_private_key", key)?;
-    }
+    let security = raw.security.clone().unwrap_or_default();
+    let module = path(security.pkcs11_module);
+    let auth_private_key = security
+        .auth_private_key
+        .filter(|text| !text.is_empty())
+        .map(|text| KeySource::new(text, module.as_deref()));
+    keys.engine(
+        "security.ssl_engine",
+        security.ssl_engine.as_deref(),
+        auth_private_key.as_ref(),
+    )?;
+    let tls = tls(&keys, &raw, module.as_deref(), overrides)?;
 
     let defaults = Defaults::default();
     let polls = PollConfig {
@@ -163,6 +162,7 @@ pub(super) fn check(
             .unwrap_or_else(|| roots.state.join("device_type")),
         polls,
         http,
+        download: download(&keys, raw.download.unwrap_or_default(), &roots)?,
         scripts,
         module_timeout: keys.seconds(
             "module_timeout_seconds",
@@ -180,6 +180,11 @@ pub(super) fn check(
         reboot_command,
         reboot_timeout: keys.seconds("reboot_timeout_seconds", raw.reboot_timeout_seconds, 600)?,
         commit: commit(&keys, raw.commit.unwrap_or_default())?,
+        maintenance_window: raw
+            .maintenance_window
+            .map(|window| maintenance_window(&keys, window))
+            .transpose()?,
+        consent_before: consent(&keys, raw.consent.unwrap_or_default())?,
         dbus_login: raw.dbus_login.unwrap_or(true),
         #[cfg(feature = "remote-terminal")]
         remote,
@@ -254,14 +259,21 @@ impl Keys {
         Ok(Duration::from_secs_f64(value))
     }
 
-    fn no_token_uri(&self, key: &str, path: &Path) -> Result<(), ConfigError> {
-        if path.to_str().is_some_and(|p| p.starts_with("pkcs11:")) {
-            return Err(self.bad(
+    /// The reference loads its keys through an engine of OpenSSL. The one for tokens is no news beside the
+    /// URI of a token; what another one would load is unknown here.
+    fn engine(
+        &self,
+        key: &str,
+        engine: Option<&str>,
+        source: Option<&KeySource>,
+    ) -> Result<(), ConfigError> {
+        match (engine, source) {
+            (None | Some(""), _) | (Some("pkcs11"), Some(KeySource::Token(_))) => Ok(()),
+            _ => Err(self.bad(
                 key,
-                "names a PKCS#11 token, which this build cannot use: give a PEM file",
-            ));
+                "is set, but this agent loads keys itself: give a PEM file, or a pkcs11: URI",
+            )),
         }
-        Ok(())
     }
 }
 
@@ -344,7 +356,12 @@ fn server(keys: &Keys, key: &str, text: &str) -> Result<String, ConfigError> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-fn tls(keys: &Keys, raw: &Raw, overrides: &Overrides) -> Result<TlsConfig, ConfigError> {
+fn tls(
+    keys: &Keys,
+    raw: &Raw,
+    module: Option<&Path>,
+    overrides: &Overrides,
+) -> Result<TlsConfig, ConfigError> {
     let mut server_certificates: Vec<PathBuf> = match &raw.server_certificate {
         None => Vec::new(),
         Some(OneOrMany::One(one)) => vec![one.into()],
@@ -354,18 +371,18 @@ fn tls(keys: &Keys, raw: &Raw, overrides: &Overrides) -> Result<TlsConfig, Confi
     server_certificates.retain(|path| !path.as_os_str().is_empty());
 
     let client = raw.https_client.clone().unwrap_or_default();
-    if client.ssl_engine.as_deref().is_some_and(|s| !s.is_empty()) {
-        return Err(keys.bad(
-            "https_client.ssl_engine",
-            "is set, but this agent loads keys itself: give a PEM file",
-        ));
-    }
-    let client = match (path(client.certificate), path(client.key)) {
+    let key = client
+        .key
+        .filter(|text| !text.is_empty())
+        .map(|text| KeySource::new(text, module));
+    keys.engine(
+        "https_client.ssl_engine",
+        client.ssl_engine.as_deref(),
+        key.as_ref(),
+    )?;
+    let client = match (path(client.certificate), key) {
         (None, None) => None,
-        (Some(certificate), Some(key)) => {
-            keys.no_token_uri("https_client.key", &key)?;
-            Some(ClientCertificate { certificate, key })
-        }
+        (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
         (Some(_), None) => {
             return Err(keys.bad(
                 "https_client.key",
@@ -499,6 +516,80 @@ fn remote(
         None
     });
     Ok(settings)
+}
+
+/// What a power cut in a download costs at most, unless told otherwise.
+const CHECKPOINT_BYTES: u64 = 4 * 1024 * 1024;
+/// Less would be a flush for every handful of packets.
+const CHECKPOINT_BYTES_MIN: u64 = 64 * 1024;
+
+fn maintenance_window(keys: &Keys, raw: RawWindow) -> Result<Window, ConfigError> {
+    let times = raw.times.unwrap_or_default();
+    let mut window = Window::parse(&times, raw.time_zone.as_deref())
+        .map_err(|reason| keys.bad("maintenance_window", reason))?;
+    if let Some(phases) = raw.phases {
+        let gates = gates(keys, "maintenance_window.phases", &phases)?;
+        if gates.contains(&Gate::Commit) {
+            return Err(keys.bad(
+                "maintenance_window.phases",
+                "must not hold 'commit': a system on trial cannot wait for days",
+            ));
+        }
+        window.download = gates.contains(&Gate::Download);
+        window.install = gates.contains(&Gate::Install);
+        window.reboot = gates.contains(&Gate::Reboot);
+    }
+    window.needs_synchronised_clock = raw.needs_synchronised_clock.unwrap_or(true);
+    Ok(window)
+}
+
+fn consent(keys: &Keys, raw: RawConsent) -> Result<Vec<Gate>, ConfigError> {
+    gates(keys, "consent.before", &raw.before.unwrap_or_default())
+}
+
+fn gates(keys: &Keys, key: &str, words: &[String]) -> Result<Vec<Gate>, ConfigError> {
+    let gate = |word: &String| {
+        Gate::ALL
+            .into_iter()
+            .find(|gate| gate.as_str() == word)
+            .ok_or_else(|| {
+                let known = Gate::ALL.map(Gate::as_str).join("', '");
+                keys.bad(key, format!("holds '{word}'; known are '{known}'"))
+            })
+    };
+    words.iter().map(gate).collect()
+}
+
+/// Space that a download leaves to others, unless told otherwise.
+const KEEP_FREE_BYTES: u64 = 64 * 1024 * 1024;
+
+fn download(keys: &Keys, raw: RawDownload, roots: &Roots) -> Result<DownloadConfig, ConfigError> {
+    let directory = path(raw.directory).unwrap_or_else(|| roots.state.join("download"));
+    if directory.is_relative() || directory.parent().is_none() {
+        return Err(keys.bad(
+            "download.directory",
+            "must be the absolute path of a directory that nothing else uses",
+        ));
+    }
+    let checkpoint_bytes = raw.checkpoint_bytes.unwrap_or(CHECKPOINT_BYTES);
+    if checkpoint_bytes < CHECKPOINT_BYTES_MIN {
+        return Err(keys.bad(
+            "download.checkpoint_bytes",
+            format!("must be at least {CHECKPOINT_BYTES_MIN}: each checkpoint flushes the memory"),
+        ));
+    }
+    Ok(DownloadConfig {
+        checkpoint_bytes,
+        resume_after_restart: raw.resume_after_restart.unwrap_or(true),
+        directory,
+        keep_free_bytes: raw.keep_free_bytes.unwrap_or(KEEP_FREE_BYTES),
+        rate_limit: raw.rate_limit.filter(|limit| *limit > 0),
+        abort_check_interval: keys.seconds(
+            "download.abort_check_interval_seconds",
+            raw.abort_check_interval_seconds,
+            60,
+        )?,
+    })
 }
 
 fn commit(keys: &Keys, raw: super::schema::RawCommit) -> Result<CommitConfig, ConfigError> {

@@ -14,7 +14,8 @@ use serde_json::{Map, Value};
 use super::{
     Roots,
     remote_schema::{
-        RawFileLimits, RawFileTransfer, RawRemote, RawSessions, RawSwitch, RawTerminal,
+        RawFileLimits, RawFileTransfer, RawPortForward, RawRemote, RawSessions, RawSwitch,
+        RawTerminal,
     },
     schema::Seconds,
 };
@@ -164,7 +165,10 @@ fn remote(conf: &Map<String, Value>) -> RawRemote {
                 ]),
             },
         },
-        port_forward: on("portforward"),
+        port_forward: RawPortForward {
+            enabled: on("portforward").enabled,
+            targets: None,
+        },
         commands: on("menderclient"),
     }
 }

@@ -8,6 +8,7 @@
 
 mod check;
 mod device_type;
+mod key_source;
 mod load;
 #[cfg(feature = "remote-terminal")]
 mod mender_connect;
@@ -16,15 +17,19 @@ mod remote;
 mod remote_schema;
 mod roots;
 mod schema;
+mod window;
 
 use std::{path::PathBuf, time::Duration};
 
 pub use ambidex_artifact::VerifyKey;
+use ambidex_machine::Gate;
 
 pub(crate) use check::parse_log_level;
 pub use device_type::device_type;
+pub use key_source::{KeySource, TokenUri};
 pub use load::{Overrides, load, load_persistent};
 pub use roots::{Roots, Spelling};
+pub use window::Window;
 
 /// Everything the agent may be told, checked and with defaults filled in.
 #[derive(Debug, Clone)]
@@ -42,7 +47,7 @@ pub struct Config {
     /// `standard`, `system` or `micro`.
     pub device_tier: String,
     /// An identity key that is used as it is and never generated.
-    pub auth_private_key: Option<PathBuf>,
+    pub auth_private_key: Option<KeySource>,
     /// The type of a key that the agent generates.
     pub key_type: KeyType,
     /// Public keys for artifacts. Not empty: a signature by one of them is required.
@@ -51,6 +56,7 @@ pub struct Config {
     pub device_type_file: PathBuf,
     pub polls: PollConfig,
     pub http: HttpConfig,
+    pub download: DownloadConfig,
     pub scripts: ScriptConfig,
     /// Limit of one update module call.
     pub module_timeout: Duration,
@@ -72,6 +78,10 @@ pub struct Config {
     /// How long a reboot may take before it counts as failed.
     pub reboot_timeout: Duration,
     pub commit: CommitConfig,
+    /// When downloads, installations and reboots may begin; `None`: always.
+    pub maintenance_window: Option<Window>,
+    /// Where a deployment needs somebody's consent.
+    pub consent_before: Vec<Gate>,
     /// Whether add-ons find the login on the message bus.
     pub dbus_login: bool,
     /// What remote access may do; `None` when it is off.
@@ -90,11 +100,11 @@ pub struct TlsConfig {
     pub client: Option<ClientCertificate>,
 }
 
-/// A certificate with its key, both PEM files.
+/// A certificate (PEM) with its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
     pub certificate: PathBuf,
-    pub key: PathBuf,
+    pub key: KeySource,
 }
 
 /// Type of a generated device key.
@@ -134,6 +144,23 @@ pub struct HttpConfig {
     pub download_retry_interval: Duration,
     /// Times one download may be taken up again in all.
     pub download_retry_count: u32,
+}
+
+/// How artifacts of deployments are downloaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DownloadConfig {
+    /// Keep what was received until the payload is in place.
+    pub resume_after_restart: bool,
+    /// Where it is kept; the directory is this agent's own.
+    pub directory: PathBuf,
+    /// So many bytes are made durable at a time: at most so many are received again after a power cut.
+    pub checkpoint_bytes: u64,
+    /// So much space has to stay free there.
+    pub keep_free_bytes: u64,
+    /// Bytes a second, if there is a limit.
+    pub rate_limit: Option<u64>,
+    /// How often the server is asked, in the middle of a download, whether the deployment was aborted.
+    pub abort_check_interval: Duration,
 }
 
 /// Limits of state scripts.

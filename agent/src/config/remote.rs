@@ -7,7 +7,7 @@ use std::{path::Path, time::Duration};
 
 use ambidex_connect::{
     Settings,
-    settings::{FileLimits, FileTransfer, Sessions, Terminal},
+    settings::{FileLimits, FileTransfer, NoTarget, PortForward, Sessions, Targets, Terminal},
 };
 
 use super::{
@@ -74,7 +74,10 @@ pub(super) fn settings(raw: RawRemote, state: &Path) -> Result<Option<Settings>,
             enabled: raw.file_transfer.enabled.unwrap_or(true),
             limits: limits(raw.file_transfer.limits)?,
         },
-        port_forward: raw.port_forward.enabled.unwrap_or(true),
+        port_forward: PortForward {
+            enabled: raw.port_forward.enabled.unwrap_or(true),
+            targets: targets(raw.port_forward.targets)?,
+        },
         commands: raw.commands.enabled.unwrap_or(true),
         ..defaults
     };
@@ -95,6 +98,20 @@ fn expiry(
         }
         Some(Seconds(value)) => Err((key, format!("is {value}; give seconds, or 0 for never"))),
     }
+}
+
+/// Without a list everything is allowed, with an empty one nothing.
+fn targets(given: Option<Vec<String>>) -> Result<Targets, Bad> {
+    let Some(given) = given else {
+        return Ok(Targets::default());
+    };
+    let targets: Result<_, _> = given.iter().map(|text| text.parse()).collect();
+    targets.map(Targets::only).map_err(|error: NoTarget| {
+        (
+            "remote.port_forward.targets",
+            format!("holds a mistake: {error}"),
+        )
+    })
 }
 
 fn limits(raw: RawFileLimits) -> Result<FileLimits, Bad> {
@@ -162,6 +179,17 @@ mod tests {
     }
 
     #[test]
+    fn only_the_listed_targets_are_reached() {
+        let text =
+            "user = \"x\"\n[port_forward]\ntargets = [\"127.0.0.1:*\", \"printer.lan:9100\"]";
+        let targets = read(text).unwrap().unwrap().port_forward.targets;
+        let listed = ["127.0.0.1:*", "printer.lan:9100"].map(|text| text.parse().unwrap());
+        assert_eq!(targets, Targets::only(listed.to_vec()));
+        let free = read("user = \"x\"").unwrap().unwrap().port_forward.targets;
+        assert_eq!(free, Targets::default());
+    }
+
+    #[test]
     fn zero_is_never() {
         let text =
             "user = \"x\"\n[sessions]\nexpire_after_idle_seconds = 0\nexpire_after_seconds = 1.5";
@@ -181,6 +209,10 @@ mod tests {
             (
                 "[sessions]\nexpire_after_seconds = -1",
                 "remote.sessions.expire_after_seconds",
+            ),
+            (
+                "[port_forward]\ntargets = [\"127.0.0.1\"]",
+                "remote.port_forward.targets",
             ),
             (
                 "[file_transfer.limits]\numask = \"9\"",

@@ -24,7 +24,7 @@ pub(crate) struct RawRemote {
     #[serde(default)]
     pub file_transfer: RawFileTransfer,
     #[serde(default)]
-    pub port_forward: RawSwitch,
+    pub port_forward: RawPortForward,
     #[serde(default)]
     pub commands: RawSwitch,
 }
@@ -49,6 +49,13 @@ pub(crate) struct RawSessions {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RawSwitch {
     pub enabled: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawPortForward {
+    pub enabled: Option<bool>,
+    pub targets: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -49,6 +49,9 @@ pub(crate) struct Raw {
     pub reboot_command: Option<Vec<String>>,
     pub reboot_timeout_seconds: Option<Seconds>,
     pub commit: Option<RawCommit>,
+    pub download: Option<RawDownload>,
+    pub maintenance_window: Option<RawWindow>,
+    pub consent: Option<RawConsent>,
     pub dbus_login: Option<bool>,
     pub remote: Option<RawRemote>,
 }
@@ -98,6 +101,7 @@ pub(crate) struct RawSecurity {
     pub auth_private_key: Option<String>,
     pub key_type: Option<String>,
     pub ssl_engine: Option<String>,
+    pub pkcs11_module: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -114,6 +118,32 @@ pub(crate) struct RawCommit {
     pub server_contact: Option<bool>,
     pub health_check: Option<Vec<String>>,
     pub health_check_timeout_seconds: Option<Seconds>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawDownload {
+    pub resume_after_restart: Option<bool>,
+    pub directory: Option<String>,
+    pub checkpoint_bytes: Option<u64>,
+    pub keep_free_bytes: Option<u64>,
+    pub rate_limit: Option<u64>,
+    pub abort_check_interval_seconds: Option<Seconds>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawWindow {
+    pub times: Option<Vec<String>>,
+    pub time_zone: Option<String>,
+    pub phases: Option<Vec<String>>,
+    pub needs_synchronised_clock: Option<bool>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawConsent {
+    pub before: Option<Vec<String>>,
 }
 
 /// A duration in seconds; decimals are taken.
@@ -192,6 +222,9 @@ pub(crate) const TOP: &[&str] = &[
     "reboot_command",
     "reboot_timeout_seconds",
     "commit",
+    "download",
+    "maintenance_window",
+    "consent",
     "dbus_login",
     "remote",
 ];
@@ -214,12 +247,24 @@ pub(crate) const NESTED: &[&str] = &[
     "ssl_engine",
     "auth_private_key",
     "key_type",
+    "pkcs11_module",
     "kind",
     "env_dir",
     "fw_env_config",
     "server_contact",
     "health_check",
     "health_check_timeout_seconds",
+    "resume_after_restart",
+    "directory",
+    "checkpoint_bytes",
+    "keep_free_bytes",
+    "rate_limit",
+    "abort_check_interval_seconds",
+    "times",
+    "time_zone",
+    "phases",
+    "needs_synchronised_clock",
+    "before",
     "enabled",
     "user",
     "shell",
@@ -241,6 +286,7 @@ pub(crate) const NESTED: &[&str] = &[
     "max_file_size",
     "max_bytes_tx_per_minute",
     "max_bytes_rx_per_minute",
+    "targets",
 ];
 
 fn native_name(names: &[&'static str], key: &str) -> Option<&'static str> {

@@ -8,6 +8,7 @@
 //! their streams. The wish to stop is seen everywhere through [`Stop`]; what does not end by
 //! itself within a few seconds is dropped, which the journal makes harmless.
 
+pub mod control;
 mod presence;
 mod schedule;
 pub(crate) mod signals;
@@ -18,12 +19,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ambidex_machine::Action;
+use ambidex_machine::{Action, Gate};
 use ambidex_platform::{
     fs::{self, FsError},
     lock::{LockError, StateLock},
 };
 use ambidex_wire::deployments::Instructions;
+use control::Control;
 use schedule::{Due, Schedule};
 use sd_notify::NotifyState;
 use signals::{Stops, Triggers, Wish};
@@ -35,7 +37,7 @@ use crate::{
     api::{Link, LinkError, LinkErrorKind},
     config::Config,
     deployment::{
-        Delivery, Outcome, Runner, Stop,
+        Delivery, Gates, Outcome, Runner, Stop,
         scripts::{Scripts, State},
         stop,
         store::StoreError,
@@ -91,6 +93,7 @@ pub async fn run(config: Arc<Config>) -> Result<(), DaemonError> {
     signals::feed_watchdog();
 
     let mut daemon = Daemon::new(config, stop.clone());
+    let mut control = Control::start(&daemon.config.roots.state, &daemon.gates);
     let mut remote = RemoteAccess::start(&daemon.config, &daemon.link, &stop);
     #[cfg(feature = "dbus")]
     if daemon.config.dbus_login {
@@ -98,7 +101,7 @@ pub async fn run(config: Arc<Config>) -> Result<(), DaemonError> {
         tokio::spawn(crate::dbus::run(daemon.link.clone(), stop.clone()));
     }
     let ended = {
-        let work = daemon.follow(triggers, &mut remote);
+        let work = daemon.follow(triggers, &mut remote, &mut control);
         tokio::pin!(work);
         tokio::select! {
             ended = &mut work => ended,
@@ -128,6 +131,7 @@ struct Daemon {
     inventory: Inventory,
     schedule: Schedule,
     stop: Stop,
+    gates: Gates,
     /// Logins that the schedule knows of.
     logins: u64,
 }
@@ -140,6 +144,7 @@ impl Daemon {
             inventory: Inventory::default(),
             schedule: Schedule::new(config.polls, Instant::now()),
             stop,
+            gates: Gates::open(&config),
             logins: 0,
             config,
         }
@@ -149,6 +154,7 @@ impl Daemon {
         &mut self,
         mut triggers: Triggers,
         remote: &mut RemoteAccess,
+        control: &mut Control,
     ) -> Result<(), DaemonError> {
         // before the network: a device that cannot reach a server must still roll back
         self.recover().await?;
@@ -156,12 +162,16 @@ impl Daemon {
             return Err(DaemonError::NoServer);
         }
         self.idle(Action::Enter).await;
+        let mut wishes = self.gates.changes();
         while !self.stop.is_requested() {
             let next = tokio::time::Instant::from_std(self.schedule.next());
             tokio::select! {
                 () = self.stop.requested() => break,
                 wish = triggers.next() => self.grant(wish),
                 wish = remote.next() => self.grant(wish),
+                wish = control.next() => self.grant(wish),
+                // a deployment may stand at the first gate: it is offered again
+                _ = wishes.changed() => self.schedule.trigger_update(Instant::now()),
                 () = tokio::time::sleep_until(next) => {}
             }
             let due = self.schedule.due(Instant::now());
@@ -208,6 +218,7 @@ impl Daemon {
             Arc::clone(&self.config),
             self.link.clone(),
             self.stop.clone(),
+            self.gates.clone(),
         )
     }
 
@@ -229,7 +240,7 @@ impl Daemon {
         };
         self.idle(Action::Leave).await;
         if let Some(instructions) = self.sync(due, &mut runner).await {
-            match runner.run(&instructions).await {
+            match self.begin(&instructions, &mut runner).await {
                 Outcome::Stopped => return self.going_down().await,
                 Outcome::Success | Outcome::Failure => {
                     self.schedule.deployment_ended(Instant::now())
@@ -239,6 +250,21 @@ impl Daemon {
             }
         }
         self.idle(Action::Enter).await;
+    }
+
+    /// Lets a deployment through the first gate, or leaves it on the server until the gate opens.
+    async fn begin(&mut self, instructions: &Instructions, runner: &mut Runner) -> Outcome {
+        let id = &instructions.id;
+        if self.gates.is_unwanted(id) {
+            return runner.refuse(instructions).await;
+        }
+        let Some(held) = self.gates.closed(Gate::Download, id) else {
+            return runner.run(instructions).await;
+        };
+        self.gates.show(Some(id), Some((Gate::Download, held)));
+        log::info!("deployment {id} is held before download: {held}");
+        self.schedule.held(Instant::now(), held.ask_again());
+        Outcome::Declined
     }
 
     async fn wait_for_lock(&mut self) -> Option<Option<StateLock>> {
@@ -368,6 +394,7 @@ impl Daemon {
         match self.link.next_deployment(&facts.provides).await {
             Ok(found) => {
                 if found.is_none() {
+                    self.gates.show(None, None);
                     log::debug!("no deployment for this device");
                 }
                 self.schedule.update_done(Instant::now());

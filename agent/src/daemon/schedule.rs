@@ -124,6 +124,13 @@ impl Schedule {
             );
     }
 
+    /// A deployment waits on the server for the time when it may begin. Many devices wait for the same one.
+    pub fn held(&mut self, now: Instant, wait: Option<Duration>) {
+        let regular = jittered(self.polls.update_interval);
+        let opening = wait.map(|wait| wait.saturating_add(jittered(self.polls.retry_interval_min)));
+        self.update = now + opening.map_or(regular, |opening| opening.min(regular));
+    }
+
     /// Another process works on the device: look again soon.
     pub fn postponed(&mut self, now: Instant) {
         let soon = now + jittered(self.polls.retry_interval_min);
@@ -228,6 +235,19 @@ mod tests {
         schedule.login_failed(now, None);
         schedule.trigger_update(now);
         assert!(schedule.due(now).update);
+    }
+
+    #[test]
+    fn a_held_deployment_is_asked_for_when_it_may_begin() {
+        let now = Instant::now();
+        let mut schedule = Schedule::new(POLLS, now);
+        schedule.inventory_done(now);
+        schedule.held(now, None);
+        assert!(close_to(schedule.next() - now, 1800));
+        schedule.held(now, Some(Duration::from_secs(100_000)));
+        assert!(close_to(schedule.next() - now, 1800), "an abort is seen");
+        schedule.held(now, Some(Duration::from_secs(240)));
+        assert!(close_to(schedule.next() - now, 300));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::{
     future::Future,
     io::Read,
     sync::{Arc, Mutex, mpsc},
-    time::Duration,
 };
 
 use ambidex_install::{
@@ -21,9 +20,6 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::{handling, stop::Stop};
 use crate::config::Config;
-
-/// How often the server is asked, in the middle of a download, whether the deployment was aborted.
-const ABORT_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Progress is logged at every such part of a payload file.
 const PROGRESS_PARTS: u64 = 10;
@@ -42,6 +38,7 @@ pub enum Opened {
     Header(Box<Facts>),
     Failed(String),
     Stopped,
+    Aborted,
 }
 
 /// What the second part led to.
@@ -86,13 +83,19 @@ impl Fetching {
         }
     }
 
-    /// Waits for the verified header. An artifact without payload is read to its end here.
-    pub async fn open(&mut self, stop: &Stop) -> Opened {
-        let facts = tokio::select! {
-            header = &mut self.header => header.ok(),
-            () = stop.requested() => {
+    /// Waits for the verified header. An artifact without payload is read to its end here. `aborted` returns when nobody
+    /// wants the deployment any more.
+    pub async fn open(&mut self, stop: &Stop, aborted: impl Future<Output = ()>) -> Opened {
+        let given_up = tokio::select! {
+            header = &mut self.header => Ok(header.ok()),
+            () = stop.requested() => Err(Opened::Stopped),
+            () = aborted => Err(Opened::Aborted),
+        };
+        let facts = match given_up {
+            Ok(facts) => facts,
+            Err(given_up) => {
                 self.give_up().await;
-                return Opened::Stopped;
+                return given_up;
             }
         };
         match facts {
@@ -112,21 +115,9 @@ impl Fetching {
         }
     }
 
-    /// Streams the payload. `aborted` is asked from time to time.
-    pub async fn stream<F: Future<Output = bool>>(
-        mut self,
-        stop: &Stop,
-        aborted: impl Fn() -> F,
-    ) -> Streamed {
+    /// Streams the payload. `aborted` as for [`Self::open`].
+    pub async fn stream(mut self, stop: &Stop, aborted: impl Future<Output = ()>) -> Streamed {
         self.permit();
-        let watch = async {
-            loop {
-                tokio::time::sleep(ABORT_CHECK_INTERVAL).await;
-                if aborted().await {
-                    return;
-                }
-            }
-        };
         let given_up = tokio::select! {
             result = &mut self.task => {
                 return match outcome(result) {
@@ -135,7 +126,7 @@ impl Fetching {
                 };
             }
             () = stop.requested() => Streamed::Stopped,
-            () = watch => Streamed::Aborted,
+            () = aborted => Streamed::Aborted,
         };
         self.end().await;
         given_up

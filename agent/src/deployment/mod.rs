@@ -8,14 +8,18 @@
 pub mod bootstrap;
 mod conditions;
 mod fetching;
+pub mod gates;
 mod handling;
+pub(crate) mod predecessor;
 mod reports;
 pub mod runner;
 pub mod scripts;
+mod spooling;
 pub mod standalone;
 pub mod stop;
 pub mod store;
 
+pub use gates::{Gates, WishError};
 pub(crate) use handling::rootfs as rootfs_config;
 pub use reports::Delivery;
 pub use runner::{Outcome, Runner};

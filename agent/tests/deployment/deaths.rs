@@ -146,9 +146,12 @@ async fn r5_in_cleanup_after_the_commit() {
     assert!(!trial.tree().exists());
 }
 
+/// R6 of the reference: without anything that was kept, an interrupted download fails.
 #[tokio::test]
 async fn r6_in_the_download() {
-    let trial = killed_in(&["Download"]).await;
+    let mut trial = Trial::new("Yes", "[download]\nresume_after_restart = false").await;
+    trial.tell("kill", &["Download"]);
+    trial.run().await;
     trial.check(
         "Download_Enter Download Cleanup",
         "downloading failure",

@@ -1,5 +1,5 @@
 //! Deployments of the real agent binary: call order, statuses and stored name in every state's failure and death
-//! (rows S1-S18, R1-R9, T1-T6, C1-C5 of the acceptance checklist).
+//! (rows S1-S18, R1-R9, T1-T6, M10, C1-C5 of the acceptance checklist).
 
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 
@@ -10,6 +10,8 @@ mod trial;
 mod aborts;
 mod deaths;
 mod failures;
+mod holds;
+mod interrupted;
 mod limits;
 mod normal;
 mod order;
@@ -17,6 +19,7 @@ mod policy;
 mod random;
 mod slots;
 mod standalone;
+mod third_party;
 
 pub const DOWN: &str = "Download_Enter Download Download_Leave";
 pub const INSTALL: &str = "Install_Enter Install Install_Leave";

@@ -42,7 +42,7 @@ impl Board {
         StdRng::seed_from_u64(7).fill_bytes(&mut image);
         let offer = Offer {
             payload: Payload::RootfsImage,
-            content: image,
+            files: vec![("file", image)],
             ..Offer::default()
         };
         let trial = Trial::offering(&offer, "", "", |_, _| None).await;

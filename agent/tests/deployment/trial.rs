@@ -57,11 +57,17 @@ act() {
 /// How the server treats a status report: by its ordinal and word.
 type Treatment = dyn Fn(usize, &str) -> Option<Answer> + Send + Sync;
 
+/// How the storage answers for the artifact; it gets the artifact's bytes.
+pub type Storage = dyn Fn(&Request, &[u8]) -> Answer + Send + Sync;
+
 #[derive(Default)]
 struct Seen {
     statuses: Vec<String>,
     finals_accepted: usize,
     log: Option<serde_json::Value>,
+    /// Path and query of the link that is offered; empty: the plain one.
+    link: String,
+    storage: Option<Arc<Storage>>,
 }
 
 pub struct Trial {
@@ -87,7 +93,8 @@ pub struct Offer {
     pub provides: BTreeMap<String, String>,
     pub clears: Option<Vec<String>>,
     pub device_type: &'static str,
-    pub content: Vec<u8>,
+    /// Payload files: names and contents.
+    pub files: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl Default for Offer {
@@ -97,7 +104,7 @@ impl Default for Offer {
             provides: BTreeMap::from([("rootfs-image.mod.version".into(), "2".into())]),
             clears: Some(vec!["rootfs-image.mod.*".into()]),
             device_type: "test-board",
-            content: b"the new thing".to_vec(),
+            files: vec![("file", b"the new thing".to_vec())],
         }
     }
 }
@@ -129,7 +136,10 @@ impl Offer {
         let files = if empty {
             Vec::new()
         } else {
-            vec![PayloadSource::from_bytes("file", &self.content)]
+            self.files
+                .iter()
+                .map(|(name, content)| PayloadSource::from_bytes(*name, content))
+                .collect()
         };
         let mut out = Cursor::new(Vec::new());
         write(&spec, &files, None, &mut out, &mut |_| {}).unwrap();
@@ -218,6 +228,16 @@ impl Trial {
             );
         }
         trial
+    }
+
+    /// From now on the artifact comes from here.
+    pub fn store_with(&self, storage: impl Fn(&Request, &[u8]) -> Answer + Send + Sync + 'static) {
+        self.seen.lock().unwrap().storage = Some(Arc::new(storage));
+    }
+
+    /// From now on this link is offered; begins with `/artifact`.
+    pub fn offer_link(&self, link: &str) {
+        link.clone_into(&mut self.seen.lock().unwrap().link);
     }
 
     fn lab(&self) -> String {
@@ -445,15 +465,26 @@ fn respond(
     let mut seen = seen.lock().unwrap();
     if request.target.contains("/deployments/next") && seen.finals_accepted == 0 {
         let host = request.header("host").unwrap_or_default();
+        let link = match seen.link.as_str() {
+            "" => "/artifact",
+            link => link,
+        };
         let body = serde_json::json!({
             "id": DEPLOYMENT,
             "artifact": {
                 "artifact_name": "new",
-                "source": {"uri": format!("http://{host}/artifact"), "expire": "2099-01-01T00:00:00Z"},
+                "source": {"uri": format!("http://{host}{link}"), "expire": "2099-01-01T00:00:00Z"},
                 "device_types_compatible": ["test-board"],
             },
         });
         return answer(200, body.to_string());
+    }
+    if request.target.starts_with("/artifact")
+        && let Some(storage) = seen.storage.clone()
+    {
+        let artifact = artifact.lock().unwrap().clone();
+        drop(seen);
+        return storage(request, &artifact);
     }
     if request.target == "/artifact" {
         return answer(200, artifact.lock().unwrap().clone());

@@ -178,6 +178,8 @@ impl Server {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
+                // head and body are two writes
+                stream.set_nodelay(true).unwrap();
                 let (script, seen, tls) = (Arc::clone(&script), Arc::clone(&seen), tls.clone());
                 tokio::spawn(async move {
                     match tls {
@@ -468,6 +470,9 @@ fn holds(folder: &Path, text: &[u8]) -> bool {
         let path = entry.unwrap().path();
         if path.is_dir() {
             holds(&path, text)
+        } else if !path.is_file() {
+            // the control socket
+            false
         } else {
             std::fs::read(&path)
                 .unwrap()

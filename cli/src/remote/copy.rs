@@ -1,19 +1,17 @@
 //! `ambidex cp`
 
-use std::fs::{self, File, FileTimes, Permissions};
-use std::io::{Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
-use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
 
 use ambidex_wire::session::{PROTO_FILE, file};
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::HumanBytes;
-use sha2::{Digest as _, Sha256};
 
+use super::copy_local::{ALL_PERMISSIONS, PERMISSIONS, dress, is_stdout, key, written};
 use super::copy_path::{Place, Way, base_name};
-use super::copy_session::{self, Moved};
+use super::copy_session::{self, Moved, Sending, Target};
 use super::device;
 use super::socket::{Problem, Session};
 use crate::OutputForm;
@@ -21,13 +19,12 @@ use crate::exit::Failure;
 use crate::fleet::api::Api;
 use crate::fleet::connection::Connection;
 use crate::fleet::table;
+use crate::interrupt::Own;
 use crate::output_file::OutputFile;
 use crate::progress::Progress;
 
-/// Set-id and sticky bits are only kept when asked for.
-const PERMISSIONS: u32 = 0o777;
-const ALL_PERMISSIONS: u32 = 0o7777;
-/// The longest pause between two tries.
+/// The first pause between two tries, and the longest.
+const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
@@ -39,12 +36,16 @@ side; a directory receives the file under its name. `-` as destination is standa
 The SHA-256 of what was moved is printed in the form of sha256sum. --verify makes sure of it: the file
 is read again on the device (and on this machine after a download) and must have the same one.
 
-A transfer whose connection is lost begins again from the start by itself: the protocol has no way to
-ask a device for the rest of a file.
+A transfer whose connection is lost goes on by itself where it was, with devices whose agent is ours; with
+others it begins again from the start. With --resume also a later call goes on: what has been received waits
+in DST.ambidex-part, what has been sent waits on the device, hidden beside its place, for a day. Nothing is
+continued unless both sides have the same beginning, and the whole is compared by its SHA-256 before it takes
+its name.
 
 Examples:
     ambidex cp app.conf 5a8f0c9e:/etc/app.conf
     ambidex cp --verify -p firmware.bin pump-7:/data/
+    ambidex cp --resume pump-7:/data/measured.db .
     ambidex cp 02:00:00:00:00:01:/var/log/messages .
     ambidex cp pump-7:/etc/app.conf - | diff app.conf -")]
 pub struct Arguments {
@@ -60,9 +61,12 @@ pub struct Arguments {
     /// Read the file back on the far side and compare.
     #[arg(long)]
     verify: bool,
-    /// How often to begin again when the connection is lost.
+    /// How often to try again when the connection is lost; progress counts anew.
     #[arg(long, value_name = "TIMES", default_value_t = 5)]
     retries: u32,
+    /// Go on where an earlier call with --resume was interrupted, and keep what there is if this one is.
+    #[arg(long)]
+    resume: bool,
     /// No progress bar.
     #[arg(short, long)]
     quiet: bool,
@@ -75,6 +79,18 @@ struct Options {
     preserve: bool,
     verify: bool,
     quiet: bool,
+    resume: bool,
+}
+
+/// What one try leaves for the next.
+#[derive(Default)]
+struct Kept {
+    /// What is received.
+    output: Option<OutputFile>,
+    /// How far a transfer has come that can be continued.
+    reached: u64,
+    /// Something was under way before.
+    again: bool,
 }
 
 /// A copy that did not work.
@@ -91,6 +107,7 @@ impl Arguments {
             preserve: self.preserve,
             verify: self.verify,
             quiet: self.quiet || form == OutputForm::Json,
+            resume: self.resume,
         };
         let copy = Plan::prepare(way, options)?;
         let api = self.connection.api()?;
@@ -101,34 +118,44 @@ impl Arguments {
     }
 }
 
-/// Copies, and begins again when the connection is lost on the way. A device that is not there at the
+/// Copies, and goes on when the connection is lost on the way. A device that is not there at the
 /// beginning is not waited for.
 async fn repeated(api: &Api, device: &str, copy: &Plan, retries: u32) -> Result<Moved, Failure> {
     let doing = copy.doing();
+    let mut own = Own::take().context("cannot hear of signals")?;
+    let mut kept = Kept::default();
     let mut begun = false;
-    let mut pause = Duration::from_secs(1);
+    let mut pause = PAUSE;
     let mut left = retries;
     loop {
-        let outcome = match Session::with_device(api, device, &doing).await {
-            Ok(session) => {
+        let reached = kept.reached;
+        let opening = Session::with_device(api, device, &doing);
+        let outcome = match own.unless_asked(opening).await {
+            None => return Err(copy.interrupted()),
+            Some(Ok(session)) => {
                 begun = true;
-                once(session, copy, &doing).await
+                once(session, copy, &mut kept, &mut own).await
             }
-            Err(refused) => Err(Trouble {
+            Some(Err(refused)) => Err(Trouble {
                 transient: refused.transient && begun,
                 failure: refused.failure,
             }),
         };
+        if kept.reached > reached {
+            (pause, left) = (PAUSE, retries);
+        }
         match outcome {
             Ok(moved) => return Ok(moved),
             Err(trouble) if trouble.transient && left > 0 => {
                 left -= 1;
                 eprintln!(
-                    "ambidex: {:#}; beginning again in {} s ({left} more tries)",
+                    "ambidex: {:#}; trying again in {} s ({left} more tries)",
                     trouble.failure.error,
                     pause.as_secs()
                 );
-                tokio::time::sleep(pause).await;
+                if own.unless_asked(tokio::time::sleep(pause)).await.is_none() {
+                    return Err(copy.interrupted());
+                }
                 pause = (pause * 2).min(PAUSE_MAX);
             }
             Err(trouble) => return Err(trouble.failure),
@@ -136,20 +163,36 @@ async fn repeated(api: &Api, device: &str, copy: &Plan, retries: u32) -> Result<
     }
 }
 
-async fn once(mut session: Session, copy: &Plan, doing: &str) -> Result<Moved, Trouble> {
-    let outcome = async {
+async fn once(
+    mut session: Session,
+    copy: &Plan,
+    kept: &mut Kept,
+    own: &mut Own,
+) -> Result<Moved, Trouble> {
+    let work = async {
         session.demand(PROTO_FILE, "file transfer").await?;
         match &copy.way {
-            Way::Up { to, .. } => copy.up(&mut session, to).await,
-            Way::Down { from, .. } => copy.down(&mut session, from).await,
+            Way::Up { to, .. } => copy.up(&mut session, to, kept).await,
+            Way::Down { from, .. } => copy.down(&mut session, from, kept).await,
         }
+    };
+    let outcome = own.unless_asked(work).await;
+    // The device need not keep what nobody will ask for.
+    if !copy.options.resume && !matches!(outcome, Some(Ok(_) | Err(Problem::Ended(_)))) {
+        copy_session::give_up(&mut session).await;
     }
-    .await;
     session.close().await;
-    outcome.map_err(|problem| Trouble {
-        transient: matches!(&problem, Problem::Ended(ended) if ended.transient()),
-        failure: problem.failure(doing),
-    })
+    match outcome {
+        Some(Ok(moved)) => Ok(moved),
+        Some(Err(problem)) => Err(Trouble {
+            transient: matches!(&problem, Problem::Ended(ended) if ended.transient()),
+            failure: problem.failure(&copy.doing()),
+        }),
+        None => Err(Trouble {
+            transient: false,
+            failure: copy.interrupted(),
+        }),
+    }
 }
 
 struct Plan {
@@ -176,6 +219,11 @@ impl Plan {
                 let Some(name) = base_name(&from) else {
                     return Err(Failure::usage(format!("{from} names no file")));
                 };
+                if options.resume && is_stdout(&to) {
+                    return Err(Failure::usage(
+                        "what goes to standard output cannot be continued; name a file with --resume",
+                    ));
+                }
                 let to = if to.is_dir() { to.join(name) } else { to };
                 Way::Down { device, from, to }
             }
@@ -198,17 +246,26 @@ impl Plan {
         }
     }
 
+    fn interrupted(&self) -> Failure {
+        let text = if self.options.resume {
+            "interrupted; the same command goes on from here"
+        } else {
+            "interrupted"
+        };
+        Failure::from(anyhow::Error::msg(text))
+    }
+
     fn doing(&self) -> String {
         let (from, to) = self.ends();
         format!("cannot copy {from} to {to}")
     }
 
-    async fn up(&self, session: &mut Session, to: &str) -> Result<Moved, Problem> {
+    async fn up(&self, session: &mut Session, to: &str, kept: &mut Kept) -> Result<Moved, Problem> {
         let Way::Up { from, .. } = &self.way else {
             return Err(Problem::text("not an upload"));
         };
         let here = |error: anyhow::Error| Problem::Failed(error.into());
-        let source = File::open(from)
+        let mut source = File::open(from)
             .with_context(|| format!("cannot read {}", from.display()))
             .map_err(here)?;
         let meta = source
@@ -233,8 +290,16 @@ impl Plan {
                 nanos: u32::try_from(meta.mtime_nsec()).unwrap_or_default(),
             }),
         };
+        let key = key(&mut source, &meta).map_err(here)?;
+        let sending = Sending {
+            announce: &announce,
+            key: &key,
+            keep_long: self.options.resume,
+            again: std::mem::replace(&mut kept.again, true),
+        };
         let progress = Progress::new("sending", meta.len(), self.options.quiet);
-        let moved = copy_session::put(session, &announce, source, &progress).await?;
+        let moved =
+            copy_session::put(session, sending, source, &progress, &mut kept.reached).await?;
         drop(progress);
         if self.options.verify {
             self.read_back(session, &path, &moved).await?;
@@ -242,7 +307,12 @@ impl Plan {
         Ok(moved)
     }
 
-    async fn down(&self, session: &mut Session, from: &str) -> Result<Moved, Problem> {
+    async fn down(
+        &self,
+        session: &mut Session,
+        from: &str,
+        kept: &mut Kept,
+    ) -> Result<Moved, Problem> {
         let Way::Down { to, .. } = &self.way else {
             return Err(Problem::text("not a download"));
         };
@@ -251,21 +321,27 @@ impl Plan {
         if !info.is_file() {
             return Err(Problem::text(format!("{from} is no plain file")));
         }
-        let mut output = OutputFile::create(to).map_err(here)?;
-        let target = output
-            .file()
-            .try_clone()
-            .context("cannot duplicate a file descriptor")
-            .map_err(here)?;
+        let output = match &mut kept.output {
+            Some(output) => output,
+            none => none.insert(
+                if self.options.resume {
+                    OutputFile::resumable(to)
+                } else {
+                    OutputFile::create(to)
+                }
+                .map_err(here)?,
+            ),
+        };
+        let target = Target::continuing(output.file()).await.map_err(here)?;
         let progress = Progress::new(
             "receiving",
             info.size.unwrap_or_default(),
             self.options.quiet,
         );
-        let moved = copy_session::get(session, from, Some(target), &progress).await?;
+        let moved = copy_session::get(session, from, target, &progress, &mut kept.reached).await?;
         drop(progress);
         if self.options.verify {
-            if sha256(output.file()).map_err(here)? != moved.sha256 {
+            if written(output.file()).map_err(here)? != moved.sha256 {
                 return Err(Problem::text(format!(
                     "what was written to {} is not what came; is the disk in order?",
                     to.display()
@@ -273,10 +349,12 @@ impl Plan {
             }
             self.read_back(session, from, &moved).await?;
         }
-        if to.as_path() != Path::new("-") {
+        if !is_stdout(to) {
             dress(output.file(), &info, self.options.preserve).map_err(here)?;
         }
-        output.publish().map_err(here)?;
+        if let Some(output) = kept.output.take() {
+            output.publish().map_err(here)?;
+        }
         Ok(moved)
     }
 
@@ -288,8 +366,8 @@ impl Plan {
         moved: &Moved,
     ) -> Result<(), Problem> {
         let progress = Progress::new("verifying", moved.bytes, self.options.quiet);
-        let again = copy_session::get(session, path, None, &progress).await?;
-        if again == *moved {
+        let again = copy_session::get(session, path, Target::nothing(), &progress, &mut 0).await?;
+        if (again.bytes, &again.sha256) == (moved.bytes, &moved.sha256) {
             return Ok(());
         }
         Err(Problem::text(format!(
@@ -301,19 +379,20 @@ impl Plan {
     fn report(&self, moved: &Moved, took: Duration, form: OutputForm) -> Result<(), Failure> {
         let (from, to) = self.ends();
         let seconds = took.as_secs_f64();
-        let to_stdout = matches!(&self.way, Way::Down { to, .. } if to.as_path() == Path::new("-"));
+        let to_stdout = matches!(&self.way, Way::Down { to, .. } if is_stdout(to));
         if form == OutputForm::Json && !to_stdout {
             return table::print_json(&serde_json::json!({
                 "source": from,
                 "destination": to,
                 "bytes": moved.bytes,
                 "sha256": moved.sha256,
+                "resumed_at": moved.resumed_at,
                 "verified": self.options.verify,
                 "seconds": (seconds * 1000.0).round() / 1000.0,
             }));
         }
         if !self.options.quiet {
-            let rate = (moved.bytes as f64 / seconds.max(0.001)) as u64;
+            let rate = ((moved.bytes - moved.resumed_at) as f64 / seconds.max(0.001)) as u64;
             eprintln!(
                 "{} in {seconds:.1} s, {}/s{}",
                 HumanBytes(moved.bytes),
@@ -355,51 +434,4 @@ async fn destination(
         ))),
         _ => Ok(path.to_owned()),
     }
-}
-
-/// Gives a downloaded file what it has on the device.
-fn dress(target: &File, info: &file::FileInfo, all: bool) -> anyhow::Result<()> {
-    if all {
-        if info.uid.is_some() || info.gid.is_some() {
-            fchown(target, info.uid, info.gid)
-                .context("cannot keep the owner; without -p it becomes yours")?;
-        }
-        if let Some(time) = info.modtime.and_then(moment) {
-            target
-                .set_times(FileTimes::new().set_modified(time))
-                .context("cannot keep the time of change")?;
-        }
-    }
-    // After the owner: changing that clears set-id bits.
-    if let Some(mode) = info.mode {
-        let kept = if all { ALL_PERMISSIONS } else { PERMISSIONS };
-        let mode = file::unix_permissions(mode) & kept;
-        target
-            .set_permissions(Permissions::from_mode(mode))
-            .context("cannot set the permissions of the new file")?;
-    }
-    Ok(())
-}
-
-fn moment(time: file::Timestamp) -> Option<SystemTime> {
-    let seconds = u64::try_from(time.seconds).ok()?;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, time.nanos))
-}
-
-/// Reads a file from its start.
-fn sha256(file: &mut File) -> anyhow::Result<String> {
-    file.sync_all().context("cannot write the file")?;
-    file.seek(SeekFrom::Start(0))?;
-    let mut digest = Sha256::new();
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        let count = file
-            .read(&mut buffer)
-            .context("cannot read the file back")?;
-        if count == 0 {
-            break;
-        }
-        digest.update(&buffer[..count]);
-    }
-    Ok(hex::encode(digest.finalize()))
 }

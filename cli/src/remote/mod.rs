@@ -3,6 +3,7 @@
 //! [`socket`] is the session that they all use, [`device`] finds the device that is meant.
 
 mod copy;
+mod copy_local;
 mod copy_path;
 mod copy_session;
 mod device;

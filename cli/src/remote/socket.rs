@@ -227,11 +227,16 @@ impl Session {
 
     /// The next message, which the device owes us.
     pub async fn answer(&mut self) -> Result<Message, Ended> {
-        match timeout(ANSWER_LIMIT, self.next()).await {
+        self.answer_within(ANSWER_LIMIT).await
+    }
+
+    /// The same for a question that takes the device longer.
+    pub async fn answer_within(&mut self, limit: Duration) -> Result<Message, Ended> {
+        match timeout(limit, self.next()).await {
             Ok(arrived) => arrived,
             Err(_) => Err(Ended::Device(format!(
                 "timeout: it has not answered for {} s",
-                ANSWER_LIMIT.as_secs()
+                limit.as_secs()
             ))),
         }
     }

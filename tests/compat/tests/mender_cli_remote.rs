@@ -46,7 +46,7 @@ const KINDS: [Kind; 3] = [
 
 enum Device {
     Simulated(Simulated),
-    Agent(Agent),
+    Agent(Box<Agent>),
 }
 
 impl Device {
@@ -56,7 +56,8 @@ impl Device {
                 Self::Simulated(Simulated::start(server, api, MAC, manner).await?)
             }
             Kind::Agent => {
-                Self::Agent(Agent::start(&scratch.join("device"), server, api, MAC).await?)
+                let folder = scratch.join("device");
+                Self::Agent(Box::new(Agent::start(&folder, server, api, MAC).await?))
             }
         })
     }

@@ -342,3 +342,37 @@ fn a_cut_network_ends_the_sessions_and_the_device_comes_back() {
         gone(pid).await
     });
 }
+
+#[test]
+fn the_board_check_tells_what_remote_access_lacks() {
+    flow("remote-check", async |scratch| {
+        let user = nix::unistd::User::from_uid(nix::unistd::geteuid())?;
+        let user = user.context("who runs the tests has no name")?.name;
+        for (name, remote, wanted) in [
+            ("off", String::new(), "ok   remote access is off"),
+            (
+                "good",
+                format!("[remote]\nuser = {user:?}"),
+                "ok   remote access is set up",
+            ),
+            (
+                "stranger",
+                "[remote]\nuser = \"no-such-user-here\"".to_owned(),
+                "FAIL remote access: the user 'no-such-user-here' (remote.user) does not exist",
+            ),
+            (
+                "no shell",
+                format!("[remote]\nuser = {user:?}\nshell = \"/no/such/shell\""),
+                "FAIL remote access: '/no/such/shell' (remote.shell) is no login shell",
+            ),
+        ] {
+            let folder = scratch.join(name);
+            let device = Device::new(&folder, "02:00:00:00:00:08", "http://127.0.0.1:1", &remote)?;
+            let told = device.verb(&["board", "check"]).await?;
+            ensure!(told.stdout.contains(wanted), "{name}: {told:?}");
+            // not the slots of this machine, but remote access must count
+            ensure!(told.code == Some(1), "{told:?}");
+        }
+        Ok(())
+    });
+}

@@ -129,6 +129,9 @@ fn forbidden(folder: &str, dependency: &str, target: Option<&str>) -> Option<&'s
     if (agent || folder == "cli") && ours_outside_protocol && !part_of_agent {
         return Some("agent and command line tool share nothing but the protocol with the rest");
     }
+    if folder.starts_with("update-modules/") && target.is_some() {
+        return Some("an update module knows the rest by the protocol of its calls only");
+    }
     if ENGINES.contains(&folder) {
         if ours_outside_protocol {
             return Some("the engines know no service");
@@ -169,6 +172,11 @@ mod tests {
             ("agent", "ambidex-db", Some("server/db")),
             ("agent/platform", "ambidex-db", Some("server/db")),
             ("cli", "ambidex-platform", Some("agent/platform")),
+            (
+                "update-modules/serial-mcu",
+                "ambidex-platform",
+                Some("agent/platform"),
+            ),
             ("server/db", "axum", None),
             ("server/kit", "ambidex-devauth", Some("server/devauth")),
             (

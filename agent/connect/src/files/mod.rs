@@ -3,11 +3,14 @@
 //! Owns: which message belongs to what, and the errors that go back. A transfer is a task (`get`) or a
 //! thread that may wait for the disk (`put`); both end when the session drops its end of their queue.
 
+mod claims;
 mod counter;
+mod digest;
 mod get;
 pub(crate) mod leftovers;
 mod limits;
 mod put;
+mod unfinished;
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -22,7 +25,17 @@ use crate::Shared;
 use crate::inbox::Incoming;
 use crate::outgoing::{Gone, Outgoing};
 
+pub(crate) use claims::Claims;
 pub(crate) use counter::Counters;
+
+/// Removes unfinished files whose time to be continued is over.
+pub(crate) fn sweep(shared: &Shared) {
+    leftovers::sweep(
+        &shared.settings.state,
+        &shared.claims,
+        leftovers::Sweep::Old,
+    );
+}
 
 /// A transfer whose end the user has heard of may take a moment to be over.
 const OVER_WAIT: Duration = Duration::from_millis(250);
@@ -151,6 +164,10 @@ impl Files {
             wire::ERROR => {
                 let failure = wire::Failure::decode(message.body).unwrap_or_default();
                 log::info!("a file transfer was given up by the user: {}", failure.err);
+                if let Some(Queue::Put(chunks)) = self.queue() {
+                    // nothing of it is kept then
+                    let _ = chunks.send(incoming);
+                }
                 self.transfer = None;
                 Ok(())
             }

@@ -3,6 +3,7 @@
 //! The table is shared with the shells' tasks: a shell frees its place *before* it tells of its end, so
 //! whoever hears of the end can start another one at once.
 
+pub(crate) mod remains;
 mod run;
 
 use std::collections::HashMap;

@@ -15,6 +15,7 @@ use ambidex_wire::session::{MessageRef, shell as wire};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::remains::{self, Record};
 use super::{Order, Table};
 use crate::Shared;
 use crate::inbox::Incoming;
@@ -68,6 +69,12 @@ impl Shell {
             }
         };
         log::info!("a shell was started for the user {}", self.user_id);
+        // removed when nothing of the shell is left, or when it may live on
+        let _recorded = Record::write(
+            &self.shared.settings.state,
+            occupant.session(),
+            &self.mark(),
+        );
         let answer = wire::message(wire::NEW, &self.sid, wire::STATUS_NORMAL, b"Shell started");
         let ending = if self.out.send(&answer).await.is_err() {
             Ending::Gone
@@ -116,11 +123,16 @@ impl Shell {
                 .arguments
                 .as_ref()
                 .map(|arguments| arguments.iter().map(OsString::from).collect()),
-            env: environment(&account, &settings.shell),
+            env: environment(&account, &settings.shell, &self.sid),
             account,
             size: self.size,
         };
         pty::start(&login).map_err(|error| error.to_string())
+    }
+
+    /// What every process of this shell has in its environment.
+    fn mark(&self) -> String {
+        format!("{}={}", remains::NAME, self.sid)
     }
 
     /// Ends what is left of the session. After `exit`, what ignores the hang-up may live on: that is what
@@ -140,7 +152,7 @@ impl Shell {
 }
 
 /// The whole environment of a shell.
-fn environment(account: &Account, shell: &str) -> Vec<(OsString, OsString)> {
+fn environment(account: &Account, shell: &str, sid: &str) -> Vec<(OsString, OsString)> {
     let mut environment: Vec<(OsString, OsString)> = vec![
         ("HOME".into(), account.home.clone().into()),
         ("USER".into(), (&account.name).into()),
@@ -148,6 +160,7 @@ fn environment(account: &Account, shell: &str) -> Vec<(OsString, OsString)> {
         ("SHELL".into(), shell.into()),
         ("PATH".into(), PATH.into()),
         ("TERM".into(), TERM.into()),
+        (remains::NAME.into(), sid.into()),
     ];
     // how text is written on this device is no secret of the agent
     if let Some(lang) = std::env::var_os("LANG") {

@@ -29,7 +29,7 @@ async fn exactly_what_is_on_is_accepted() {
     assert_eq!(accepted(&mut peer).await, [2, 3, 4]);
     let mut peer = Peer::with(|settings| {
         settings.file_transfer.enabled = false;
-        settings.port_forward = false;
+        settings.port_forward.enabled = false;
         settings.commands = false;
     })
     .await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ambidex_connect::settings::Targets;
 use ambidex_wire::session::{Message, PROTO_FORWARD, forward};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -184,6 +185,30 @@ async fn mistakes_and_refusals_are_told() {
     peer.send(Message::new(PROTO_FORWARD, "sing", SID).prop(forward::CONNECTION_ID, "c"))
         .await;
     failure(&mut peer).await;
+}
+
+#[tokio::test]
+async fn connections_lead_where_they_may_and_nowhere_else() {
+    let (listener, port) = listener().await;
+    let mut peer = Peer::with(|settings| {
+        let target = format!("127.0.0.1:{port}").parse().unwrap();
+        settings.port_forward.targets = Targets::only(vec![target]);
+    })
+    .await;
+    connected(&mut peer, to(port, "tcp").message(SID, "c"), &listener).await;
+    peer.send(forward::message(forward::STOP, SID, "c")).await;
+    peer.until(PROTO_FORWARD, forward::STOP).await;
+    let other = if port == 1 { 2 } else { port - 1 };
+    let mut elsewhere = to(port, "tcp");
+    elsewhere.remote_host = "0.0.0.0".to_owned();
+    for refused in [to(other, "tcp"), to(other, "udp"), elsewhere] {
+        peer.send(refused.message(SID, "d")).await;
+        let error = failure(&mut peer).await;
+        assert!(
+            error.err.contains("remote.port_forward.targets"),
+            "{error:?}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -7,5 +7,7 @@ mod control;
 mod files;
 mod forward;
 mod peer;
+mod remains;
+mod resume;
 mod shell;
 mod uploads;

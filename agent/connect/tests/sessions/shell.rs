@@ -25,7 +25,7 @@ async fn refused(peer: &mut Peer, sid: &str, user: &str) -> String {
 }
 
 /// What a shell says to `echo`; the words of the command itself do not look like it.
-async fn number(peer: &mut Peer, sid: &str, word: &str) -> i32 {
+pub async fn number(peer: &mut Peer, sid: &str, word: &str) -> i32 {
     peer.keys(sid, &format!("echo number'='{word}'='\n")).await;
     let text = peer.output("=\r\n").await;
     let found = text.rsplit("number=").next().unwrap();
@@ -33,7 +33,7 @@ async fn number(peer: &mut Peer, sid: &str, word: &str) -> i32 {
 }
 
 /// The process id of the shell.
-async fn pid(peer: &mut Peer, sid: &str) -> i32 {
+pub async fn pid(peer: &mut Peer, sid: &str) -> i32 {
     number(peer, sid, "$$").await
 }
 
@@ -99,7 +99,7 @@ async fn a_shell_has_the_users_environment_and_groups_and_nothing_else() {
 #[tokio::test]
 async fn a_shell_runs_as_the_configured_user() {
     if !ambidex_platform::account::is_root() {
-        eprintln!("SKIPPED: needs root");
+        ambidex_harness::skip("needs root, to start a shell as another user");
         return;
     }
     let mut peer = Peer::with(|settings| settings.terminal.user = Some("nobody".to_owned())).await;

@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn grub_editenv_agrees_with_us() {
         let Some(program) = fs::find_program("grub-editenv") else {
-            eprintln!("SKIPPED: grub-editenv (package grub-common) is not installed");
+            ambidex_harness::skip("grub-editenv is not installed (Debian package grub-common)");
             return;
         };
         let dir = tempfile::tempdir().unwrap();

@@ -184,8 +184,8 @@ fn the_debian_tools_agree_with_us() {
         fs::find_program("fw_printenv"),
         fs::find_program("fw_setenv"),
     ) else {
-        eprintln!(
-            "SKIPPED: fw_printenv and fw_setenv (package libubootenv-tool) are not installed"
+        ambidex_harness::skip(
+            "fw_printenv and fw_setenv are not installed (Debian package libubootenv-tool)",
         );
         return;
     };

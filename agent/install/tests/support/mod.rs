@@ -2,6 +2,8 @@
 //! are plain files, GRUB environment blocks.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod stock;
+
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::os::unix::fs::PermissionsExt;

@@ -28,16 +28,18 @@ fn live(world: &mut World<'_>) -> Result<(), End> {
             }
             _ => record,
         };
-        let next = recover(record);
+        let next = recover(record, &world.found());
         flow(world, next)?;
     }
     world.deliver()?;
     // The daemon neither polls over an undelivered result nor over an unfinished deployment.
     if world.memory.record.is_none() && world.memory.queue.is_empty() && world.offered() {
-        flow(
-            world,
-            begin(Record::new(DEPLOYMENT, "http://server/artifact")),
-        )?;
+        world.checkpoint = None;
+        let next = begin(
+            Record::new(DEPLOYMENT, "http://server/artifact"),
+            &world.found(),
+        );
+        flow(world, next)?;
         world.deliver()?;
     }
     Ok(())
@@ -84,6 +86,16 @@ fn run(
     plan: &[(usize, Crash)],
     mutation: Option<Mutation>,
 ) -> (usize, Vec<String>, Vec<String>) {
+    run_and(scenario, plan, mutation, |_| {})
+}
+
+/// The same; `then` looks at the world in the end.
+fn run_and(
+    scenario: &Scenario,
+    plan: &[(usize, Crash)],
+    mutation: Option<Mutation>,
+    then: impl FnOnce(&World<'_>),
+) -> (usize, Vec<String>, Vec<String>) {
     let mut world = World::new(scenario, plan, mutation);
     while world.lives < LIVES_MAX && live(&mut world).is_err() && !world.bricked {}
     let moments = world.ticks;
@@ -109,6 +121,7 @@ fn run(
     }
     let software = world.software();
     judge(&world, software, pending, &name_before, &mut faults);
+    then(&world);
     (moments, faults, std::mem::take(&mut world.trace))
 }
 
@@ -278,6 +291,14 @@ fn every_pair_of_crashes_in_the_main_scenarios_ends_well() {
     };
     for kind in Kind::ALL {
         explorer.explore(&Scenario::plain(kind), 2);
+        for (spooled, held) in [(true, false), (false, true)] {
+            let other = Scenario {
+                spooled,
+                held,
+                ..Scenario::plain(kind)
+            };
+            explorer.explore(&other, 2);
+        }
         let down = Scenario {
             network: scenario::Network::DownOnNew,
             ..Scenario::plain(kind)
@@ -338,8 +359,10 @@ fn the_checker_finds_deliberate_mistakes() {
 #[test]
 fn a_device_that_dies_for_ever_comes_to_an_end() {
     for what in scenario::everything() {
+        let spooled = what.meets_the_download();
         let scenario = Scenario {
             failures: vec![(what, Times::Always)],
+            spooled,
             ..Scenario::plain(Kind::Rootfs)
         };
         for every in 3..40 {
@@ -351,9 +374,94 @@ fn a_device_that_dies_for_ever_comes_to_an_end() {
                 .collect();
             assert!(
                 serious.is_empty(),
-                "{what:?} every {every}: {serious:#?}\n{}",
+                "{what:?} {spooled} every {every}: {serious:#?}\n{}",
                 trace.join("\n")
             );
+        }
+    }
+}
+
+/// R6 with a spool: a device that dies in the download goes on with the same deployment and succeeds, and receives
+/// again only what was not durable.
+#[test]
+fn a_download_that_is_interrupted_goes_on() {
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Empty) {
+        let scenario = Scenario {
+            spooled: true,
+            ..Scenario::plain(kind)
+        };
+        let (mut streaming, mut paths) = (Vec::new(), 0);
+        run_and(&scenario, &[], None, |world| {
+            streaming.clone_from(&world.streaming);
+        });
+        for tick in streaming {
+            for crash in KINDS {
+                let mut again = Vec::new();
+                let single = [(tick, crash)];
+                let (_, faults, _) = run_and(&scenario, &single, None, |world| {
+                    assert_gone_on(world, 1);
+                    again.clone_from(&world.streaming);
+                });
+                assert!(faults.is_empty(), "{kind:?} {single:?}: {faults:#?}");
+                for second in again.into_iter().filter(|second| *second > tick) {
+                    let pair = [(tick, crash), (second, crash)];
+                    let (_, faults, _) =
+                        run_and(&scenario, &pair, None, |world| assert_gone_on(world, 2));
+                    assert!(faults.is_empty(), "{kind:?} {pair:?}: {faults:#?}");
+                    paths += 1;
+                }
+            }
+        }
+        assert!(paths > 50, "{kind:?}: {paths} paths");
+    }
+}
+
+fn assert_gone_on(world: &World<'_>, deaths: u64) {
+    let told = format!("{:?}: {:#?}", world.plan, world.trace);
+    assert_eq!(world.finals, [DeviceStatus::Success], "{told}");
+    assert!(
+        world.received <= world::PARTS + deaths,
+        "{} parts: {told}",
+        world.received
+    );
+    assert_eq!(world.checkpoint, None, "{told}");
+}
+
+/// A hold survives the death of the agent at every gate. It survives a power cut, too, where the software that the
+/// device then boots is not on trial: before the reboot the power cut is that reboot, before the commit the bootloader goes back.
+#[test]
+fn a_hold_survives() {
+    for kind in Kind::ALL {
+        let scenario = Scenario {
+            held: true,
+            ..Scenario::plain(kind)
+        };
+        let mut holding = Vec::new();
+        run_and(&scenario, &[], None, |world| {
+            holding.clone_from(&world.holding);
+        });
+        let expected = match kind {
+            Kind::Empty => 0,
+            Kind::Rootfs | Kind::RebootingModule => 3,
+            Kind::PlainModule | Kind::NoRollback => 2,
+        };
+        assert_eq!(holding.len(), expected, "{kind:?}");
+        for (gate, tick) in holding.iter().enumerate() {
+            for crash in KINDS {
+                let on_trial = kind == Kind::Rootfs && gate == 2 && crash == Crash::Power;
+                let plan = [(*tick, crash)];
+                let (_, faults, trace) = run_and(&scenario, &plan, None, |world| {
+                    let end = if on_trial {
+                        DeviceStatus::Failure
+                    } else {
+                        DeviceStatus::Success
+                    };
+                    assert_eq!(world.finals, [end], "{kind:?} {plan:?} {:#?}", world.trace);
+                });
+                assert!(faults.is_empty(), "{kind:?} {plan:?}: {faults:#?}");
+                let streams = trace.iter().filter(|line| *line == "Stream").count();
+                assert_eq!(streams, 1, "{kind:?} {plan:?}: downloaded again");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What may go wrong in a simulated deployment, apart from crashes.
 
-use ambidex_machine::{Action, Call, ScriptState};
+use ambidex_machine::{Action, Call, Gate, ScriptState};
 
 /// The kind of payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,8 @@ impl Kind {
 pub enum What {
     Scripts(ScriptState, Action),
     Call(Call),
+    /// Somebody at the device does not want it.
+    Hold(Gate),
     Open,
     Stream,
     AskReboot,
@@ -38,6 +40,19 @@ pub enum What {
     CheckReadiness,
     /// The system's reboot command does nothing.
     System,
+}
+
+impl What {
+    /// Whether it makes a difference that a download can be taken up.
+    pub fn meets_the_download(self) -> bool {
+        matches!(
+            self,
+            Self::Scripts(ScriptState::Download, _)
+                | Self::Call(Call::Cleanup)
+                | Self::Open
+                | Self::Stream
+        )
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +76,10 @@ pub struct Scenario {
     pub failures: Vec<(What, Times)>,
     pub network: Network,
     pub new_panics: bool,
+    /// What was received of the artifact survives.
+    pub spooled: bool,
+    /// The deployment is held at every gate for a moment.
+    pub held: bool,
     /// The ordinal of the status report that is answered with 409, and all after it.
     pub abort_at: Option<usize>,
     /// The store cannot be written from this write on.
@@ -87,6 +106,8 @@ impl Scenario {
             failures: Vec::new(),
             network: Network::Up,
             new_panics: false,
+            spooled: false,
+            held: false,
             abort_at: None,
             store_broken_from: None,
             store_broken_at: None,
@@ -153,6 +174,9 @@ pub fn everything() -> Vec<What> {
         all.push(What::Call(call));
     }
     all.extend([
+        What::Hold(Gate::Install),
+        What::Hold(Gate::Reboot),
+        What::Hold(Gate::Commit),
         What::Open,
         What::Stream,
         What::AskReboot,
@@ -177,6 +201,14 @@ pub fn all() -> Vec<Scenario> {
     for kind in Kind::ALL {
         let plain = Scenario::plain(kind);
         scenarios.push(plain.clone());
+        scenarios.push(Scenario {
+            spooled: true,
+            ..plain.clone()
+        });
+        scenarios.push(Scenario {
+            held: true,
+            ..plain.clone()
+        });
         for network in [Network::DownOnNew, Network::DownDuringDeployment] {
             scenarios.push(Scenario {
                 network,
@@ -190,20 +222,27 @@ pub fn all() -> Vec<Scenario> {
             });
         }
         for ordinal in 0..4 {
-            scenarios.push(Scenario {
-                abort_at: Some(ordinal),
-                ..plain.clone()
-            });
+            for spooled in [false, true] {
+                scenarios.push(Scenario {
+                    abort_at: Some(ordinal),
+                    spooled,
+                    ..plain.clone()
+                });
+            }
         }
         for write in 1..=12 {
-            scenarios.push(Scenario {
-                store_broken_from: Some(write),
-                ..plain.clone()
-            });
-            scenarios.push(Scenario {
-                store_broken_at: Some(write),
-                ..plain.clone()
-            });
+            for spooled in [false, true] {
+                scenarios.push(Scenario {
+                    store_broken_from: Some(write),
+                    spooled,
+                    ..plain.clone()
+                });
+                scenarios.push(Scenario {
+                    store_broken_at: Some(write),
+                    spooled,
+                    ..plain.clone()
+                });
+            }
         }
         for what in everything() {
             for times in [Times::Once, Times::Always] {
@@ -211,6 +250,13 @@ pub fn all() -> Vec<Scenario> {
                     failures: vec![(what, times)],
                     ..plain.clone()
                 });
+                if what.meets_the_download() {
+                    scenarios.push(Scenario {
+                        failures: vec![(what, times)],
+                        spooled: true,
+                        ..plain.clone()
+                    });
+                }
                 for opener in OPENERS {
                     if opener != what {
                         let failures = vec![(opener, Times::Once), (what, times)];

@@ -1,7 +1,7 @@
 //! A simulated device, its disk, its bootloader and its server.
 
 use ambidex_machine::{
-    Adoption, Call, Conclusion, Effect, Event, Facts, Insistence, Phase, Reboot, Record,
+    Adoption, Call, Conclusion, Effect, Event, Facts, Found, Insistence, Phase, Reboot, Record,
     ScriptState,
 };
 use ambidex_wire::deployments::DeviceStatus;
@@ -67,6 +67,7 @@ pub struct World<'a> {
     app: Software,
     backup: bool,
     app_rebooted: bool,
+    boots: u32,
     pub tree: bool,
     pub bricked: bool,
     // storage
@@ -74,6 +75,14 @@ pub struct World<'a> {
     pub memory: Disk,
     writes: u32,
     late_save: Option<Record>,
+    /// How much of the artifact is durable.
+    pub checkpoint: Option<u64>,
+    /// How much of it came over the network, in all lives.
+    pub received: u64,
+    /// The moments at which it did.
+    pub streaming: Vec<usize>,
+    /// The moments at which the deployment was held.
+    pub holding: Vec<usize>,
     // server
     pub network_up: bool,
     pub reports: Vec<DeviceStatus>,
@@ -90,6 +99,9 @@ pub struct World<'a> {
 }
 
 pub const DEPLOYMENT: &str = "d1";
+
+/// Parts in which an artifact is received.
+pub const PARTS: u64 = 3;
 
 impl<'a> World<'a> {
     pub fn new(
@@ -121,12 +133,17 @@ impl<'a> World<'a> {
             app: Software::Old,
             backup: false,
             app_rebooted: false,
+            boots: 0,
             tree: false,
             bricked: false,
             memory: disk.clone(),
             disk,
             writes: 0,
             late_save: None,
+            checkpoint: None,
+            received: 0,
+            streaming: Vec::new(),
+            holding: Vec::new(),
             network_up: true,
             reports: Vec::new(),
             finals: Vec::new(),
@@ -138,6 +155,14 @@ impl<'a> World<'a> {
             failures_done: Vec::new(),
             faults: Vec::new(),
             inconsistency_allowed: scenario.may_be_inconsistent(),
+        }
+    }
+
+    /// What a start of the agent finds besides the record.
+    pub fn found(&self) -> Found {
+        Found {
+            checkpoint: self.checkpoint,
+            boot: Some(self.boots.to_string()),
         }
     }
 
@@ -181,6 +206,7 @@ impl<'a> World<'a> {
     /// Power on: what the GRUB and U-Boot integrations do (section 7.4, 7.5).
     pub fn boot(&mut self) {
         self.app_rebooted = true;
+        self.boots += 1;
         loop {
             if self.env.upgrade_available {
                 if self.env.bootcount == 0 {
@@ -258,6 +284,15 @@ impl<'a> World<'a> {
             return false;
         }
         self.disk = self.memory.clone();
+        // The runner removes what was received as soon as the record is past the download.
+        if self
+            .disk
+            .record
+            .as_ref()
+            .is_none_or(|record| record.step.phase() != Phase::Download)
+        {
+            self.checkpoint = None;
+        }
         if let Some(record) = &self.disk.record
             && (record.step.phase() == Phase::Committed)
         {
@@ -319,6 +354,13 @@ impl<'a> World<'a> {
             Effect::Scripts(state, action) => {
                 Some(outcome(!self.fails(What::Scripts(*state, *action))))
             }
+            Effect::Hold(gate) => {
+                if self.scenario.held {
+                    self.holding.push(self.ticks);
+                    self.moment()?;
+                }
+                Some(outcome(!self.fails(What::Hold(*gate))))
+            }
             Effect::Open => Some(self.open()),
             Effect::Stream => Some(self.stream()?),
             Effect::Call(call) => Some(outcome(self.call(*call)?)),
@@ -361,6 +403,7 @@ impl<'a> World<'a> {
         let acts = matches!(
             effect,
             Effect::Scripts(..)
+                | Effect::Hold(_)
                 | Effect::Open
                 | Effect::Stream
                 | Effect::Call(_)
@@ -427,6 +470,24 @@ impl<'a> World<'a> {
         if self.scenario.kind == Kind::Rootfs {
             self.slots[1 - self.running] = Software::Mixed;
             self.moment()?;
+        }
+        if self.scenario.spooled {
+            for part in self.checkpoint.unwrap_or(0)..PARTS {
+                if !self.reachable() {
+                    return Ok(Event::Failed("stream".into()));
+                }
+                self.checkpoint = Some(part);
+                self.streaming.push(self.ticks);
+                self.moment()?;
+                self.received += 1;
+                self.streaming.push(self.ticks);
+                self.moment()?;
+                self.checkpoint = Some(part + 1);
+            }
+            self.streaming.push(self.ticks);
+            self.moment()?;
+        } else {
+            self.received += PARTS;
         }
         if !self.reachable() || self.fails(What::Stream) {
             return Ok(Event::Failed("stream".into()));
@@ -639,7 +700,10 @@ fn outcome(done: bool) -> Event {
 /// Where the runner can give an effect up in good order.
 fn stoppable(record: &Record, effect: &Effect) -> bool {
     match effect {
-        Effect::Open | Effect::Stream | Effect::Report(_, Insistence::UntilAccepted) => true,
+        Effect::Hold(_)
+        | Effect::Open
+        | Effect::Stream
+        | Effect::Report(_, Insistence::UntilAccepted) => true,
         Effect::Scripts(ScriptState::Download, _) => record.step.phase() == Phase::Download,
         _ => false,
     }

@@ -32,12 +32,12 @@ impl Standalone {
         };
         let provides = self.store.provides().clone();
         let mut fetching = Fetching::start(input, cancel_source, context, provides, &self.config);
-        let facts = match fetching.open(&self.stop).await {
+        let facts = match fetching.open(&self.stop, std::future::pending()).await {
             Opened::Header(facts) => *facts,
             Opened::Failed(reason) => {
                 return Report::not_read(format!("cannot install {name}: {reason}"));
             }
-            Opened::Stopped => return Report::not_read(STOPPED.into()),
+            Opened::Stopped | Opened::Aborted => return Report::not_read(STOPPED.into()),
         };
         if facts.payload_type.is_none() {
             return self.adopt_empty(&facts);
@@ -87,7 +87,7 @@ impl Standalone {
             fetching.end().await;
             return Err(reason);
         }
-        match fetching.stream(&self.stop, || async { false }).await {
+        match fetching.stream(&self.stop, std::future::pending()).await {
             Streamed::Done(handler) => self.handling.adopt(handler),
             Streamed::Failed(reason) => return Err(reason),
             Streamed::Stopped | Streamed::Aborted => return Err(STOPPED.into()),

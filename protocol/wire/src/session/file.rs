@@ -30,6 +30,25 @@ pub const ACK_CHUNKS: usize = 10;
 /// The reference knows nothing of it and passes it over.
 pub const CHUNK_BYTES_WANTED: &str = "chunk_bytes";
 
+/// Property of `get_file`: how many bytes of the content the receiver has already, 0 for none. With more
+/// than 0, [`SHA256`] is that of these bytes. A device that understands it answers with an [`ACK`] first,
+/// whose `offset` tells where the content begins: there, or at 0 where the file has other bytes; and the
+/// chunk that ends the content has [`SHA256`], that of the whole content. Others begin with a [`CHUNK`], at 0.
+pub const RESUME_FROM: &str = "resume_from";
+/// A SHA-256 as 64 hexadecimal digits: see [`RESUME_FROM`] and [`RESUME_KEY`].
+pub const SHA256: &str = "sha256";
+/// Property of `put_file` (which then tells the size): 64 hexadecimal digits that are the same for the same
+/// content. A device that understands it has [`SHA256`] in its first [`ACK`]: that of the bytes which it has
+/// kept of an earlier try, as many as the `offset` tells. The content goes on from there, and the chunk that
+/// ends it has [`SHA256`], that of the whole content. A sender that finds other bytes answers with an
+/// [`ERROR`], which has the device forget them, and asks again.
+pub const RESUME_KEY: &str = "resume_key";
+/// Property of `put_file`, beside [`RESUME_KEY`]: for how many seconds the device keeps what it has received
+/// when the connection is lost, at most [`KEEP_SECONDS_MAX`].
+pub const KEEP_SECONDS: &str = "keep_seconds";
+/// A day.
+pub const KEEP_SECONDS_MAX: u64 = 86_400;
+
 /// Bits of `mode` that tell that something is no plain file, as the reference writes them.
 pub const MODE_KIND: u32 = 0x8f28_0000;
 /// The bit of `mode` for a directory.

@@ -8,7 +8,7 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use ambidex_harness::server::{EMAIL, PASSWORD};
-use ambidex_harness::{Api, Scratch, Server, binaries};
+use ambidex_harness::{Api, Proxy, Scratch, Server, binaries};
 use ambidex_test_compat::{Agent, Manner, Pty, Simulated, in_terminal};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -35,7 +35,8 @@ impl Desk {
         let api = server.login().await?;
         let device = Simulated::start(&server, &api, MAC, manner).await?;
         let id = device.id.clone();
-        Self::furnished(scratch, server, api, device, id).await
+        let url = server.url();
+        Self::furnished(scratch, server, &url, api, device, id).await
     }
 }
 
@@ -46,7 +47,20 @@ impl Desk<Agent> {
         let api = server.login().await?;
         let device = Agent::start(&scratch.join("device"), &server, &api, MAC).await?;
         let id = device.id.clone();
-        Self::furnished(scratch, server, api, device, id).await
+        let url = server.url();
+        Self::furnished(scratch, server, &url, api, device, id).await
+    }
+
+    /// With the real agent, and a network between the server and everybody else.
+    pub async fn behind_proxy(scratch: &Scratch) -> Result<(Self, Proxy)> {
+        let server = Server::start(scratch.path()).await?;
+        let proxy = Proxy::start(server.address()).await?;
+        let api = server.login().await?;
+        let url = proxy.url();
+        let device = Agent::start_at(&scratch.join("device"), &url, &api, MAC).await?;
+        let id = device.id.clone();
+        let desk = Self::furnished(scratch, server, &url, api, device, id).await?;
+        Ok((desk, proxy))
     }
 }
 
@@ -54,6 +68,7 @@ impl<D> Desk<D> {
     async fn furnished(
         scratch: &Scratch,
         server: Server,
+        url: &str,
         api: Api,
         device: D,
         id: String,
@@ -68,11 +83,10 @@ impl<D> Desk<D> {
             home,
         };
         fs::write(desk.home.join("password"), format!("{PASSWORD}\n"))?;
-        let url = desk.server.url();
         let login = [
             "login",
             "--server",
-            &url,
+            url,
             "--email",
             EMAIL,
             "--password-file",

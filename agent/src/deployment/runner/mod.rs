@@ -3,27 +3,31 @@
 //! Owns the order "record, act": a save that fails stops the list of effects, so that nothing acts without its record.
 //! All waiting here ends early when a stop is asked for; what that means for the deployment is the machine's business.
 
+mod download;
+mod told;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use ambidex_machine::{
-    self as machine, Action, Adoption, Call, Conclusion, Effect, Event, Insistence, Record,
-    ScriptState, Step, Verdict,
+    self as machine, Action, Adoption, Call, Conclusion, Effect, Event, Found, Insistence, Phase,
+    Record, ScriptState, Verdict,
 };
-use ambidex_platform::reboot;
-use ambidex_wire::deployments::{DeviceStatus, Instructions, StatusReport};
+use ambidex_platform::{clock, reboot};
+use ambidex_wire::deployments::{DeviceStatus, Instructions};
 
 use super::{
     bootstrap, conditions,
-    fetching::{Fetching, Opened, Streamed},
-    handling::{self, Handling},
+    fetching::Fetching,
+    gates::{Gates, UNWANTED},
+    handling::Handling,
     reports::{self, Delivery, Effort},
     scripts::{ScriptError, Scripts, State},
+    spooling,
     stop::Stop,
     store::{Store, StoreError},
 };
 use crate::{
-    api::{Link, LinkErrorKind, Renewal},
-    backoff::{Backoff, jittered},
+    api::Link,
     config::{Config, ConfigError, device_type},
     logbook,
 };
@@ -46,6 +50,7 @@ pub struct Runner {
     store: Store,
     scripts: Scripts,
     stop: Stop,
+    gates: Gates,
     handling: Handling,
     fetching: Option<Fetching>,
 }
@@ -64,9 +69,18 @@ impl Runner {
     ///
     /// # Errors
     /// When the state directory cannot be used.
-    pub fn new(config: Arc<Config>, link: Link, stop: Stop) -> Result<Self, StoreError> {
+    pub fn new(
+        config: Arc<Config>,
+        link: Link,
+        stop: Stop,
+        gates: Gates,
+    ) -> Result<Self, StoreError> {
         let mut store = Store::open(&config.roots.state)?;
-        if let Err(error) = bootstrap::ensure_name(&mut store, &config.roots.bootstrap_artifact()) {
+        if let Err(error) = bootstrap::ensure_name(
+            &mut store,
+            &config.roots.state,
+            &config.roots.bootstrap_artifact(),
+        ) {
             // A read-only state directory: the server must still hear of it (a deployment fails in good order).
             log::error!("{error}");
         }
@@ -77,6 +91,7 @@ impl Runner {
             store,
             scripts,
             stop,
+            gates,
             handling: Handling::default(),
             fetching: None,
         })
@@ -109,14 +124,46 @@ impl Runner {
 
     /// Goes on with the deployment that a restart interrupted, if there is one. To be called once, at start.
     pub async fn recover(&mut self) -> Option<Outcome> {
-        let record = self.store.deployment()?.clone();
+        let Some(record) = self.store.deployment().cloned() else {
+            spooling::discard(&self.config.download);
+            return None;
+        };
         self.begin_log(&record.deployment_id);
         log::info!(
             "going on with deployment {} after a restart ({:?})",
             record.deployment_id,
             record.step
         );
-        Some(self.drive(machine::recover(record)).await)
+        Some(self.go_on(record).await)
+    }
+
+    async fn go_on(&mut self, record: Record) -> Outcome {
+        let found = Found {
+            checkpoint: spooling::checkpoint(&self.config.download, &record.deployment_id),
+            boot: clock::boot_id(),
+        };
+        self.drive(machine::recover(record, &found)).await
+    }
+
+    /// Ends a deployment that was not begun, because somebody at the device does not want it.
+    pub async fn refuse(&mut self, instructions: &Instructions) -> Outcome {
+        let id = &instructions.id;
+        let mut record = Record::new(id, &instructions.artifact.source.uri);
+        record.reason = Some(UNWANTED.into());
+        let conclusion = Conclusion {
+            status: DeviceStatus::Failure,
+            reason: record.reason.clone(),
+            adoption: Adoption::Keep,
+        };
+        self.begin_log(id);
+        if let Event::SaveFailed(error) = self.conclude(&record, &conclusion) {
+            log::error!("deployment {id} cannot be refused: {error}");
+            return Outcome::Declined;
+        }
+        logbook::detach();
+        self.gates.ended(id);
+        self.deliver(Effort::Insist).await;
+        Outcome::Failure
     }
 
     /// Carries out a deployment.
@@ -146,15 +193,17 @@ impl Runner {
                 "deployment {} is not finished; {id} has to wait",
                 record.deployment_id
             );
-            return self.drive(machine::recover(record)).await;
+            return self.go_on(record).await;
         }
+        spooling::discard(&self.config.download);
         self.begin_log(id);
         log::info!("deployment {id}: {}", instructions.artifact.artifact_name);
-        self.drive(machine::begin(Record::new(
-            id,
-            &instructions.artifact.source.uri,
-        )))
-        .await
+        let found = Found {
+            checkpoint: None,
+            boot: clock::boot_id(),
+        };
+        let record = Record::new(id, &instructions.artifact.source.uri);
+        self.drive(machine::begin(record, &found)).await
     }
 
     /// Sends results that the server has not taken yet; to be called before each poll.
@@ -180,6 +229,7 @@ impl Runner {
     }
 
     async fn drive(&mut self, mut next: (Record, Vec<Effect>)) -> Outcome {
+        self.gates.show(Some(&next.0.deployment_id), None);
         let (record, going_down) = loop {
             let (record, effects) = next;
             match self.execute(&record, effects).await {
@@ -208,6 +258,7 @@ impl Runner {
             None => Outcome::Declined,
         };
         log::info!("deployment {} ended: {outcome:?}", record.deployment_id);
+        self.gates.ended(&record.deployment_id);
         logbook::detach();
         if outcome != Outcome::Declined {
             self.deliver(Effort::Insist).await;
@@ -241,6 +292,7 @@ impl Runner {
             Effect::Report(status, Insistence::UntilAccepted) => {
                 self.report_until_accepted(record, status).await
             }
+            Effect::Hold(gate) => self.hold(record, gate).await,
             Effect::Scripts(state, action) => self.run_scripts(state, action).await,
             Effect::Open => self.open(record).await,
             Effect::Stream => self.stream(record).await,
@@ -272,13 +324,21 @@ impl Runner {
             }
             Effect::RebootSystem => return self.reboot().await,
             Effect::Conclude(conclusion) => self.conclude(record, &conclusion),
-            Effect::Forget => done_or_save_failed(self.store.forget_deployment()),
+            Effect::Forget => {
+                spooling::discard(&self.config.download);
+                done_or_save_failed(self.store.forget_deployment())
+            }
         };
         Executed::Event(event)
     }
 
     fn save(&mut self, record: &Record, adoption: Adoption) -> Executed {
-        match self.store.save_deployment(record, adoption) {
+        let saved = self.store.save_deployment(record, adoption);
+        if record.step.phase() != Phase::Download {
+            // in place or given up, even where that could not be saved: nothing may take it up again
+            spooling::discard(&self.config.download);
+        }
+        match saved {
             Ok(()) => Executed::Over,
             Err(error) => Executed::Event(Event::SaveFailed(error.to_string())),
         }
@@ -289,6 +349,7 @@ impl Runner {
             log::error!("the deployment failed: {reason}");
         }
         logbook::sync();
+        spooling::discard(&self.config.download);
         let with_log = conclusion.status == DeviceStatus::Failure;
         done_or_save_failed(self.store.conclude(record, conclusion, with_log))
     }
@@ -304,114 +365,6 @@ impl Runner {
             Err(error) => Event::Failed(error.to_string()),
         }
     }
-
-    // ---- reports -------------------------------------------------------------------------------
-
-    async fn report_once(&self, record: &Record, status: DeviceStatus) -> Event {
-        log::info!("reporting {status}");
-        match self
-            .link
-            .report_status(&record.deployment_id, &body(record, status))
-            .await
-        {
-            Ok(()) => Event::Done,
-            Err(error) if error.kind() == LinkErrorKind::Aborted => Event::Aborted,
-            Err(error) => Event::Failed(error.to_string()),
-        }
-    }
-
-    async fn report_until_accepted(&self, record: &Record, status: DeviceStatus) -> Event {
-        log::info!("reporting {status}; the server has to answer");
-        // Without server contact as a condition one try tells the server, and tells us of an abort.
-        let needed = self.config.commit.server_contact || status.is_final();
-        let report = body(record, status);
-        let mut backoff = Backoff::new(&self.config.polls);
-        loop {
-            let sent = tokio::select! {
-                sent = self.link.report_status(&record.deployment_id, &report) => sent,
-                () = self.stop.requested() => return Event::Stopped,
-            };
-            let error = match sent {
-                Ok(()) => return Event::Done,
-                Err(error) if error.kind() == LinkErrorKind::Aborted => return Event::Aborted,
-                Err(error) => error,
-            };
-            if !needed {
-                log::warn!(
-                    "{error}; contact to the server is no condition of the commit, going on"
-                );
-                return Event::Done;
-            }
-            let Some(wait) = backoff.next_wait() else {
-                return Event::Failed(format!("the server was not reached in time: {error}"));
-            };
-            let wait = error.retry_after().unwrap_or_else(|| jittered(wait));
-            log::warn!("{error}; trying again in {} s", wait.as_secs());
-            tokio::select! {
-                () = self.stop.requested() => return Event::Stopped,
-                () = tokio::time::sleep(wait) => {}
-            }
-        }
-    }
-
-    // ---- download ------------------------------------------------------------------------------
-
-    async fn open(&mut self, record: &Record) -> Event {
-        let context = match handling::context(&self.config, &self.store) {
-            Ok(context) => context,
-            Err(error) => return Event::Failed(error.to_string()),
-        };
-        let provides = match self.provides() {
-            Ok(provides) => provides,
-            Err(error) => return Event::Failed(error.to_string()),
-        };
-        let renewal = Renewal {
-            deployment_id: record.deployment_id.clone(),
-            provides,
-        };
-        let download = self.link.download(&record.uri, Some(renewal));
-        let handle = download.handle();
-        let cancel_download = Box::new(move || handle.cancel());
-        let stored = self.store.provides().clone();
-        let mut fetching =
-            Fetching::start(download, cancel_download, context, stored, &self.config);
-        match fetching.open(&self.stop).await {
-            Opened::Header(facts) => {
-                self.fetching = Some(fetching);
-                Event::Opened(*facts)
-            }
-            Opened::Failed(reason) => Event::Failed(reason),
-            Opened::Stopped => Event::Stopped,
-        }
-    }
-
-    async fn stream(&mut self, record: &Record) -> Event {
-        let Some(fetching) = self.fetching.take() else {
-            return Event::Failed("the download is not open".into());
-        };
-        let watch = AbortWatch {
-            link: &self.link,
-            id: &record.deployment_id,
-        };
-        match fetching.stream(&self.stop, || watch.aborted()).await {
-            Streamed::Done(handler) => {
-                self.handling.adopt(handler);
-                Event::Done
-            }
-            Streamed::Failed(reason) => Event::Failed(reason),
-            Streamed::Stopped => Event::Stopped,
-            Streamed::Aborted => Event::Aborted,
-        }
-    }
-
-    /// An opened download that is not streamed must not go on writing behind the back of what follows.
-    async fn end_fetching(&mut self) {
-        if let Some(fetching) = self.fetching.take() {
-            fetching.end().await;
-        }
-    }
-
-    // ---- the handler and the system ------------------------------------------------------------
 
     async fn call(&mut self, record: &Record, call: Call) -> Executed {
         logbook::sync();
@@ -440,35 +393,6 @@ impl Runner {
             () = self.stop.requested() => Executed::GoingDown,
         }
     }
-}
-
-/// Asks, by telling the server once more that the device is downloading, whether the deployment was aborted.
-struct AbortWatch<'a> {
-    link: &'a Link,
-    id: &'a str,
-}
-
-impl AbortWatch<'_> {
-    async fn aborted(&self) -> bool {
-        let report = StatusReport {
-            status: DeviceStatus::Downloading,
-            substate: None,
-        };
-        match self.link.report_status(self.id, &report).await {
-            Err(error) => error.kind() == LinkErrorKind::Aborted,
-            Ok(()) => false,
-        }
-    }
-}
-
-/// A report; the final one of a deployment whose result could not be queued says why.
-fn body(record: &Record, status: DeviceStatus) -> StatusReport {
-    let substate = if record.step == Step::ReportFinal {
-        record.reason.clone()
-    } else {
-        None
-    };
-    StatusReport { status, substate }
 }
 
 fn done_or_failed(outcome: Result<(), String>) -> Event {

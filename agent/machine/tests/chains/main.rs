@@ -2,9 +2,10 @@
 //!
 //! Notation: scripts as `State_Action`, calls by their protocol name, statuses as `<status>`, questions as `?`.
 
+mod restarts;
+
 use ambidex_machine::{
-    Adoption, Call, Effect, Event, Facts, Insistence, Phase, Reboot, Record, Step, begin, recover,
-    step,
+    Adoption, Effect, Event, Facts, Found, Insistence, Reboot, Record, begin, recover, step,
 };
 
 #[derive(Default)]
@@ -19,6 +20,8 @@ struct Case {
     /// The ordinal of the status that is answered with 409.
     abort_at: Option<usize>,
     save_fails_at: Option<usize>,
+    /// What a restart finds of the artifact.
+    checkpoint: Option<u64>,
 }
 
 struct Outcome {
@@ -59,13 +62,20 @@ fn hit(list: &[&str], used: &mut Vec<String>, name: &str) -> bool {
     false
 }
 
+fn found_with(checkpoint: Option<u64>) -> Found {
+    Found {
+        checkpoint,
+        ..Found::default()
+    }
+}
+
 fn play(case: &Case) -> Outcome {
     let (mut failed, mut killed) = (Vec::new(), Vec::new());
     let (mut chain, mut statuses) = (Vec::new(), Vec::new());
     let mut disk: Option<Record> = None;
     let mut adoption = Adoption::Keep;
     let mut saves = 0;
-    let mut next = begin(Record::new("d", "http://server/a"));
+    let mut next = begin(Record::new("d", "http://server/a"), &Found::default());
     'flow: for _ in 0..1000 {
         let (record, effects) = next;
         let mut answer = None;
@@ -82,6 +92,7 @@ fn play(case: &Case) -> Outcome {
                     }
                 }
                 Effect::DropToken => None,
+                Effect::Hold(_) => Some(Event::Done),
                 Effect::Report(status, _) => {
                     statuses.push(status.to_string());
                     let fails = hit(case.fail, &mut failed, &name);
@@ -112,7 +123,7 @@ fn play(case: &Case) -> Outcome {
                         let Some(found) = disk.clone() else {
                             break 'flow;
                         };
-                        next = recover(found);
+                        next = recover(found, &found_with(case.checkpoint));
                         continue 'flow;
                     }
                     let payload_type = (!case.empty).then(|| "mod".to_string());
@@ -666,10 +677,19 @@ fn an_unwritable_disk_stops_the_way_forward() {
         "downloading failure",
         Adoption::Keep,
     );
-    // Saves 1 and 2 belong to the download: marker and header facts.
+    // Saves 1 and 2 belong to the download: marker and header facts. At the third one nothing is active yet.
     check(
         &Case {
             save_fails_at: Some(3),
+            ..rebooting()
+        },
+        &s(&[DOWN, "Download_Error Cleanup"]),
+        "downloading failure",
+        Adoption::Keep,
+    );
+    check(
+        &Case {
+            save_fails_at: Some(4),
             ..rebooting()
         },
         &s(&[DOWN, "Install_Error", ROLLBACK, BACK, FAILURE]),
@@ -720,60 +740,4 @@ fn loops_end() {
         "downloading installing rebooting installing success"
     );
     assert_eq!(outcome.adoption, Adoption::Adopt);
-}
-
-#[test]
-fn a_clean_stop_resumes() {
-    let mut record = Record::new("d", "u");
-    record.step = Step::Stream;
-    record.facts = Some(Facts {
-        payload_type: Some("mod".into()),
-        ..Facts::default()
-    });
-    let (stopped, effects) = step(record, Event::Stopped);
-    assert!(stopped.stopped);
-    assert_eq!(effects, [Effect::Save]);
-    let (discarding, effects) = recover(stopped);
-    assert_eq!(effects, [Effect::Save, Effect::Call(Call::Cleanup)]);
-    let (_, effects) = step(discarding, Event::Done);
-    assert_eq!(effects, [Effect::Forget], "the server offers it again");
-
-    let mut record = Record::new("d", "u");
-    record.step = Step::ReportCommitting;
-    record.reboot = Reboot::Automatic;
-    let (stopped, _) = step(record, Event::Stopped);
-    let (_, effects) = recover(stopped);
-    assert_eq!(effects, [Effect::Save, Effect::Call(Call::VerifyReboot)]);
-}
-
-#[test]
-fn every_step_survives_the_disk_and_can_be_recovered() {
-    for at in Step::ALL {
-        let mut record = Record::new("d", "u");
-        record.step = at;
-        record.facts = Some(Facts {
-            artifact_name: "n".into(),
-            payload_type: Some("t".into()),
-            ..Facts::default()
-        });
-        let text = serde_json::to_string(&record).unwrap_or_default();
-        let back: Record =
-            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{at:?}: {error}"));
-        assert_eq!(back, record);
-        let (_, effects) = recover(back);
-        assert!(
-            effects.last().is_some_and(|effect| !effect.is_silent()),
-            "{at:?} recovers to nothing: {effects:?}"
-        );
-    }
-}
-
-#[test]
-fn a_record_of_another_version_rolls_back() {
-    let text = r#"{"deployment_id":"d","uri":"u","step":"quantum_leap","new_field":3,
-        "facts":{"artifact_name":"n","payload_type":"t"}}"#;
-    let record: Record = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(record.step.phase(), Phase::Unknown);
-    let (_, effects) = recover(record);
-    assert_eq!(effects, [Effect::Save, Effect::AskRollback]);
 }
