@@ -15,7 +15,6 @@ mod interrupted;
 mod limits;
 mod normal;
 mod order;
-mod policy;
 mod random;
 mod slots;
 mod standalone;

@@ -1,9 +1,8 @@
 //! Row M10 of the agent's acceptance table: the reference's own `rootfs-image` module, which is a shell program since
-//! its client 4.0, runs unmodified under our agent. (`agent/install/tests/third_party.rs` does the same for Debian's
-//! `single-file`, `directory` and `script`.)
+//! its client 4.0, runs unmodified under our agent. (`agent/install/tests/third_party.rs` calls the modules one by one.)
 //!
-//! Debian's package is older and has no such file: it is taken from where the reference's packages put it, or from the
-//! folder that `AMBIDEX_REFERENCE_MODULES` names.
+//! Debian's package is older and has no such file: it is taken from where the reference's packages put it, or from one
+//! of the folders that `AMBIDEX_UPSTREAM_MODULES` names, such as `support/modules` in the reference's sources.
 
 use std::{
     env, fs,
@@ -128,16 +127,17 @@ impl Board {
 
 #[test]
 fn m10_the_references_image_module_installs_commits_and_rolls_back() {
-    let folder = env::var_os("AMBIDEX_REFERENCE_MODULES");
-    let folder = folder.map_or_else(|| PathBuf::from(MODULES), PathBuf::from);
-    let module = folder.join("rootfs-image");
-    if !module.exists() {
+    let named = env::var_os("AMBIDEX_UPSTREAM_MODULES").unwrap_or_default();
+    let module = env::split_paths(&named)
+        .chain([PathBuf::from(MODULES)])
+        .map(|folder| folder.join("rootfs-image"))
+        .find(|path| path.is_file());
+    let Some(module) = module else {
         skip(&format!(
-            "{} is missing (Debian does not package it)",
-            module.display()
+            "there is no module rootfs-image in {MODULES} nor where AMBIDEX_UPSTREAM_MODULES says"
         ));
         return;
-    }
+    };
     flow("reference-rootfs-image", async |scratch| {
         let board = Board::new(&scratch, &module)?;
         let mut artifacts = Vec::new();

@@ -365,6 +365,7 @@ fn r9_a_deployment_while_the_data_directory_is_read_only() {
             skip("mounting a read-only file system needs root");
             return Ok(());
         };
+        // while the daemon is down: nothing may be open for writing
         let remount = |how: &str| -> Result<()> {
             let status = Command::new("mount")
                 .args(["-o", &format!("remount,{how}")])
@@ -379,7 +380,9 @@ fn r9_a_deployment_while_the_data_directory_is_read_only() {
         };
         let mut rig = Rig::start(scratch.path(), options).await?;
         let factory = rig.device.slot(3)?;
+        rig.device.stop().await?;
         remount("ro")?;
+        rig.device.start()?;
         let deployment = rig
             .deploy_rootfs("release-2", &image(2, SLOT_BYTES))
             .await?;
@@ -387,7 +390,9 @@ fn r9_a_deployment_while_the_data_directory_is_read_only() {
         untouched(&rig.device)?;
         assert!(rig.device.slot(3)? == factory, "the image was written");
 
+        rig.device.stop().await?;
         remount("rw")?;
+        rig.device.start()?;
         let deployment = rig
             .deploy_rootfs("release-3", &image(3, SLOT_BYTES))
             .await?;
