@@ -26,7 +26,7 @@ fn offer() -> Offer {
     let mut content = vec![0; CONTENT_BYTES];
     StdRng::seed_from_u64(1).fill_bytes(&mut content);
     Offer {
-        content,
+        files: vec![("file", content)],
         ..Offer::default()
     }
 }
