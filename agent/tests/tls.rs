@@ -201,3 +201,34 @@ async fn proxies_come_from_the_environment() {
         assert_eq!(seen.lock().unwrap().len(), before, "{no_proxy}");
     }
 }
+
+/// A12: what is not to be checked is not, not even the name.
+#[tokio::test]
+async fn without_verification_any_certificate_will_do() {
+    for certificate in ["server", "other", "expired"] {
+        let server = Server::tls(certificate, false).await;
+        login(&server.url, "skip_verify = true").await.unwrap();
+        assert_eq!(server.requests().len(), 1, "{certificate}");
+    }
+}
+
+/// A14: the variables in capitals.
+#[tokio::test]
+async fn a_proxy_is_found_in_capitals_too() {
+    let server = Server::tls("server", false).await;
+    let (proxy, seen) = proxy().await;
+    let device = Device::new(&[&server.url], &trust());
+    for (no_proxy, through) in [("example.org", 1), ("example.org 127.0.0.1", 1)] {
+        let mut command = support::daemon::command(&device, &["bootstrap"]);
+        for name in ["https_proxy", "no_proxy"] {
+            command.env_remove(name);
+        }
+        command
+            .env("HTTPS_PROXY", format!("http://{proxy}"))
+            .env("NO_PROXY", no_proxy);
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        assert!(output.await.unwrap().status.success(), "{no_proxy}");
+        assert_eq!(seen.lock().unwrap().len(), through, "{no_proxy}");
+    }
+    assert_eq!(server.requests().len(), 2);
+}

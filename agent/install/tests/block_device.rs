@@ -178,3 +178,34 @@ async fn the_same_device_under_two_names_is_no_pair() {
         .to_string();
     assert!(error.contains("same device"), "{error}");
 }
+
+/// Sectors that the kernel has written to the device so far.
+fn sectors_written(device: &Loop) -> u64 {
+    let name = device.0.file_name().unwrap().to_str().unwrap();
+    let text = std::fs::read_to_string(format!("/sys/block/{name}/stat")).unwrap();
+    text.split_whitespace().nth(6).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn b6_blocks_that_are_there_already_are_not_written_again() {
+    let Some((device, _a, b)) = device().await else {
+        return;
+    };
+    let mut image = noise(SLOT_BYTES, 1);
+    let before = sectors_written(&b);
+    device.fetch(&artifact(&image)).await.unwrap();
+    let whole = SLOT_BYTES as u64 / 512;
+    let written = sectors_written(&b) - before;
+    assert!(written >= whole, "{written} of {whole}");
+
+    let before = sectors_written(&b);
+    device.fetch(&artifact(&image)).await.unwrap();
+    assert_eq!(sectors_written(&b) - before, 0);
+
+    image[SLOT_BYTES / 2] ^= 1;
+    device.fetch(&artifact(&image)).await.unwrap();
+    let written = sectors_written(&b) - before;
+    // a page of the largest kind, at most
+    assert!((1..=128).contains(&written), "{written}");
+    assert!(std::fs::read(&b.0).unwrap() == image);
+}

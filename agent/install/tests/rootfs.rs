@@ -377,3 +377,49 @@ async fn a_module_of_that_name_counts_only_when_configured() {
     assert!(matches!(fetched(&device, 1).await, Handler::Module(_)));
     assert!(device.calls().contains(&"mine".to_owned()));
 }
+
+/// The checksum of U-Boot's environments.
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
+    !bytes
+        .iter()
+        .fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))
+}
+
+#[tokio::test]
+async fn b5_each_step_is_one_write_of_one_copy_with_everything_in_it() {
+    const SIZE: usize = 512;
+    let mut device = device();
+    let paths = ["uboot-env0", "uboot-env1"].map(|name| device.path(name));
+    let mut data = b"mender_boot_part=2\0upgrade_available=0\0".to_vec();
+    data.resize(SIZE - 5, 0);
+    let mut lines = String::new();
+    for (path, counter) in paths.iter().zip([1, 0]) {
+        let image = [&crc32(&data).to_le_bytes()[..], &[counter], &data].concat();
+        std::fs::write(path, image).unwrap();
+        lines += &format!("{} 0x0 {SIZE:#x}\n", path.display());
+    }
+    let config = device.path("fw_env.config");
+    std::fs::write(&config, lines).unwrap();
+    let copies = || paths.each_ref().map(|path| std::fs::read(path).unwrap());
+    let first = copies();
+    device.context.rootfs.boot = ambidex_install::boot::BootConfig {
+        kind: ambidex_install::boot::BootKind::Uboot,
+        fw_env_config: config,
+        ..Default::default()
+    };
+
+    let handler = fetched(&device, 1).await;
+    assert_eq!(copies(), first, "the download leaves the environment alone");
+    // every write goes to the other copy and counts one up
+    handler.install().await.unwrap();
+    let second = copies();
+    assert_eq!((second[0] == first[0], second[1][4]), (true, 2));
+    device.boot_slot(3);
+    handler.verify_reboot().await.unwrap();
+    assert_eq!(copies(), second);
+    handler.commit().await.unwrap();
+    let third = copies();
+    assert_eq!((third[1] == second[1], third[0][4]), (true, 3));
+    assert_eq!(vars(&device).await, ["3", "3", "0", "0"]);
+}

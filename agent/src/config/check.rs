@@ -175,6 +175,7 @@ pub(super) fn check(
         rootfs_part_b: raw.rootfs_part_b.filter(|p| !p.is_empty()),
         running_root: path(raw.running_root),
         verify_written: raw.verify_written.unwrap_or(false),
+        rootfs_module: raw.rootfs_module.unwrap_or(false),
         boot: boot(&keys, raw.boot.unwrap_or_default())?,
         reboot_command,
         reboot_timeout: keys.seconds("reboot_timeout_seconds", raw.reboot_timeout_seconds, 600)?,
@@ -218,16 +219,29 @@ struct Keys {
 }
 
 impl Keys {
-    fn bad(&self, key: &str, reason: impl Into<String>) -> ConfigError {
-        let key = match self.spelling {
+    /// A key as the file that is spoken of spells it.
+    fn spelt(&self, key: &str) -> String {
+        match self.spelling {
             Spelling::Native => key.to_owned(),
             Spelling::Reference => reference_name(key),
-        };
+        }
+    }
+
+    fn bad(&self, key: &str, reason: impl Into<String>) -> ConfigError {
         ConfigError::Key {
             origin: self.origin.clone(),
-            key,
+            key: self.spelt(key),
             reason: reason.into(),
         }
+    }
+
+    /// Two keys of which only one may be there.
+    fn both(&self, key: &str, other: &str, remedy: &str) -> ConfigError {
+        let other = self.spelt(other);
+        self.bad(
+            key,
+            format!("and '{other}' are both set: keep one of them{remedy}"),
+        )
     }
 
     /// A positive duration. Zero in the reference spelling means the default, because released
@@ -315,10 +329,9 @@ fn servers(keys: &Keys, raw: &Raw) -> Result<Vec<String>, ConfigError> {
         .filter(|url| !url.is_empty())
         .collect();
     match (single, listed.as_slice()) {
-        (Some(_), [_, ..]) => Err(keys.bad(
-            "servers",
-            "and 'server_url' are both set: keep one of them (the list is tried in its order)",
-        )),
+        (Some(_), [_, ..]) => {
+            Err(keys.both("servers", "server_url", " (the list is tried in its order)"))
+        }
         (Some(url), []) => Ok(vec![server(keys, "server_url", url)?]),
         (None, urls) => urls
             .iter()
@@ -406,10 +419,7 @@ fn verify_keys(keys: &Keys, raw: &Raw) -> Result<Vec<VerifyKey>, ConfigError> {
     let single = raw.artifact_verify_key.clone().filter(|p| !p.is_empty());
     let listed = raw.artifact_verify_keys.clone().unwrap_or_default();
     if single.is_some() && !listed.is_empty() {
-        return Err(keys.bad(
-            "artifact_verify_keys",
-            "and 'artifact_verify_key' are both set: keep one of them",
-        ));
+        return Err(keys.both("artifact_verify_keys", "artifact_verify_key", ""));
     }
     if listed.len() > VERIFY_KEYS_MAX {
         return Err(keys.bad(

@@ -70,6 +70,8 @@ pub struct Config {
     pub running_root: Option<PathBuf>,
     /// Read a slot back after writing and compare checksums.
     pub verify_written: bool,
+    /// An update module `rootfs-image` takes the place of the built-in handler.
+    pub rootfs_module: bool,
     pub boot: BootConfig,
     /// Program and arguments that reboot the device; found in `PATH`.
     pub reboot_command: Vec<String>,

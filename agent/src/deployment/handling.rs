@@ -30,6 +30,7 @@ fn context_for(config: &Config, store: &Store, device_type: String) -> InstallCo
     context.current_name = store.artifact_name().unwrap_or_default().to_owned();
     context.current_group = store.artifact_group().map(str::to_owned);
     context.rootfs = rootfs(config);
+    context.rootfs_module = config.rootfs_module;
     context
 }
 

@@ -14,6 +14,7 @@ mod holds;
 mod interrupted;
 mod limits;
 mod normal;
+mod order;
 mod random;
 mod slots;
 mod standalone;

@@ -270,9 +270,12 @@ impl Trial {
         std::fs::write(self.device.path("lab/run").join(call), commands).unwrap();
     }
 
+    /// The lab comes first in the path: a `reboot` that is not told otherwise is the recording one.
     pub fn agent_command(&self) -> Command {
         let mut command = Command::new(self.device.path("ambidex-agent"));
+        let path = std::env::var("PATH").unwrap_or_default();
         command
+            .env("PATH", format!("{}:{path}", self.lab()))
             .env("AMBIDEX_CONF_DIR", self.device.path("conf"))
             .env("AMBIDEX_DATA_DIR", self.device.path("data"))
             .env("AMBIDEX_STATE_DIR", self.device.path("state"))

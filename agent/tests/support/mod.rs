@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "tests fail loudly")]
 #![allow(dead_code, reason = "every test file uses its part")]
 
+pub mod daemon;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},

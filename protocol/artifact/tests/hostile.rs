@@ -285,3 +285,41 @@ proptest! {
         prop_assert!(read(&noise).is_err());
     }
 }
+
+/// An artifact with two payloads under a manifest that is right.
+#[test]
+fn two_payloads_are_refused() {
+    use sha2::{Digest as _, Sha256};
+    let kind = "abcdefghijklmn";
+    let spec_type = Payload::Module(kind.into());
+    let mut spec = ArtifactSpec::new(spec_type, "app-1", vec!["qemu".into()]);
+    spec.compression = CompressionChoice::of(Compression::None);
+    let mut out = Cursor::new(Vec::new());
+    let files = [PayloadSource::from_bytes("one", b"content")];
+    write(&spec, &files, None, &mut out, &mut |_| {}).unwrap();
+    let mut bytes = out.into_inner();
+    read(&bytes).unwrap();
+
+    let find = |bytes: &[u8], what: &[u8]| {
+        let found = bytes.windows(what.len()).position(|window| window == what);
+        found.unwrap_or_else(|| panic!("{} is missing", String::from_utf8_lossy(what)))
+    };
+    let member = |bytes: &[u8]| {
+        let at = find(bytes, b"header.tar\0");
+        let size = std::str::from_utf8(&bytes[at + 124..at + 135]).unwrap();
+        let size = usize::from_str_radix(size, 8).unwrap();
+        at + 512..at + 512 + size
+    };
+    let digest = |bytes: &[u8]| hex::encode(Sha256::digest(&bytes[member(bytes)]));
+    let before = digest(&bytes);
+    // as long as the one type, so that nothing moves
+    let two = br#"a"},{"type":"a"#;
+    let at = find(&bytes, format!("[{{\"type\":\"{kind}").as_bytes()) + br#"[{"type":""#.len();
+    assert_eq!(two.len(), kind.len());
+    bytes[at..at + two.len()].copy_from_slice(two);
+    let (at, after) = (find(&bytes, before.as_bytes()), digest(&bytes));
+    bytes[at..at + after.len()].copy_from_slice(after.as_bytes());
+
+    let error = read(&bytes).unwrap_err().to_string();
+    assert!(error.contains("2 payloads"), "{error}");
+}

@@ -4,7 +4,7 @@
 use std::{fs, net::SocketAddr, path::Path, process::Command};
 
 use ambidex_harness::{artifact::SigningKey, binaries::find_tool, scratch::flow, skip};
-use ambidex_test_scenario::{Device, Options, SLOT_BYTES, image, rootfs_artifact};
+use ambidex_test_scenario::{Device, Options, Rig, SLOT_BYTES, image, rootfs_artifact};
 use anyhow::{Context, Result};
 
 fn nowhere() -> SocketAddr {
@@ -354,6 +354,50 @@ fn an_unwritable_data_directory() {
         .await?;
         untouched(&device)?;
         device.stop().await
+    });
+}
+
+/// R9: told to the server, and nothing is begun; once the directory is writable the next update works.
+#[test]
+fn r9_a_deployment_while_the_data_directory_is_read_only() {
+    flow("read-only", async |scratch| {
+        let Some(disk) = small_disk(scratch.path(), 1 << 20)? else {
+            skip("mounting a read-only file system needs root");
+            return Ok(());
+        };
+        // while the daemon is down: nothing may be open for writing
+        let remount = |how: &str| -> Result<()> {
+            let status = Command::new("mount")
+                .args(["-o", &format!("remount,{how}")])
+                .arg(&disk.0)
+                .status()?;
+            assert!(status.success(), "remounting {how} failed");
+            Ok(())
+        };
+        let options = Options {
+            state_dir: Some(disk.0.join("state")),
+            ..Options::default()
+        };
+        let mut rig = Rig::start(scratch.path(), options).await?;
+        let factory = rig.device.slot(3)?;
+        rig.device.stop().await?;
+        remount("ro")?;
+        rig.device.start()?;
+        let deployment = rig
+            .deploy_rootfs("release-2", &image(2, SLOT_BYTES))
+            .await?;
+        rig.ends(&deployment, "failure").await?;
+        untouched(&rig.device)?;
+        assert!(rig.device.slot(3)? == factory, "the image was written");
+
+        rig.device.stop().await?;
+        remount("rw")?;
+        rig.device.start()?;
+        let deployment = rig
+            .deploy_rootfs("release-3", &image(3, SLOT_BYTES))
+            .await?;
+        rig.ends(&deployment, "success").await?;
+        rig.device.stop().await
     });
 }
 
