@@ -37,6 +37,24 @@ const COMPATIBILITY: &[Need] = &[
     ("dbus-send", "dbus-bin"),
     ("/usr/lib/python3/dist-packages/dbus", "python3-dbus"),
     ("/usr/lib/python3/dist-packages/gi", "python3-gi"),
+    // tokens that keep a key: SoftHSM, and a TPM in software behind its resource manager
+    ("softhsm2-util", "softhsm2"),
+    ("swtpm", "swtpm"),
+    ("tpm2-abrmd", "tpm2-abrmd"),
+    ("tpm2_createprimary", "tpm2-tools"),
+    ("tpm2_ptool", "libtpm2-pkcs11-tools"),
+    (
+        "/usr/lib/x86_64-linux-gnu/pkcs11/libtpm2_pkcs11.so",
+        "libtpm2-pkcs11-1",
+    ),
+    (
+        "/usr/lib/x86_64-linux-gnu/libtss2-tcti-swtpm.so.0",
+        "libtss2-tcti-swtpm0",
+    ),
+    (
+        "/usr/lib/x86_64-linux-gnu/libtss2-tcti-tabrmd.so.0",
+        "libtss2-tcti-tabrmd0",
+    ),
     ("script", "bsdutils"),
     ("fw_printenv", "libubootenv-tool"),
     ("grub-editenv", "grub-common"),

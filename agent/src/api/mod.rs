@@ -15,6 +15,7 @@ mod proxy;
 #[cfg(feature = "remote-terminal")]
 mod socket;
 mod tls;
+mod token_key;
 
 use std::{
     collections::BTreeMap,
@@ -170,12 +171,10 @@ impl Link {
             ));
         }
         let client = self.client()?;
-        let key = self.ensure_key()?;
         let id_data = identity::data::read(&config.roots)
             .await
             .map_err(|error| LinkError::transient(error.to_string()))?;
-        let request = auth::sign(config, id_data, &key)
-            .map_err(|error| LinkError::transient(error.to_string()))?;
+        let request = self.signed(id_data).await?;
 
         let mut failures: Vec<LinkError> = Vec::new();
         for server in &config.servers {
@@ -197,6 +196,19 @@ impl Link {
             }
         }
         Err(combined(failures))
+    }
+
+    /// Making a key, and a token that signs, take their time: not on the task that everything runs on.
+    async fn signed(&self, id_data: String) -> Result<auth::SignedRequest, LinkError> {
+        let link = self.clone();
+        let signing = tokio::task::spawn_blocking(move || {
+            let key = link.ensure_key()?;
+            auth::sign(link.config(), id_data, &key)
+                .map_err(|error| LinkError::transient(error.to_string()))
+        });
+        signing.await.map_err(|error| {
+            LinkError::transient(format!("the login request was not signed: {error}"))
+        })?
     }
 
     async fn ask_for_token(

@@ -13,10 +13,15 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    sign::{CertifiedKey, SingleCertAndKey},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
 
-use crate::config::TlsConfig;
+use super::token_key::TlsKey;
+use crate::{
+    config::{KeySource, TlsConfig},
+    identity::token::TokenKey,
+};
 
 /// Where distributions keep their bundle.
 const BUNDLES: [&str; 5] = [
@@ -56,14 +61,23 @@ pub(super) fn client_config(tls: &TlsConfig) -> Result<ClientConfig, String> {
         None => builder.with_no_client_auth(),
         Some(client) => {
             let chain = certificates("https_client.certificate", &client.certificate)?;
-            let key = private_key(&client.key)?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| {
-                format!(
-                    "https_client: certificate '{}' and key '{}' cannot be used together: {error}",
-                    client.certificate.display(),
-                    client.key.display()
-                )
-            })?
+            match &client.key {
+                KeySource::File(file) => builder
+                    .with_client_auth_cert(chain, private_key(file)?)
+                    .map_err(|error| {
+                        format!(
+                            "https_client: certificate '{}' and key '{}' cannot be used together: {error}",
+                            client.certificate.display(),
+                            file.display()
+                        )
+                    })?,
+                KeySource::Token(uri) => {
+                    let key = TokenKey::open(uri)
+                        .map_err(|error| format!("https_client.key: {error}"))?;
+                    let key = CertifiedKey::new(chain, Arc::new(TlsKey(Arc::new(key))));
+                    builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key)))
+                }
+            }
         }
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];

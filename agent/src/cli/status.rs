@@ -6,9 +6,9 @@ use ambidex_platform::lock::StateLock;
 
 use crate::{
     VERSION,
-    config::{self, Config},
+    config::{self, Config, KeySource},
     daemon::{PresenceError, daemon_pid},
-    deployment::{Store, bootstrap, store::UNKNOWN_NAME},
+    deployment::{Store, bootstrap, predecessor, store::UNKNOWN_NAME},
 };
 
 pub(super) fn show_artifact(config: &Config) -> Result<u8, String> {
@@ -30,14 +30,15 @@ pub(super) fn show_provides(config: &Config) -> Result<u8, String> {
     Ok(0)
 }
 
-/// Opens the state. A device that has no name yet gets it from the bootstrap artifact, unless
-/// somebody else is at work; the artifact is removed also when it was not needed.
+/// Opens the state. A device that has no name yet gets it from its previous client or from the bootstrap
+/// artifact, unless somebody else is at work; the artifact is removed also when it was not needed.
 fn open(config: &Config) -> Result<Store, String> {
     let mut store = Store::open(&config.roots.state).map_err(|error| error.to_string())?;
-    let file = config.roots.bootstrap_artifact();
-    if file.exists()
-        && let Ok(_lock) = StateLock::acquire(&config.roots.state)
-        && let Err(error) = bootstrap::ensure_name(&mut store, &file)
+    let (state, file) = (&config.roots.state, config.roots.bootstrap_artifact());
+    let inherits = store.artifact_name().is_none() && predecessor::was_here(state);
+    if (inherits || file.exists())
+        && let Ok(_lock) = StateLock::acquire(state)
+        && let Err(error) = bootstrap::ensure_name(&mut store, state, &file)
     {
         log::warn!("{error}");
     }
@@ -70,13 +71,12 @@ pub(super) fn show(config: &Config) -> Result<u8, String> {
     let key = config
         .auth_private_key
         .clone()
-        .unwrap_or_else(|| config.roots.device_key());
+        .unwrap_or_else(|| KeySource::File(config.roots.device_key()));
     say(
         "device key",
-        &if key.exists() {
-            key.display().to_string()
-        } else {
-            "not made yet".to_owned()
+        &match &key {
+            KeySource::File(path) if !path.exists() => "not made yet".to_owned(),
+            source => source.to_string(),
         },
     );
     say("artifact", store.artifact_name().unwrap_or(UNKNOWN_NAME));

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     BootConfig, BootKind, ClientCertificate, CommitConfig, Config, ConfigError, HttpConfig,
-    KeyType, Overrides, PollConfig, Roots, ScriptConfig, Spelling, TlsConfig, VerifyKey,
+    KeySource, KeyType, Overrides, PollConfig, Roots, ScriptConfig, Spelling, TlsConfig, VerifyKey,
     schema::{OneOrMany, Raw, Seconds},
 };
 
@@ -37,23 +37,19 @@ pub(super) fn check(
     };
 
     let servers = servers(&keys, &raw)?;
-    let tls = tls(&keys, &raw, overrides)?;
     let verify_keys = verify_keys(&keys, &raw)?;
-    let security = raw.security.unwrap_or_default();
-    if security
-        .ssl_engine
-        .as_deref()
-        .is_some_and(|s| !s.is_empty())
-    {
-        return Err(keys.bad(
-            "security.ssl_engine",
-            "is set, but this agent loads keys itself: give a PEM file",
-        ));
-    }
-    let auth_private_key = path(security.auth_private_key);
-    if let Some(key) = &auth_private_key {
-        keys.no_token_uri("security.auth_private_key", key)?;
-    }
+    let security = raw.security.clone().unwrap_or_default();
+    let module = path(security.pkcs11_module);
+    let auth_private_key = security
+        .auth_private_key
+        .filter(|text| !text.is_empty())
+        .map(|text| KeySource::new(text, module.as_deref()));
+    keys.engine(
+        "security.ssl_engine",
+        security.ssl_engine.as_deref(),
+        auth_private_key.as_ref(),
+    )?;
+    let tls = tls(&keys, &raw, module.as_deref(), overrides)?;
 
     let defaults = Defaults::default();
     let polls = PollConfig {
@@ -253,14 +249,21 @@ impl Keys {
         Ok(Duration::from_secs_f64(value))
     }
 
-    fn no_token_uri(&self, key: &str, path: &Path) -> Result<(), ConfigError> {
-        if path.to_str().is_some_and(|p| p.starts_with("pkcs11:")) {
-            return Err(self.bad(
+    /// The reference loads its keys through an engine of OpenSSL. The one for tokens is no news beside the
+    /// URI of a token; what another one would load is unknown here.
+    fn engine(
+        &self,
+        key: &str,
+        engine: Option<&str>,
+        source: Option<&KeySource>,
+    ) -> Result<(), ConfigError> {
+        match (engine, source) {
+            (None | Some(""), _) | (Some("pkcs11"), Some(KeySource::Token(_))) => Ok(()),
+            _ => Err(self.bad(
                 key,
-                "names a PKCS#11 token, which this build cannot use: give a PEM file",
-            ));
+                "is set, but this agent loads keys itself: give a PEM file, or a pkcs11: URI",
+            )),
         }
-        Ok(())
     }
 }
 
@@ -343,7 +346,12 @@ fn server(keys: &Keys, key: &str, text: &str) -> Result<String, ConfigError> {
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
-fn tls(keys: &Keys, raw: &Raw, overrides: &Overrides) -> Result<TlsConfig, ConfigError> {
+fn tls(
+    keys: &Keys,
+    raw: &Raw,
+    module: Option<&Path>,
+    overrides: &Overrides,
+) -> Result<TlsConfig, ConfigError> {
     let mut server_certificates: Vec<PathBuf> = match &raw.server_certificate {
         None => Vec::new(),
         Some(OneOrMany::One(one)) => vec![one.into()],
@@ -353,18 +361,18 @@ fn tls(keys: &Keys, raw: &Raw, overrides: &Overrides) -> Result<TlsConfig, Confi
     server_certificates.retain(|path| !path.as_os_str().is_empty());
 
     let client = raw.https_client.clone().unwrap_or_default();
-    if client.ssl_engine.as_deref().is_some_and(|s| !s.is_empty()) {
-        return Err(keys.bad(
-            "https_client.ssl_engine",
-            "is set, but this agent loads keys itself: give a PEM file",
-        ));
-    }
-    let client = match (path(client.certificate), path(client.key)) {
+    let key = client
+        .key
+        .filter(|text| !text.is_empty())
+        .map(|text| KeySource::new(text, module));
+    keys.engine(
+        "https_client.ssl_engine",
+        client.ssl_engine.as_deref(),
+        key.as_ref(),
+    )?;
+    let client = match (path(client.certificate), key) {
         (None, None) => None,
-        (Some(certificate), Some(key)) => {
-            keys.no_token_uri("https_client.key", &key)?;
-            Some(ClientCertificate { certificate, key })
-        }
+        (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
         (Some(_), None) => {
             return Err(keys.bad(
                 "https_client.key",

@@ -8,6 +8,7 @@
 
 mod check;
 mod device_type;
+mod key_source;
 mod load;
 #[cfg(feature = "remote-terminal")]
 mod mender_connect;
@@ -23,6 +24,7 @@ pub use ambidex_artifact::VerifyKey;
 
 pub(crate) use check::parse_log_level;
 pub use device_type::device_type;
+pub use key_source::{KeySource, TokenUri};
 pub use load::{Overrides, load, load_persistent};
 pub use roots::{Roots, Spelling};
 
@@ -42,7 +44,7 @@ pub struct Config {
     /// `standard`, `system` or `micro`.
     pub device_tier: String,
     /// An identity key that is used as it is and never generated.
-    pub auth_private_key: Option<PathBuf>,
+    pub auth_private_key: Option<KeySource>,
     /// The type of a key that the agent generates.
     pub key_type: KeyType,
     /// Public keys for artifacts. Not empty: a signature by one of them is required.
@@ -88,11 +90,11 @@ pub struct TlsConfig {
     pub client: Option<ClientCertificate>,
 }
 
-/// A certificate with its key, both PEM files.
+/// A certificate (PEM) with its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
     pub certificate: PathBuf,
-    pub key: PathBuf,
+    pub key: KeySource,
 }
 
 /// Type of a generated device key.

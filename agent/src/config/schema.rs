@@ -97,6 +97,7 @@ pub(crate) struct RawSecurity {
     pub auth_private_key: Option<String>,
     pub key_type: Option<String>,
     pub ssl_engine: Option<String>,
+    pub pkcs11_module: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -212,6 +213,7 @@ pub(crate) const NESTED: &[&str] = &[
     "ssl_engine",
     "auth_private_key",
     "key_type",
+    "pkcs11_module",
     "kind",
     "env_dir",
     "fw_env_config",

@@ -1,4 +1,5 @@
-//! The bootstrap artifact: tells a new device its name and provides.
+//! Name and provides of a device that has none: from the reference client's database, if that was here before,
+//! or from the bootstrap artifact.
 //!
 //! Read once, when the device has no name; deleted in any case. Its signature is not checked: whoever can write the
 //! state directory owns the device. Source: `agent-behaviour` 6.2.
@@ -8,24 +9,32 @@ use std::{fs::File, path::Path};
 use ambidex_artifact::{Payload, ReadOptions, Reader, Verification};
 use ambidex_machine::Facts;
 
-use super::store::{Store, StoreError};
+use super::{
+    predecessor,
+    store::{Store, StoreError},
+};
 
 /// Makes sure that the device has a name.
 ///
 /// # Errors
 /// When the state cannot be saved. A bootstrap artifact that cannot be used is logged, and the device is called `unknown`.
-pub fn ensure_name(store: &mut Store, bootstrap: &Path) -> Result<(), StoreError> {
+pub fn ensure_name(
+    store: &mut Store,
+    state_dir: &Path,
+    bootstrap: &Path,
+) -> Result<(), StoreError> {
     if store.artifact_name().is_none() {
-        let facts = match read(bootstrap) {
-            Ok(facts) => facts,
-            Err(reason) => {
-                log::error!(
-                    "cannot use the bootstrap artifact {}: {reason}",
-                    bootstrap.display()
-                );
+        let inherited = predecessor::facts(state_dir).unwrap_or_else(|reason| {
+            log::error!("cannot use the previous client's database {reason}");
+            None
+        });
+        let facts = inherited.or_else(|| {
+            read(bootstrap).unwrap_or_else(|reason| {
+                let path = bootstrap.display();
+                log::error!("cannot use the bootstrap artifact {path}: {reason}");
                 None
-            }
-        };
+            })
+        });
         store.initialise(facts.as_ref())?;
         log::info!(
             "this device is called {}",

@@ -9,6 +9,7 @@ pub mod bootstrap;
 mod conditions;
 mod fetching;
 mod handling;
+pub(crate) mod predecessor;
 mod reports;
 pub mod runner;
 pub mod scripts;

@@ -66,7 +66,11 @@ impl Runner {
     /// When the state directory cannot be used.
     pub fn new(config: Arc<Config>, link: Link, stop: Stop) -> Result<Self, StoreError> {
         let mut store = Store::open(&config.roots.state)?;
-        if let Err(error) = bootstrap::ensure_name(&mut store, &config.roots.bootstrap_artifact()) {
+        if let Err(error) = bootstrap::ensure_name(
+            &mut store,
+            &config.roots.state,
+            &config.roots.bootstrap_artifact(),
+        ) {
             // A read-only state directory: the server must still hear of it (a deployment fails in good order).
             log::error!("{error}");
         }

@@ -135,7 +135,11 @@ impl Standalone {
         stop: Stop,
     ) -> Result<Self, StoreError> {
         let mut store = Store::open(&config.roots.state)?;
-        bootstrap::ensure_name(&mut store, &config.roots.bootstrap_artifact())?;
+        bootstrap::ensure_name(
+            &mut store,
+            &config.roots.state,
+            &config.roots.bootstrap_artifact(),
+        )?;
         let scripts = Scripts::new(&config);
         Ok(Self {
             config,

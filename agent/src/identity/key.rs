@@ -23,7 +23,8 @@ use rsa::{
 };
 use sha2_signatures::Sha256;
 
-use crate::config::{Config, KeyType};
+use super::token::{KeyKind, Scheme, TokenKey};
+use crate::config::{Config, KeySource, KeyType};
 
 /// Far above any private key in PEM.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -46,6 +47,8 @@ pub enum KeyError {
     Unusable { path: PathBuf, reason: String },
     #[error("the configured device key '{}' does not exist; it is never generated", .path.display())]
     Absent { path: PathBuf },
+    #[error("the key '{key}' in its token: {reason}")]
+    Token { key: String, reason: String },
     #[error("no device key could be generated: {reason}")]
     Generation { reason: String },
 }
@@ -57,6 +60,8 @@ enum Secret {
     Ed25519(Box<ed25519_dalek::SigningKey>),
     P256(Box<p256::SecretKey>),
     Rsa(Box<rsa::RsaPrivateKey>),
+    /// It stays where it is, and signs there.
+    Token(Box<TokenKey>),
 }
 
 impl std::fmt::Debug for DeviceKey {
@@ -71,8 +76,14 @@ impl DeviceKey {
     /// # Errors
     /// [`KeyError`]; an existing file is never changed, except that its mode becomes 0600.
     pub fn load_or_create(config: &Config) -> Result<Self, KeyError> {
-        if let Some(path) = &config.auth_private_key {
-            return load(path)?.ok_or_else(|| KeyError::Absent { path: path.clone() });
+        match &config.auth_private_key {
+            Some(KeySource::File(path)) => {
+                return load(path)?.ok_or_else(|| KeyError::Absent { path: path.clone() });
+            }
+            Some(KeySource::Token(uri)) => {
+                return Ok(Self(Secret::Token(Box::new(TokenKey::open(uri)?))));
+            }
+            None => {}
         }
         let path = config.roots.device_key();
         match load(&path)? {
@@ -89,12 +100,9 @@ impl DeviceKey {
     /// # Errors
     /// [`KeyError`] when the key is a configured one, or cannot be written.
     pub fn create(config: &Config) -> Result<Self, KeyError> {
-        if let Some(path) = &config.auth_private_key {
+        if let Some(source) = &config.auth_private_key {
             return Err(KeyError::Generation {
-                reason: format!(
-                    "'{}' is configured as the key and is never generated",
-                    path.display()
-                ),
+                reason: format!("'{source}' is configured as the key and is never generated"),
             });
         }
         let path = config.roots.device_key();
@@ -177,6 +185,11 @@ impl DeviceKey {
             Secret::Ed25519(key) => key.to_pkcs8_pem(LineEnding::LF),
             Secret::P256(key) => key.to_pkcs8_pem(LineEnding::LF),
             Secret::Rsa(key) => key.to_pkcs8_pem(LineEnding::LF),
+            Secret::Token(_) => {
+                return Err(KeyError::Generation {
+                    reason: "it stays in its token".to_owned(),
+                });
+            }
         }
         .map_err(|error| KeyError::Generation {
             reason: error.to_string(),
@@ -192,6 +205,7 @@ impl DeviceKey {
             Secret::Ed25519(key) => key.verifying_key().to_public_key_pem(LineEnding::LF),
             Secret::P256(key) => key.public_key().to_public_key_pem(LineEnding::LF),
             Secret::Rsa(key) => key.to_public_key().to_public_key_pem(LineEnding::LF),
+            Secret::Token(key) => return Ok(key.public_pem().to_owned()),
         }
         .map_err(|error| KeyError::Generation {
             reason: error.to_string(),
@@ -203,7 +217,7 @@ impl DeviceKey {
     /// RSA: PKCS#1 v1.5 with SHA-256. P-256: DER of (r, s) over SHA-256. Ed25519: the bytes themselves.
     ///
     /// # Errors
-    /// When the key is too small for the digest, which no loaded key is.
+    /// When the key is too small for the digest, which no loaded key is; or the token refuses.
     pub fn sign(&self, bytes: &[u8]) -> Result<String, KeyError> {
         let failed = |error: rsa::signature::Error| KeyError::Generation {
             reason: error.to_string(),
@@ -223,6 +237,14 @@ impl DeviceKey {
                     .map_err(failed)?
                     .to_vec()
             }
+            Secret::Token(key) => key.sign(
+                match key.kind() {
+                    KeyKind::Rsa => Scheme::RsaPkcs1,
+                    KeyKind::P256 => Scheme::EcdsaP256,
+                    KeyKind::Ed25519 => Scheme::Ed25519,
+                },
+                bytes,
+            )?,
         };
         Ok(base64::engine::general_purpose::STANDARD.encode(signature))
     }
@@ -230,10 +252,11 @@ impl DeviceKey {
     /// The algorithm, for people.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
-        match self.0 {
+        match &self.0 {
             Secret::Ed25519(_) => "Ed25519",
             Secret::P256(_) => "ECDSA P-256",
             Secret::Rsa(_) => "RSA",
+            Secret::Token(_) => "token",
         }
     }
 }

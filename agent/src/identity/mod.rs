@@ -5,6 +5,7 @@
 
 pub mod data;
 pub mod key;
+pub mod token;
 
 pub use data::IdentityError;
 pub use key::{DeviceKey, KeyError};

@@ -12,7 +12,7 @@ const CONNECT: &str = "/api/management/v1/deviceconnect/devices";
 /// A running agent that is connected. It ends with this.
 pub struct Agent {
     pub id: String,
-    device: Device,
+    device: Box<Device>,
 }
 
 impl Agent {
@@ -29,7 +29,10 @@ impl Agent {
         let mut device = Device::new(folder, mac, url, &remote)?;
         device.start()?;
         let id = api.accept_next(LIMIT).await?;
-        let agent = Self { id, device };
+        let agent = Self {
+            id,
+            device: Box::new(device),
+        };
         agent.connected(api).await?;
         Ok(agent)
     }

@@ -9,7 +9,12 @@ use std::{
     time::Duration,
 };
 
-use ambidex_harness::{Api, Scratch, Server, binaries::find_tool, scratch::flow, skip, wait_for};
+use ambidex_harness::{
+    Api, Scratch, Server,
+    binaries::{self, find_tool},
+    scratch::flow,
+    skip, wait_for,
+};
 use anyhow::{Context, Result, bail};
 use tokio::process::{Child, Command};
 
@@ -269,6 +274,68 @@ fn completes_a_deployment() {
         }
         let shown = api.deployment(&deployment).await?;
         assert_eq!(shown["status"], "finished");
+        Ok(())
+    });
+}
+
+/// The reference's client leaves a device, and our agent takes its place: configuration, key, scripts and
+/// modules stay, and so does what the device is.
+#[test]
+fn our_agent_takes_its_place() {
+    if !can_run() {
+        return;
+    }
+    flow("mender-client-replaced", async |scratch| {
+        let server = Server::start(scratch.path()).await?;
+        let api = server.login().await?;
+        let mut device = Device::start(&scratch, &server)?;
+        let id = enrol(&api, &mut device).await?;
+        api.upload(&module_artifact(&scratch, "app-1").await?, "")
+            .await?;
+        let deployment = api.deploy("first", "app-1", &[&id]).await?;
+        api.wait_status(&deployment, &id, &["success"], LIMIT)
+            .await?;
+        device.child.kill().await?;
+
+        let root = device.root.clone();
+        let agent = || -> Result<Command> {
+            let mut command = Command::new(binaries::agent()?);
+            command
+                .env("AMBIDEX_CONF_DIR", root.join("conf"))
+                .env("AMBIDEX_DATA_DIR", root.join("share"))
+                .env("AMBIDEX_STATE_DIR", root.join("state"))
+                .env("MODULE_LOG", root.join("target/calls"))
+                .env("MODULE_TARGET", root.join("target"))
+                .env("FAIL_INSTALL", root.join("target/fail"))
+                .stdin(Stdio::null())
+                .kill_on_drop(true);
+            Ok(command)
+        };
+        let shown = agent()?.arg("show-provides").output().await?;
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        for line in ["artifact_name=app-1", "rootfs-image.recorder.version=app-1"] {
+            assert!(shown.lines().any(|shown| shown == line), "{shown}");
+        }
+
+        let log = fs::File::create(scratch.join("agent.log"))?;
+        let mut daemon = agent()?
+            .arg("daemon")
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("starting our agent")?;
+        api.upload(&module_artifact(&scratch, "app-2").await?, "")
+            .await?;
+        let deployment = api.deploy("second", "app-2", &[&id]).await?;
+        api.wait_status(&deployment, &id, &["success"], LIMIT)
+            .await
+            .with_context(|| fs::read_to_string(scratch.join("agent.log")).unwrap_or_default())?;
+        let devices = api.get("/api/management/v2/devauth/devices").await?;
+        assert_eq!(devices.as_array().map(Vec::len), Some(1), "{devices}");
+        assert_eq!(devices[0]["auth_sets"].as_array().map(Vec::len), Some(1));
+        daemon.kill().await?;
+        let shown = agent()?.arg("show-artifact").output().await?;
+        assert_eq!(String::from_utf8_lossy(&shown.stdout).trim(), "app-2");
         Ok(())
     });
 }
