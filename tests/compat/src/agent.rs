@@ -29,7 +29,10 @@ impl Agent {
         let mut device = Box::new(Device::new(folder, mac, url, &remote)?);
         device.start()?;
         let id = api.accept_next(LIMIT).await?;
-        let agent = Self { id, device };
+        let agent = Self {
+            id,
+            device: Box::new(device),
+        };
         agent.connected(api).await?;
         Ok(agent)
     }

@@ -46,7 +46,7 @@ const KINDS: [Kind; 3] = [
 
 enum Device {
     Simulated(Simulated),
-    Agent(Box<Agent>),
+    Agent(Agent),
 }
 
 impl Device {
@@ -57,7 +57,7 @@ impl Device {
             }
             Kind::Agent => {
                 let folder = scratch.join("device");
-                Self::Agent(Box::new(Agent::start(&folder, server, api, MAC).await?))
+                Self::Agent(Agent::start(&folder, server, api, MAC).await?)
             }
         })
     }
