@@ -26,7 +26,7 @@ impl Agent {
         let user = nix::unistd::User::from_uid(nix::unistd::geteuid())?;
         let user = user.context("who runs the tests has no name")?.name;
         let remote = format!("[remote]\nuser = {user:?}\n[remote.sessions]\nmax_per_user = 4");
-        let mut device = Box::new(Device::new(folder, mac, url, &remote)?);
+        let mut device = Device::new(folder, mac, url, &remote)?;
         device.start()?;
         let id = api.accept_next(LIMIT).await?;
         let agent = Self {
