@@ -4,7 +4,6 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use ambidex_harness::{scratch::flow, wait_for};
 use ambidex_test_scenario::{LIMIT, Options, Rig};
-use anyhow::Result;
 
 #[test]
 fn i3_an_attribute_that_a_device_no_longer_tells_vanishes() {
