@@ -7,8 +7,11 @@ use ambidex_harness::board::{Disk, Settings};
 use ambidex_harness::{Lab, flow, wait_for};
 use anyhow::{Context, Result, ensure};
 
-/// Writes that the disk takes before it falls silent; `dd` goes on for longer.
-const WRITES: u64 = 48;
+/// Unflushed sectors with which the disk falls silent: so many that a part of them is lost for certain, and less
+/// than `dd` writes between two flushes of the system.
+const UNFLUSHED_SECTORS: usize = 2048;
+/// What `dd` would write if it could.
+const WRITES: usize = 512;
 const WRITE_BYTES: usize = 64 << 10;
 const SILENT_LIMIT: Duration = Duration::from_secs(120);
 
@@ -27,12 +30,12 @@ fn a_power_cut_takes_what_was_not_flushed_and_nothing_else() {
             "a sync reaches the disk as a flush"
         );
         // Submitted to the disk, past the page cache, but never flushed. The rest of the system flushes now
-        // and then, so the disk stops in the middle of the writes: what came after the last flush is unflushed.
-        board.cache()?.cut_after(WRITES);
+        // and then, so the disk stops as soon as enough has come after a flush.
+        board.cache()?.cut_with(UNFLUSHED_SECTORS);
         board
-            .output(
-                "{ (yes ambidex | dd of=/dev/vda3 bs=64k count=512 iflag=fullblock oflag=direct) >/dev/null 2>&1 & }",
-            )
+            .output(&format!(
+                "{{ (yes ambidex | dd of=/dev/vda3 bs=64k count={WRITES} iflag=fullblock oflag=direct) >/dev/null 2>&1 & }}",
+            ))
             .await?;
         let cache = board.cache()?;
         wait_for("the disk to fall silent", SILENT_LIMIT, async || {
@@ -65,7 +68,7 @@ fn a_power_cut_takes_what_was_not_flushed_and_nothing_else() {
 /// Sectors that were not written although one further on was, and sectors that were.
 fn holes(disk: &Disk) -> Result<(usize, usize)> {
     let (start, _) = disk.partition(3)?;
-    let mut content = vec![0; WRITES as usize * WRITE_BYTES];
+    let mut content = vec![0; WRITES * WRITE_BYTES];
     std::fs::File::open(disk.path())?.read_exact_at(&mut content, start)?;
     let line = b"ambidex\n";
     let written: Vec<bool> = content

@@ -51,6 +51,8 @@ struct State {
     flushes: u64,
     /// Stop answering when `writes` gets there.
     cut_at: Option<u64>,
+    /// Stop answering when so many sectors are unflushed.
+    cut_with: Option<usize>,
     cut: bool,
     /// A QEMU is being served.
     connected: bool,
@@ -99,6 +101,7 @@ impl VolatileDisk {
             writes: 0,
             flushes: 0,
             cut_at: None,
+            cut_with: None,
             cut: false,
             connected: false,
             random: StdRng::seed_from_u64(seed),
@@ -150,9 +153,16 @@ impl VolatileDisk {
         state.cut_at = Some(state.writes + writes.max(1));
     }
 
-    /// Takes back [`VolatileDisk::cut_after`].
+    /// Stops answering as soon as so many sectors are unflushed.
+    pub fn cut_with(&self, unflushed_sectors: usize) {
+        self.lock().cut_with = Some(unflushed_sectors);
+    }
+
+    /// Takes back [`VolatileDisk::cut_after`] and [`VolatileDisk::cut_with`].
     pub fn disarm(&self) {
-        self.lock().cut_at = None;
+        let mut state = self.lock();
+        state.cut_at = None;
+        state.cut_with = None;
     }
 
     /// Whether the moment has come.
@@ -187,6 +197,7 @@ impl VolatileDisk {
         }
         state.cut = false;
         state.cut_at = None;
+        state.cut_with = None;
         Ok(Loss {
             unflushed_sectors: unflushed.len(),
             lost_sectors: lost,
@@ -239,7 +250,8 @@ impl State {
             self.unflushed.insert(sector, *content);
         }
         self.writes += 1;
-        if self.cut_at.is_some_and(|at| self.writes >= at) {
+        let enough = |sectors| self.unflushed.len() >= sectors;
+        if self.cut_at.is_some_and(|at| self.writes >= at) || self.cut_with.is_some_and(enough) {
             self.cut = true;
         }
     }
@@ -448,6 +460,19 @@ mod tests {
         disk.lock().write(0, &[1; SECTOR_BYTES]);
         assert!(!disk.is_cut());
         disk.lock().write(0, &[2; SECTOR_BYTES]);
+        assert!(disk.is_cut());
+    }
+
+    #[test]
+    fn the_disk_stops_with_so_much_unflushed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = disk(folder.path());
+        disk.cut_with(2);
+        disk.lock().write(0, &[1; SECTOR_BYTES]);
+        disk.lock().flush().expect("a flush");
+        disk.lock().write(0, &[1; SECTOR_BYTES]);
+        assert!(!disk.is_cut());
+        disk.lock().write(SECTOR_BYTES as u64, &[1; SECTOR_BYTES]);
         assert!(disk.is_cut());
     }
 }
