@@ -2,9 +2,9 @@
 //!
 //! Floors, top to bottom: `cli` and `daemon` decide what happens when; `deployment` carries one
 //! deployment through its states; `api` is the one HTTP door and `auth`/`identity` its key and
-//! token; `inventory` describes the device; `remote` keeps
-//! the websocket of remote access, whose sessions `ambidex-connect` serves; `dbus` offers the login to add-ons; `config` is read once at start. Everything that
-//! touches the operating system goes through `ambidex-platform`.
+//! token; `inventory` describes the device; `remote` keeps the websocket of remote access, whose
+//! sessions `ambidex-connect` serves; `dbus` offers the login to add-ons; `config` is read once at
+//! start. Everything that touches the operating system goes through `ambidex-platform`.
 //!
 //! What this crate never does: verify or unpack an artifact itself (`ambidex-install`), decide a
 //! deployment's next state (`ambidex-machine`), keep the access token on disk.

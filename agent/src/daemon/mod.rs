@@ -3,9 +3,8 @@
 //! Owns the loop and its [`schedule`], signals, the claim on the state directory, readiness and
 //! watchdog of the service manager. Decides nothing within a deployment (`deployment`).
 //!
-//! Concurrency: one task does everything in turn; remote access and the login on the message bus have one each
-//! beside it; triggers that come during a deployment wait in
-//! their streams. The wish to stop is seen everywhere through [`Stop`]; what does not end by
+//! Concurrency: one task does everything in turn; remote access, the login on the message bus and the control
+//! socket have one each beside it. Triggers that come during a deployment wait in their streams. The wish to stop is seen everywhere through [`Stop`]; what does not end by
 //! itself within a few seconds is dropped, which the journal makes harmless.
 
 pub mod control;
