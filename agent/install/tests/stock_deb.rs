@@ -11,7 +11,7 @@ use std::process::Command;
 use ambidex_harness::binaries::find_tool;
 use ambidex_harness::skip;
 use support::read;
-use support::stock::{Moment, Stock, content, deployment, give_up};
+use support::stock::{Stock, content, cut_everywhere, give_up};
 
 /// A Debian system that is nothing but a package database.
 struct Debian {
@@ -316,42 +316,22 @@ async fn payloads_that_cannot_be_installed_change_nothing() {
 #[tokio::test]
 async fn a_power_cut_at_any_command_leaves_the_old_or_the_new_system() {
     let Some(debian) = Debian::new() else { return };
-    debian.install(&debian.app("1")).await;
-    let old = debian.system();
     let first = debian.app("1");
+    debian.install(&first).await;
     let (app, library) = (debian.app("2"), debian.library());
     let files: [(&str, &[u8]); 2] = [("app.deb", &app), ("library.deb", &library)];
-    for moment in [
-        Moment::Install,
-        Moment::Rollback,
-        Moment::Commit,
-        Moment::Cleanup,
-    ] {
-        for at in 1.. {
-            let (cut, new) = deployment(&debian.stock, &files, moment, at).await;
-            if new {
-                assert_eq!(debian.packages(), BOTH_2, "{moment:?} {at}");
-                assert!(debian.root().join("usr/share/app/only-2").exists());
-                // the next round starts from the old system again
-                debian.install(&first).await;
-                let library = ["-r", "library"];
-                let dpkg = Command::new("dpkg")
-                    .env("DPKG_ROOT", debian.root())
-                    .env("DPKG_FORCE", "not-root,unsafe-io")
-                    .args(library)
-                    .output();
-                assert!(dpkg.unwrap().status.success());
-            }
-            assert_eq!(debian.system(), old, "{moment:?} {at}");
-            if !cut {
-                assert!(
-                    at > 1 || moment == Moment::Commit,
-                    "{moment:?} has no command to cut at"
-                );
-                break;
-            }
-        }
-    }
+    let back = async |place: &str| {
+        assert_eq!(debian.packages(), BOTH_2, "{place}");
+        assert!(debian.root().join("usr/share/app/only-2").exists());
+        debian.install(&first).await;
+        let dpkg = Command::new("dpkg")
+            .env("DPKG_ROOT", debian.root())
+            .env("DPKG_FORCE", "not-root,unsafe-io")
+            .args(["-r", "library"])
+            .output();
+        assert!(dpkg.unwrap().status.success());
+    };
+    cut_everywhere(&debian.stock, &files, || debian.system(), back).await;
 }
 
 #[tokio::test]

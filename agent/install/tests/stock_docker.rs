@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use ambidex_install::Reboot;
 use support::read;
-use support::stock::{Moment, Stock, content, deployment, give_up};
+use support::stock::{Stock, content, cut_everywhere, give_up};
 
 /// `images/NAME` holds the id behind a name (`:` as `%`), `ids/ID` an image, `running/PROJECT` the compose file and
 /// the ids that the containers were made of. Takes what the module uses of docker's command line and nothing else.
@@ -223,32 +223,12 @@ async fn payloads_that_cannot_be_installed_change_nothing() {
 async fn a_power_cut_at_any_command_leaves_the_old_or_the_new_project() {
     let lab = Lab::new();
     lab.install(&FIRST).await;
-    let old = lab.system();
-    for moment in [
-        Moment::Install,
-        Moment::Rollback,
-        Moment::Commit,
-        Moment::Cleanup,
-    ] {
-        for at in 1.. {
-            let (cut, new) = deployment(&lab.stock, &SECOND, moment, at).await;
-            if new {
-                assert!(
-                    lab.running("shop").ends_with("# id-2\n# id-3\n"),
-                    "{moment:?} {at}"
-                );
-                lab.install(&FIRST).await;
-            }
-            assert_eq!(lab.system(), old, "{moment:?} {at}");
-            if !cut {
-                assert!(
-                    at > 1 || moment == Moment::Commit,
-                    "{moment:?} has no command to cut at"
-                );
-                break;
-            }
-        }
-    }
+    let back = async |place: &str| {
+        let running = lab.running("shop");
+        assert!(running.ends_with("# id-2\n# id-3\n"), "{place}");
+        lab.install(&FIRST).await;
+    };
+    cut_everywhere(&lab.stock, &SECOND, || lab.system(), back).await;
 }
 
 #[tokio::test]

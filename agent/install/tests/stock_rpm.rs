@@ -10,7 +10,7 @@ use std::process::Command;
 use ambidex_harness::binaries::find_tool;
 use ambidex_harness::skip;
 use support::read;
-use support::stock::{Moment, Stock, content, deployment, give_up};
+use support::stock::{Stock, content, cut_everywhere, give_up};
 
 /// A system that is nothing but a package database.
 struct Lab {
@@ -279,35 +279,16 @@ async fn payloads_that_cannot_be_installed_change_nothing() {
 #[tokio::test]
 async fn a_power_cut_at_any_command_leaves_the_old_or_the_new_system() {
     let Some(lab) = Lab::new() else { return };
-    lab.install(&lab.app("1")).await;
-    let old = lab.system();
     let first = lab.app("1");
+    lab.install(&first).await;
     let (app, library) = (lab.app("2"), lab.library());
     let files: [(&str, &[u8]); 2] = [("app.rpm", &app), ("library.rpm", &library)];
-    for moment in [
-        Moment::Install,
-        Moment::Rollback,
-        Moment::Commit,
-        Moment::Cleanup,
-    ] {
-        for at in 1.. {
-            let (cut, new) = deployment(&lab.stock, &files, moment, at).await;
-            if new {
-                assert_eq!(lab.packages(), BOTH_2, "{moment:?} {at}");
-                // the next round starts from the old system again
-                lab.install(&first).await;
-                assert!(lab.rpm(&["-e", "library"]).status.success());
-            }
-            assert_eq!(lab.system(), old, "{moment:?} {at}");
-            if !cut {
-                assert!(
-                    at > 1 || moment == Moment::Commit,
-                    "{moment:?} has no command to cut at"
-                );
-                break;
-            }
-        }
-    }
+    let back = async |place: &str| {
+        assert_eq!(lab.packages(), BOTH_2, "{place}");
+        lab.install(&first).await;
+        assert!(lab.rpm(&["-e", "library"]).status.success());
+    };
+    cut_everywhere(&lab.stock, &files, || lab.system(), back).await;
 }
 
 #[tokio::test]

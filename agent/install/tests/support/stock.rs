@@ -223,6 +223,39 @@ pub async fn deployment(
     (cut, true)
 }
 
+/// Cuts the power at every command of every call: what comes out is the old system, or the new one, which
+/// `back` checks and takes back to the old one.
+pub async fn cut_everywhere<S: PartialEq + std::fmt::Debug>(
+    stock: &Stock,
+    files: &[(&str, &[u8])],
+    system: impl Fn() -> S,
+    mut back: impl AsyncFnMut(&str),
+) {
+    let old = system();
+    for moment in [
+        Moment::Install,
+        Moment::Rollback,
+        Moment::Commit,
+        Moment::Cleanup,
+    ] {
+        for at in 1.. {
+            let place = format!("{moment:?} {at}");
+            let (cut, new) = deployment(stock, files, moment, at).await;
+            if new {
+                back(&place).await;
+            }
+            assert_eq!(system(), old, "{place}");
+            if !cut {
+                assert!(
+                    at > 1 || moment == Moment::Commit,
+                    "{moment:?} has no command to cut at"
+                );
+                break;
+            }
+        }
+    }
+}
+
 /// Every file below a directory with its mode and content; links with their target.
 pub fn content(root: &Path, except: &[&str]) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
