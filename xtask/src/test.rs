@@ -32,6 +32,8 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
     workspace::build(&[
         "ambidex-server",
         "ambidex-agent",
+        // the agent starts it from beside itself
+        "ambidex-pkcs11",
         "ambidex",
         "ambidex-testdb",
     ])?;

@@ -10,7 +10,10 @@ use std::{
 };
 
 use ambidex_harness::{
-    Device, Scratch, Server, binaries::find_tool, scratch::flow, skip, wait_for,
+    Device, Scratch, Server,
+    binaries::{find_tool, pkcs11_helper},
+    scratch::flow,
+    skip, wait_for,
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use rustls::{
@@ -74,6 +77,7 @@ struct Token {
 impl Token {
     /// SoftHSM with keys of `openssl` in it, a label each.
     async fn soft(folder: &Path, keys: &[(&str, &[&str])]) -> Result<Token> {
+        pkcs11_helper()?;
         fs::create_dir_all(folder.join("tokens"))?;
         let conf = folder.join("softhsm2.conf");
         let text = format!(
@@ -121,6 +125,7 @@ impl Token {
 
     /// A TPM in software, with a key of each kind that `tpm2_ptool` makes.
     async fn tpm(folder: &Path, keys: &[(&str, &str)]) -> Result<Token> {
+        pkcs11_helper()?;
         let (state, store) = (folder.join("tpm"), folder.join("store"));
         fs::create_dir_all(&state)?;
         fs::create_dir_all(&store)?;

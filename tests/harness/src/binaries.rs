@@ -22,6 +22,25 @@ pub fn agent() -> Result<PathBuf> {
     })
 }
 
+/// The agent's helper for keys in tokens. The agent looks for it beside itself, so it is built where the agent is.
+pub fn pkcs11_helper() -> Result<PathBuf> {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    const NAME: &str = "ambidex-pkcs11";
+    once(&PATH, || {
+        let beside = agent()?.with_file_name(NAME);
+        if std::env::var_os("AMBIDEX_AGENT_BIN").is_some() {
+            if !beside.is_file() {
+                bail!(
+                    "AMBIDEX_AGENT_BIN is set, but there is no {} beside that agent",
+                    beside.display()
+                );
+            }
+            return Ok(beside);
+        }
+        build(NAME, NAME)
+    })
+}
+
 /// The operator CLI, or `AMBIDEX_CLI_BIN`.
 pub fn cli() -> Result<PathBuf> {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
@@ -80,6 +99,10 @@ fn locate(variable: &str, package: &str, binary: &str) -> Result<PathBuf> {
         }
         return Ok(path);
     }
+    build(package, binary)
+}
+
+fn build(package: &str, binary: &str) -> Result<PathBuf> {
     let profile_dir = profile_dir()?;
     let target_dir = target_dir()?;
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
@@ -104,7 +127,7 @@ fn locate(variable: &str, package: &str, binary: &str) -> Result<PathBuf> {
         .with_context(|| format!("running cargo to build {binary}"))?;
     if !status.success() {
         bail!(
-            "building {binary} failed: run `cargo build -p {package}` to see why, or set {variable}"
+            "building {binary} failed: run `cargo build -p {package}` to see why (AMBIDEX_*_BIN names one that is built)"
         );
     }
     Ok(profile_dir.join(binary))
