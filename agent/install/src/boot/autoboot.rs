@@ -125,6 +125,12 @@ impl Autoboot {
             }
             return;
         }
+        // whatever is put behind the last line must not become a part of it
+        if let Some(last) = self.lines.last_mut()
+            && !last.ends_with('\n')
+        {
+            last.push_str(end);
+        }
         let header = self
             .lines
             .iter()
@@ -134,11 +140,6 @@ impl Autoboot {
             // what stands before the first header counts always
             (None, Section::All) => self.lines.insert(0, line),
             (None, _) => {
-                if let Some(last) = self.lines.last_mut()
-                    && !last.ends_with('\n')
-                {
-                    last.push_str(end);
-                }
                 self.lines.push(format!("[tryboot]{end}"));
                 self.lines.push(line);
             }

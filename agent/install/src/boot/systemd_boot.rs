@@ -170,8 +170,7 @@ impl SystemdBoot {
         let default = text
             .lines()
             .filter_map(|line| line.trim().split_once([' ', '\t']))
-            .filter(|(key, _)| *key == "default")
-            .last()
+            .rfind(|(key, _)| *key == "default")
             .map(|(_, value)| value.trim());
         match default {
             None => found.push(format!(

@@ -17,7 +17,7 @@ use ambidex_platform::fs::{self, FsError};
 use tokio::runtime::Handle;
 
 use crate::boot::{Loader, SlotLoader, State};
-use crate::context::{CancelFlag, InstallContext, Progress};
+use crate::context::{CancelFlag, InstallContext, Progress, RootfsConfig};
 use crate::handler::{HandlerError, Reboot};
 use crate::module::Tree;
 use crate::sink::{BlockSink, Written};
