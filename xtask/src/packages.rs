@@ -66,6 +66,7 @@ const COMPATIBILITY: &[Need] = &[
 /// What the stock update modules install with, and what checks them.
 const MODULES: &[Need] = &[
     ("dpkg-deb", "dpkg"),
+    ("dpkg-shlibdeps", "dpkg-dev"),
     ("dpkg-repack", "dpkg-repack"),
     ("rpmbuild", "rpm"),
     ("busybox", "busybox"),

@@ -1,0 +1,3 @@
+//! Debian packages, Yocto layer, Buildroot tree.
+
+mod deb;
