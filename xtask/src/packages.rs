@@ -73,6 +73,9 @@ const MODULES: &[Need] = &[
     ("shellcheck", "shellcheck"),
 ];
 
+/// What disks are made with, from the trees for real images.
+const IMAGES: &[Need] = &[("genimage", "genimage"), ("mkdosfs", "dosfstools")];
+
 /// The engines of several instances that share a fleet.
 const ENGINES: &[Need] = &[
     ("nats-server", "nats-server"),
@@ -106,7 +109,7 @@ pub enum For {
 pub fn ensure(purpose: For, yes: bool) -> Result<()> {
     let needs: Vec<Need> = match purpose {
         For::Demo => [BUILD, BOARDS].concat(),
-        For::Test => [BUILD, BOARDS, COMPATIBILITY, MODULES, ENGINES].concat(),
+        For::Test => [BUILD, BOARDS, COMPATIBILITY, MODULES, IMAGES, ENGINES].concat(),
         For::Bench => [BUILD, BENCHMARKS].concat(),
     };
     let missing = missing(&needs);

@@ -53,5 +53,6 @@ END
 # ---- the disk
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-genimage --rootpath "$tmp" --tmppath "$tmp/genimage" --inputpath "$BINARIES_DIR" --outputpath "$BINARIES_DIR" \
+mkdir "$tmp/root" "$tmp/work"
+genimage --rootpath "$tmp/root" --tmppath "$tmp/work" --inputpath "$BINARIES_DIR" --outputpath "$BINARIES_DIR" \
     --config "$here/genimage.cfg"

@@ -5,6 +5,8 @@
 # artifact, the board's part of the configuration.
 
 inherit ambidex-board
+# EFI_BOOT_IMAGE
+require conf/image-uefi.conf
 
 # ---- set these
 # The server; empty: /etc/ambidex/agent.toml comes from elsewhere.
@@ -21,8 +23,9 @@ AMBIDEX_SLOT_SIZE_MB ??= "512"
 AMBIDEX_DATA_SIZE_MB ??= "128"
 AMBIDEX_ALIGN_KB ??= "8192"
 AMBIDEX_BOOT_MOUNT ??= "${@'/boot/efi' if d.getVar('AMBIDEX_BOOTLOADER') == 'grub' else '/uboot'}"
-# arms the watchdog, mounts the slot; GRUB's configuration loads it
-AMBIDEX_INITRAMFS ??= "${@'core-image-minimal-initramfs' if d.getVar('AMBIDEX_BOOTLOADER') == 'grub' else ''}"
+# An image recipe whose initramfs (cpio.gz) mounts the slot, best after it has armed the watchdog. Empty: the kernel
+# mounts the slot by itself, and a hang is not recovered before systemd arms the watchdog.
+AMBIDEX_INITRAMFS ??= ""
 AMBIDEX_KERNEL_NAME ??= "vmlinuz"
 
 WKS_FILE ?= "ambidex-${AMBIDEX_BOOTLOADER}.wks.in"
@@ -63,6 +66,10 @@ ambidex_root() {
     fi
     if [ -n "${AMBIDEX_INITRAMFS}" ]; then
         install -m 0644 "${DEPLOY_DIR_IMAGE}/${AMBIDEX_INITRAMFS}-${MACHINE}.cpio.gz" ${IMAGE_ROOTFS}/boot/initrd
+    elif [ "${AMBIDEX_BOOTLOADER}" = grub ]; then
+        # GRUB's configuration wants one: an archive of nothing
+        install -d ${IMAGE_ROOTFS}/boot
+        printf '070701%032d%08d%048d%s%08d%s\000\000\000\000' 0 1 0 0000000B 0 'TRAILER!!!' > ${IMAGE_ROOTFS}/boot/initrd
     fi
 }
 

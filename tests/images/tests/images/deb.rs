@@ -42,7 +42,9 @@ const PACKAGES: [&str; 4] = [
 fn missing() -> Option<String> {
     for (tool, package) in [("dpkg-deb", "dpkg"), ("dpkg-shlibdeps", "dpkg-dev")] {
         if binaries::find_tool(tool).is_none() {
-            return Some(format!("{tool} is not installed (Debian package {package})"));
+            return Some(format!(
+                "{tool} is not installed (Debian package {package})"
+            ));
         }
     }
     None
@@ -88,7 +90,10 @@ fn a_program_for_another_machine_is_refused() {
         )
         .err()
         .context("the agent of this machine became a package for armhf")?;
-        ensure!(format!("{error:#}").contains("is not a program for armhf"), "{error:#}");
+        ensure!(
+            format!("{error:#}").contains("is not a program for armhf"),
+            "{error:#}"
+        );
         Ok(())
     });
 }
@@ -101,7 +106,11 @@ fn installed_upgraded_removed_and_purged() {
             return Ok(());
         }
         let installed = Command::new("dpkg-query")
-            .args(["--showformat=${db:Status-Status}", "--show", "mender-client"])
+            .args([
+                "--showformat=${db:Status-Status}",
+                "--show",
+                "mender-client",
+            ])
             .output()
             .context("starting dpkg-query")?;
         if installed.stdout != b"installed" {
@@ -120,12 +129,21 @@ fn installed_upgraded_removed_and_purged() {
             unshare
         };
         if let Err(error) = output(&mut enter(&["true"])) {
-            skip(&format!("no throw-away root file system (needs root and overlayfs): {error:#}"));
+            skip(&format!(
+                "no throw-away root file system (needs root and overlayfs): {error:#}"
+            ));
             return Ok(());
         }
         let first = build("1.0", &PACKAGES, &scratch.join("first"))?;
-        let next = build("1.1", &["ambidex-agent", "ambidex-server"], &scratch.join("next"))?;
-        ensure!(first.len() == PACKAGES.len() && next.len() == 2, "{first:?} {next:?}");
+        let next = build(
+            "1.1",
+            &["ambidex-agent", "ambidex-server"],
+            &scratch.join("next"),
+        )?;
+        ensure!(
+            first.len() == PACKAGES.len() && next.len() == 2,
+            "{first:?} {next:?}"
+        );
         let steps = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images/deb_lifecycle");
         std::fs::copy(&steps, scratch.join("deb_lifecycle")).context("copying the steps")?;
         let told = output(&mut enter(&["bash", "/packages/deb_lifecycle"]))?;

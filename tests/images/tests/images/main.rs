@@ -1,3 +1,5 @@
 //! Debian packages, Yocto layer, Buildroot tree.
 
+mod buildroot;
 mod deb;
+mod yocto;
