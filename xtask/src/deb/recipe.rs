@@ -182,11 +182,11 @@ mod tests {
     #[test]
     fn lines_say_what_they_mean_or_are_refused() {
         assert_eq!(
-            entry("folder /var/lib/x 0700").unwrap(),
-            Entry::Folder {
+            entry("folder /var/lib/x 0700").ok(),
+            Some(Entry::Folder {
                 path: "/var/lib/x".to_owned(),
                 mode: 0o700
-            }
+            })
         );
         assert!(entry("folder /var/lib/x 9").is_err());
         assert!(entry("file only-one").is_err());
