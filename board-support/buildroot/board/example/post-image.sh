@@ -43,6 +43,7 @@ cp "$GRUB/grub.cfg" "$OUT/grub.cfg"
 cat >"$OUT/board.cfg" <<END
 set rootfs_a=${PART}2
 set rootfs_b=${PART}3
+set kernel_args="$(option BR2_AMBIDEX_KERNEL_ARGS)"
 END
 # GRUB can neither create nor grow it: 1024 bytes
 {
