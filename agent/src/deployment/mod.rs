@@ -7,6 +7,7 @@
 
 pub mod bootstrap;
 mod conditions;
+mod doubt;
 mod fetching;
 pub mod gates;
 mod handling;

@@ -6,6 +6,7 @@
 
 mod running;
 mod slots;
+mod standing;
 
 use std::io::Read;
 
@@ -15,12 +16,14 @@ use ambidex_platform::fs::{self, FsError};
 use tokio::runtime::Handle;
 
 use crate::boot::{BOOT_PART, BOOT_PART_HEX, BOOTCOUNT, Boot, BootEnv, UPGRADE_AVAILABLE};
-use crate::context::{CancelFlag, InstallContext, Progress};
+use crate::context::{CancelFlag, InstallContext, Progress, RootfsConfig};
 use crate::handler::{HandlerError, Reboot};
 use crate::module::Tree;
 use crate::sink::{BlockSink, Written};
 use running::Running;
 use slots::{SlotDevice, Slots};
+
+pub use standing::{Standing, keep_running, slot_digest, standing};
 
 /// Where the number of the slot to go back to is kept; the reference's module uses the same file,
 /// so either can finish what the other began.
@@ -73,6 +76,19 @@ impl From<FsError> for DownloadError {
 }
 
 impl Situation {
+    async fn of(config: &RootfsConfig) -> Result<Self, HandlerError> {
+        let slots = Slots::resolve(config)?;
+        let boot = Boot::open(&config.boot)?;
+        let env = boot.read().await?;
+        let running = Running::find(config, &slots)?;
+        Ok(Self {
+            slots,
+            boot,
+            env,
+            running,
+        })
+    }
+
     /// The slot that the bootloader says is (or will be) booted.
     fn booted(&self) -> Result<&SlotDevice, HandlerError> {
         let text = self.env.get(BOOT_PART);
@@ -122,17 +138,7 @@ impl RootfsHandler {
     }
 
     async fn situation(&self) -> Result<Situation, HandlerError> {
-        let config = &self.context.rootfs;
-        let slots = Slots::resolve(config)?;
-        let boot = Boot::open(&config.boot)?;
-        let env = boot.read().await?;
-        let running = Running::find(config, &slots)?;
-        Ok(Situation {
-            slots,
-            boot,
-            env,
-            running,
-        })
+        Situation::of(&self.context.rootfs).await
     }
 
     /// The slot to be written, after all checks that must hold before the first byte.

@@ -97,6 +97,8 @@ pub enum Mutation {
     CommitWithoutContact,
     /// Recovery skips the way back and cleans up.
     RecoverBlindly,
+    /// Nobody asks the running slot.
+    NeverSettle,
 }
 
 impl Scenario {

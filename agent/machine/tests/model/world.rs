@@ -1,8 +1,8 @@
 //! A simulated device, its disk, its bootloader and its server.
 
 use ambidex_machine::{
-    Adoption, Call, Conclusion, Effect, Event, Facts, Found, Insistence, Phase, Reboot, Record,
-    ScriptState,
+    Adoption, Call, Conclusion, Effect, Event, Facts, Finding, Found, Insistence, Pair, Phase,
+    Reboot, Record, ScriptState, Sight, Software as Side, truth,
 };
 use ambidex_wire::deployments::DeviceStatus;
 
@@ -48,6 +48,8 @@ pub struct Disk {
     pub name: String,
     pub provides: Software,
     pub queue: Vec<DeviceStatus>,
+    /// Both truths about the slots, until one is known.
+    pub doubt: Option<Pair>,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,10 @@ pub struct World<'a> {
     // evidence
     pub commits: u32,
     pub commit_recorded: bool,
+    /// The running slot said that the new software runs, after a failure.
+    pub found_new: bool,
+    /// The name was marked as inconsistent, if only until the slot was asked.
+    pub marked: bool,
     contact: bool,
     failures_done: Vec<usize>,
     pub faults: Vec<String>,
@@ -114,6 +120,7 @@ impl<'a> World<'a> {
             name: "old".into(),
             provides: Software::Old,
             queue: Vec::new(),
+            doubt: None,
         };
         Self {
             scenario,
@@ -151,6 +158,8 @@ impl<'a> World<'a> {
             repeated_delivery_possible: false,
             commits: 0,
             commit_recorded: false,
+            found_new: false,
+            marked: false,
             contact: false,
             failures_done: Vec::new(),
             faults: Vec::new(),
@@ -307,12 +316,17 @@ impl<'a> World<'a> {
             Adoption::Adopt => {
                 self.memory.name = "new".into();
                 self.memory.provides = Software::New;
+                self.memory.doubt = None;
             }
             Adoption::AdoptInconsistent => {
                 self.memory.name = "new_INCONSISTENT".into();
                 self.memory.provides = Software::New;
+                self.memory.doubt = None;
             }
-            Adoption::NameInconsistent => self.memory.name = "new_INCONSISTENT".into(),
+            Adoption::NameInconsistent => {
+                self.marked = true;
+                self.memory.name = "new_INCONSISTENT".into();
+            }
         }
     }
 
@@ -457,6 +471,14 @@ impl<'a> World<'a> {
             return Event::Failed("open".into());
         }
         let payload_type = (self.scenario.kind != Kind::Empty).then(|| "kind".to_string());
+        if self.scenario.kind == Kind::Rootfs {
+            self.memory.doubt = Some(Pair {
+                original: slot_number(self.running),
+                target: slot_number(1 - self.running),
+                complete: false,
+            });
+            self.write();
+        }
         Event::Opened(Facts {
             artifact_name: "new".into(),
             payload_type,
@@ -494,8 +516,54 @@ impl<'a> World<'a> {
         }
         if self.scenario.kind == Kind::Rootfs {
             self.slots[1 - self.running] = Software::New;
+            self.moment()?;
+            if let Some(pair) = &mut self.memory.doubt {
+                pair.complete = true;
+                self.write();
+            }
         }
         Ok(Event::Done)
+    }
+
+    /// Asks the running slot which software this is, as the agent does at its start and after a deployment.
+    pub fn settle(&mut self) -> Result<(), End> {
+        if self.memory.record.is_some() || self.mutation == Some(Mutation::NeverSettle) {
+            return Ok(());
+        }
+        let Some(pair) = self.memory.doubt else {
+            return Ok(());
+        };
+        let sight = Sight {
+            running: Some(slot_number(self.running)),
+            booted: Some(slot_number(self.env.part)),
+            on_trial: self.env.upgrade_available,
+            content: None,
+        };
+        let mut finding = truth(pair, &sight);
+        self.trace.push(format!("settle: {finding:?}"));
+        self.moment()?;
+        if finding == Finding::GoBackFirst {
+            self.env = Env {
+                part: self.running,
+                upgrade_available: false,
+                bootcount: 0,
+            };
+            self.moment()?;
+            finding = Finding::Runs(Side::Old);
+        }
+        if let Finding::Runs(side) = finding {
+            let (name, software) = match side {
+                Side::Old => ("old", Software::Old),
+                Side::New => ("new", Software::New),
+            };
+            self.memory.name = name.into();
+            self.memory.provides = software;
+            self.memory.doubt = None;
+            self.found_new |= side == Side::New;
+            self.write();
+            self.moment()?;
+        }
+        Ok(())
     }
 
     fn ask_reboot(&mut self) -> Event {
@@ -687,6 +755,10 @@ impl<'a> World<'a> {
             }
         })
     }
+}
+
+fn slot_number(index: usize) -> u32 {
+    if index == 0 { 2 } else { 3 }
 }
 
 fn outcome(done: bool) -> Event {

@@ -16,7 +16,7 @@ use ambidex_platform::{clock, reboot};
 use ambidex_wire::deployments::{DeviceStatus, Instructions};
 
 use super::{
-    bootstrap, conditions,
+    bootstrap, conditions, doubt,
     fetching::Fetching,
     gates::{Gates, UNWANTED},
     handling::Handling,
@@ -126,6 +126,7 @@ impl Runner {
     pub async fn recover(&mut self) -> Option<Outcome> {
         let Some(record) = self.store.deployment().cloned() else {
             spooling::discard(&self.config.download);
+            doubt::settle(&mut self.store, &self.config, &self.stop).await;
             return None;
         };
         self.begin_log(&record.deployment_id);
@@ -197,6 +198,7 @@ impl Runner {
         }
         spooling::discard(&self.config.download);
         self.begin_log(id);
+        doubt::settle(&mut self.store, &self.config, &self.stop).await;
         log::info!("deployment {id}: {}", instructions.artifact.artifact_name);
         let found = Found {
             checkpoint: None,
@@ -259,6 +261,7 @@ impl Runner {
         };
         log::info!("deployment {} ended: {outcome:?}", record.deployment_id);
         self.gates.ended(&record.deployment_id);
+        doubt::settle(&mut self.store, &self.config, &self.stop).await;
         logbook::detach();
         if outcome != Outcome::Declined {
             self.deliver(Effort::Insist).await;
