@@ -1,7 +1,10 @@
 //! `board check`: whether a bad update would roll back on this board, and whether remote access would work.
 //! Changes nothing.
 
-use ambidex_install::boot::{Boot, BootEnv};
+use ambidex_install::{
+    Detection,
+    boot::{Boot, BootEnv},
+};
 
 use crate::{config::Config, deployment};
 
@@ -13,10 +16,21 @@ pub(super) async fn check(config: &Config) -> Result<u8, String> {
         super::print(&format!("{} {text}\n", if ok { "ok  " } else { "FAIL" }));
     };
 
-    for (key, part) in [
-        ("rootfs_part_a", &rootfs.part_a),
-        ("rootfs_part_b", &rootfs.part_b),
-    ] {
+    let parts = match ambidex_install::detect(&rootfs) {
+        Detection::Found { a, b } => {
+            say(
+                true,
+                "the slots are not configured; they were found by the partitions' names".to_owned(),
+            );
+            [Some(a), Some(b)]
+        }
+        Detection::Configured => [rootfs.part_a.clone(), rootfs.part_b.clone()],
+        Detection::Missing(reason) => {
+            say(false, format!("the slots cannot be found: {reason}"));
+            [None, None]
+        }
+    };
+    for (key, part) in ["rootfs_part_a", "rootfs_part_b"].into_iter().zip(&parts) {
         match part {
             Some(path) if path.exists() => say(true, format!("{key} is {}", path.display())),
             Some(path) if !path.is_absolute() => say(

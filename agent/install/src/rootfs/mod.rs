@@ -4,6 +4,7 @@
 //! on which slot that is; the original slot is stored before the switch, so a rollback can never
 //! flip to the wrong one; every call may be repeated.
 
+mod detect;
 mod running;
 mod slots;
 mod standing;
@@ -23,6 +24,7 @@ use crate::sink::{BlockSink, Written};
 use running::Running;
 use slots::{SlotDevice, Slots};
 
+pub use detect::{Detection, detect};
 pub use standing::{Standing, keep_running, slot_digest, standing};
 
 /// Where the number of the slot to go back to is kept; the reference's module uses the same file,
@@ -77,6 +79,7 @@ impl From<FsError> for DownloadError {
 
 impl Situation {
     async fn of(config: &RootfsConfig) -> Result<Self, HandlerError> {
+        let config = &detect::completed(config);
         let slots = Slots::resolve(config)?;
         let boot = Boot::open(&config.boot)?;
         let env = boot.read().await?;
@@ -318,7 +321,7 @@ impl RootfsHandler {
     }
 
     pub(crate) async fn rollback(&self) -> Result<(), HandlerError> {
-        let config = &self.context.rootfs;
+        let config = &detect::completed(&self.context.rootfs);
         if config.part_a.is_none() || config.part_b.is_none() {
             // running a system that lost the configuration: only the bootloader can go back, and
             // does so at the next boot, as the trial is not committed
