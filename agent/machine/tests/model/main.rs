@@ -357,6 +357,7 @@ fn the_checker_finds_deliberate_mistakes() {
         Mutation::CommitWithoutContact,
         Mutation::RecoverBlindly,
         Mutation::NeverSettle,
+        Mutation::TakeUpUnasked,
     ] {
         let mut explorer = Explorer {
             paths: 0,
@@ -370,10 +371,22 @@ fn the_checker_finds_deliberate_mistakes() {
                 ..Scenario::plain(kind)
             };
             explorer.explore(&down, 1);
+            for write in (1..6).filter(|_| mutation == Mutation::TakeUpUnasked) {
+                let told = Scenario {
+                    failures: vec![(scenario::What::Stream, Times::Once)],
+                    spooled: true,
+                    store_broken_for_two_at: Some(write),
+                    ..Scenario::plain(kind)
+                };
+                explorer.explore(&told, 1);
+            }
             if mutation == Mutation::NeverSettle {
                 let failures = vec![
                     (scenario::OPENERS[2], Times::Once),
-                    (scenario::What::Call(ambidex_machine::Call::Rollback), Times::Once),
+                    (
+                        scenario::What::Call(ambidex_machine::Call::Rollback),
+                        Times::Once,
+                    ),
                 ];
                 let stuck = Scenario {
                     failures,

@@ -1,8 +1,10 @@
 //! A simulated device, its disk, its bootloader and its server.
 
+mod settle;
+
 use ambidex_machine::{
-    Adoption, Call, Conclusion, Effect, Event, Facts, Finding, Found, Insistence, Pair, Phase,
-    Reboot, Record, ScriptState, Sight, Software as Side, truth,
+    Adoption, Call, Conclusion, Effect, Event, Facts, Found, Gate, Insistence, Pair, Phase, Reboot,
+    Record, ScriptState, Step,
 };
 use ambidex_wire::deployments::DeviceStatus;
 
@@ -287,7 +289,11 @@ impl<'a> World<'a> {
             .scenario
             .store_broken_from
             .is_some_and(|from| self.writes >= from)
-            || self.scenario.store_broken_at == Some(self.writes);
+            || self.scenario.store_broken_at == Some(self.writes)
+            || self
+                .scenario
+                .store_broken_for_two_at
+                .is_some_and(|at| self.writes == at || self.writes == at + 1);
         if broken {
             self.memory = self.disk.clone();
             return false;
@@ -364,7 +370,10 @@ impl<'a> World<'a> {
                 self.contact = false;
                 None
             }
-            Effect::Report(status, insistence) => Some(self.report(*status, *insistence)),
+            Effect::Report(status, insistence) => {
+                let restarted = record.step == Step::ReportRestarted;
+                Some(self.report(*status, *insistence, restarted))
+            }
             Effect::Scripts(state, action) => {
                 Some(outcome(!self.fails(What::Scripts(*state, *action))))
             }
@@ -372,6 +381,11 @@ impl<'a> World<'a> {
                 if self.scenario.held {
                     self.holding.push(self.ticks);
                     self.moment()?;
+                }
+                // a restarted runner asks whether the deployment is still offered
+                let ended = *gate == Gate::Install && !self.finals.is_empty() && self.reachable();
+                if ended && self.mutation != Some(Mutation::TakeUpUnasked) {
+                    return Ok(Some(Event::Aborted));
                 }
                 Some(outcome(!self.fails(What::Hold(*gate))))
             }
@@ -423,8 +437,7 @@ impl<'a> World<'a> {
                 | Effect::Call(_)
                 | Effect::RebootSystem
         );
-        let looks_broken =
-            self.scenario.store_broken_from.is_some() || self.scenario.store_broken_at.is_some();
+        let looks_broken = !self.scenario.store_sound();
         if !acts || looks_broken || self.mutation.is_some() {
             return;
         }
@@ -444,13 +457,17 @@ impl<'a> World<'a> {
         Err(End::Rebooted)
     }
 
-    fn report(&mut self, status: DeviceStatus, insistence: Insistence) -> Event {
+    fn report(&mut self, status: DeviceStatus, insistence: Insistence, restarted: bool) -> Event {
         if !self.reachable() {
             return Event::Failed("unreachable".into());
         }
         if status.is_final() {
             self.finals.push(status);
             return Event::Done;
+        }
+        // the runner asks first whether a deployment that it takes up is still offered
+        if restarted && !self.finals.is_empty() && self.mutation != Some(Mutation::TakeUpUnasked) {
+            return Event::Aborted;
         }
         let ordinal = self.reports.len();
         self.reports.push(status);
@@ -523,47 +540,6 @@ impl<'a> World<'a> {
             }
         }
         Ok(Event::Done)
-    }
-
-    /// Asks the running slot which software this is, as the agent does at its start and after a deployment.
-    pub fn settle(&mut self) -> Result<(), End> {
-        if self.memory.record.is_some() || self.mutation == Some(Mutation::NeverSettle) {
-            return Ok(());
-        }
-        let Some(pair) = self.memory.doubt else {
-            return Ok(());
-        };
-        let sight = Sight {
-            running: Some(slot_number(self.running)),
-            booted: Some(slot_number(self.env.part)),
-            on_trial: self.env.upgrade_available,
-            content: None,
-        };
-        let mut finding = truth(pair, &sight);
-        self.trace.push(format!("settle: {finding:?}"));
-        self.moment()?;
-        if finding == Finding::GoBackFirst {
-            self.env = Env {
-                part: self.running,
-                upgrade_available: false,
-                bootcount: 0,
-            };
-            self.moment()?;
-            finding = Finding::Runs(Side::Old);
-        }
-        if let Finding::Runs(side) = finding {
-            let (name, software) = match side {
-                Side::Old => ("old", Software::Old),
-                Side::New => ("new", Software::New),
-            };
-            self.memory.name = name.into();
-            self.memory.provides = software;
-            self.memory.doubt = None;
-            self.found_new |= side == Side::New;
-            self.write();
-            self.moment()?;
-        }
-        Ok(())
     }
 
     fn ask_reboot(&mut self) -> Event {
