@@ -171,13 +171,7 @@ pub async fn settle(store: &mut Store, config: &Config, stop: &Stop) {
     }
 }
 
-fn conclude(
-    store: &mut Store,
-    doubt: &Doubt,
-    seen: &Standing,
-    sight: &Sight,
-    software: Software,
-) {
+fn conclude(store: &mut Store, doubt: &Doubt, seen: &Standing, sight: &Sight, software: Software) {
     let was = store.artifact_name().unwrap_or_default().to_owned();
     let slot = number(seen.running);
     let remark = match software {
@@ -208,7 +202,8 @@ fn number(slot: Option<u32>) -> String {
 /// Whose image the running slot holds. Takes as long as reading it does.
 async fn content(doubt: &Doubt, seen: &Standing, stop: &Stop) -> Option<Software> {
     let path = seen.running_path.clone()?;
-    let candidates = [Software::Old, Software::New].map(|software| (software, doubt.image(software)));
+    let candidates =
+        [Software::Old, Software::New].map(|software| (software, doubt.image(software)));
     if let [(_, Some(old)), (_, Some(new))] = &candidates
         && old == new
     {
@@ -235,5 +230,104 @@ async fn content(doubt: &Doubt, seen: &Standing, stop: &Stop) -> Option<Software
             cancel.cancel();
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ambidex_machine::{Conclusion, Record};
+    use ambidex_wire::deployments::DeviceStatus;
+
+    use super::*;
+
+    const PAIR: Pair = Pair {
+        original: 2,
+        target: 3,
+        complete: false,
+    };
+
+    fn facts(name: &str, checksum: &str) -> Facts {
+        Facts {
+            artifact_name: name.into(),
+            payload_type: Some(ROOTFS_IMAGE.into()),
+            provides: Some(Provides::from([(IMAGE_CHECKSUM.into(), checksum.into())])),
+            ..Facts::default()
+        }
+    }
+
+    fn record(name: &str, checksum: &str) -> Record {
+        let mut record = Record::new("d1", "uri");
+        record.facts = Some(facts(name, checksum));
+        record
+    }
+
+    /// A device whose deployment of r2 was whole and then failed without a way back.
+    fn failed() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = Store::open(dir.path()).unwrap();
+        store.initialise(Some(&facts("r1", "aa"))).unwrap();
+        let failed = record("r2", "bb");
+        store
+            .begin_doubt(Some("d1"), Some(PAIR), &facts("r2", "bb"))
+            .unwrap();
+        store.complete_doubt(4096).unwrap();
+        let conclusion = Conclusion {
+            status: DeviceStatus::Failure,
+            reason: Some("it broke".into()),
+            adoption: Adoption::NameInconsistent,
+        };
+        store.conclude(&failed, &conclusion, true).unwrap();
+        assert!(store.is_inconsistent());
+        (dir, store)
+    }
+
+    #[test]
+    fn either_truth_replaces_the_mark_and_is_told() {
+        for (software, name, checksum) in [(Software::Old, "r1", "aa"), (Software::New, "r2", "bb")]
+        {
+            let (dir, _) = failed();
+            let mut store = Store::open(dir.path()).unwrap();
+            store.settle_doubt(software, Some("this runs")).unwrap();
+            let store = Store::open(dir.path()).unwrap();
+            assert_eq!(store.artifact_name(), Some(name));
+            assert_eq!(store.provides()[IMAGE_CHECKSUM], checksum);
+            assert!(store.doubt().is_none());
+            let reason = store.reports()[0].reason.clone();
+            assert_eq!(reason.as_deref(), Some("it broke; this runs"));
+        }
+    }
+
+    #[test]
+    fn a_commit_settles_and_remembers_the_image_and_others_have_no_say() {
+        let (_dir, mut store) = failed();
+        let other = Facts {
+            payload_type: Some("app".into()),
+            ..facts("r3", "cc")
+        };
+        store
+            .save_standalone(None, Adoption::Keep, Some(&other))
+            .unwrap();
+        assert!(store.doubt().is_some());
+        store
+            .save_standalone(None, Adoption::NameInconsistent, Some(&other))
+            .unwrap();
+        assert!(store.doubt().is_none(), "something else lies over it");
+
+        let committed = record("r4", "dd");
+        store
+            .begin_doubt(Some("d1"), Some(PAIR), &facts("r4", "dd"))
+            .unwrap();
+        store.complete_doubt(8192).unwrap();
+        for _ in 0..2 {
+            store.save_deployment(&committed, Adoption::Adopt).unwrap();
+        }
+        assert!(store.doubt().is_none());
+        store
+            .begin_doubt(Some("d2"), Some(PAIR), &facts("r5", "ee"))
+            .unwrap();
+        let doubt = store.doubt().unwrap();
+        let image = doubt.image(Software::Old).unwrap();
+        assert_eq!((image.bytes, image.checksum.as_str()), (8192, "dd"));
+        assert_eq!(doubt.image(Software::New), None, "not whole");
     }
 }

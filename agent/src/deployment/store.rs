@@ -194,11 +194,7 @@ impl Store {
         adoption: Adoption,
     ) -> Result<(), StoreError> {
         self.change(|contents| {
-            contents.adopt(
-                adoption,
-                record.facts.as_ref(),
-                Some(&record.deployment_id),
-            );
+            contents.adopt(adoption, record.facts.as_ref(), Some(&record.deployment_id));
             contents.deployment = Some(record.clone());
         })
     }

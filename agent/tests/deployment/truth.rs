@@ -48,9 +48,10 @@ async fn a_fault_on_the_way_back_does_not_mark_what_the_slot_proves() {
 async fn a_way_back_that_failed_is_settled_by_the_next_boot() {
     let mut board = Board::new(Ailment::None).await;
     let env = board.env.env_dir.display().to_string();
-    board
-        .trial
-        .does("ArtifactCommit_Enter", &format!("mv {env} {env}.away; exit 1"));
+    board.trial.does(
+        "ArtifactCommit_Enter",
+        &format!("mv {env} {env}.away; exit 1"),
+    );
     while !board.live(Duration::from_secs(60)).await {}
     assert_eq!((board.booted, board.trial.name().as_str()), (NEW, MARKED));
     assert!(board.trial.store().doubt().is_some());

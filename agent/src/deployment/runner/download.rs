@@ -79,16 +79,25 @@ impl Runner {
 
     /// An abort, whoever asked for it, as the machine sees it.
     fn given_up(&self, record: &Record) -> Event {
-        if self.gates.is_unwanted(&record.deployment_id) {
+        if let Some(reason) = self.watch.as_ref().and_then(|watch| watch.verdict()) {
+            Event::Failed(reason)
+        } else if self.gates.is_unwanted(&record.deployment_id) {
             Event::Failed(UNWANTED.into())
         } else {
             Event::Aborted
         }
     }
 
-    /// Returns when the deployment was aborted, at the device or on the server.
+    /// Returns when the deployment was aborted, at the device or on the server, or its time is over.
     async fn aborted(&self, record: &Record) {
+        let overdue = async {
+            match &self.watch {
+                Some(watch) => drop(watch.overdue().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            () = overdue => {}
             () = self.gates.unwanted(&record.deployment_id) => {}
             () = self.aborted_on_server(record) => {}
         }
