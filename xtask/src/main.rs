@@ -7,6 +7,7 @@
 mod bench;
 mod boards;
 mod ci;
+mod deb;
 mod demo;
 mod hil;
 mod packages;
@@ -28,6 +29,7 @@ usage: cargo xtask VERB [options]
   tidy                     dependency floors and path rules of the architecture
   bench [NAME...]          the figures of the README; see cargo xtask bench --help
   boards [build|run]       makes the board image; runs it with its console on this terminal
+  deb [--arch ARCH] ...    Debian packages; see cargo xtask deb --help
   hil --server URL ...     the update flow on real hardware (cargo xtask hil --help)
 
   --yes   install missing Debian packages without asking (implied when CI is set)";
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::run(rest),
         "bench" => bench::run(rest),
         "boards" => boards::run(rest),
+        "deb" => deb::run(rest),
         "hil" => hil::run(rest),
         "" | "help" | "--help" | "-h" => {
             println!("{USAGE}");
