@@ -15,6 +15,7 @@ pub mod api;
 pub mod auth;
 pub mod backoff;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod daemon;
 #[cfg(feature = "dbus")]

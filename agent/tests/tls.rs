@@ -10,11 +10,12 @@ use std::{
 };
 
 use ambidex_agent::Link;
-use support::{Device, Server, certificate};
+use support::{Device, Server, Stream, acceptor, certificate};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
+use tokio_rustls::TlsAcceptor;
 
 async fn login(url: &str, extra: &str) -> Result<(), String> {
     let device = Device::new(&[url], extra);
@@ -130,16 +131,24 @@ async fn a_server_without_tls_is_told_apart() {
 }
 
 /// A proxy that tunnels to wherever it is asked; remembers the first lines and credentials.
-async fn proxy() -> (String, Arc<Mutex<Vec<String>>>) {
+async fn proxy(tls: Option<TlsAcceptor>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     tokio::spawn(async move {
         loop {
-            let (mut client, _) = listener.accept().await.unwrap();
-            let log = Arc::clone(&log);
+            let (client, _) = listener.accept().await.unwrap();
+            let (log, tls) = (Arc::clone(&log), tls.clone());
             tokio::spawn(async move {
+                let mut client: Box<dyn Stream> = match tls {
+                    None => Box::new(client),
+                    // whoever does not trust this proxy has gone
+                    Some(tls) => match tls.accept(client).await {
+                        Ok(client) => Box::new(client),
+                        Err(_) => return,
+                    },
+                };
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") {
                     head.push(client.read_u8().await.unwrap());
@@ -161,7 +170,7 @@ async fn proxy() -> (String, Arc<Mutex<Vec<String>>>) {
 #[tokio::test]
 async fn proxies_come_from_the_environment() {
     let server = Server::tls("server", false).await;
-    let (proxy, seen) = proxy().await;
+    let (proxy, seen) = proxy(None).await;
     let device = Device::new(&[&server.url], &trust());
     let run = |no_proxy: &'static str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ambidex-agent"));
@@ -202,6 +211,51 @@ async fn proxies_come_from_the_environment() {
     }
 }
 
+/// A14: a proxy that is itself spoken to by TLS, trusted like any server.
+#[tokio::test]
+async fn a_proxy_may_be_behind_tls() {
+    for (certificate, trusted) in [("server", true), ("other", false)] {
+        let server = Server::tls("server", false).await;
+        let (proxy, seen) = proxy(Some(acceptor(certificate, false))).await;
+        let device = Device::new(&[&server.url], &trust());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ambidex-agent"));
+        command
+            .args(["bootstrap", "--conf-dir"])
+            .arg(device.path("conf"))
+            .arg("--data-dir")
+            .arg(device.path("data"))
+            .arg("--state-dir")
+            .arg(device.path("state"))
+            .env("https_proxy", format!("https://user:p%40ss@{proxy}"))
+            .env("no_proxy", "");
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.success(), trusted, "{said}");
+        assert_eq!(server.requests().len(), usize::from(trusted), "{said}");
+        let heads = seen.lock().unwrap().clone();
+        if trusted {
+            let host = server.url.strip_prefix("https://").unwrap();
+            assert!(
+                heads[0].starts_with(&format!("CONNECT {host} ")),
+                "{heads:?}"
+            );
+            let head = heads[0].to_ascii_lowercase();
+            assert!(
+                head.contains("proxy-authorization: basic dxnlcjpwqhnz"),
+                "{head}"
+            );
+        } else {
+            assert!(
+                heads.is_empty(),
+                "credentials went to a stranger: {heads:?}"
+            );
+            assert!(said.contains("certificate is not for"), "{said}");
+        }
+    }
+}
+
 /// A12: what is not to be checked is not, not even the name.
 #[tokio::test]
 async fn without_verification_any_certificate_will_do() {
@@ -216,7 +270,7 @@ async fn without_verification_any_certificate_will_do() {
 #[tokio::test]
 async fn a_proxy_is_found_in_capitals_too() {
     let server = Server::tls("server", false).await;
-    let (proxy, seen) = proxy().await;
+    let (proxy, seen) = proxy(None).await;
     let device = Device::new(&[&server.url], &trust());
     for (no_proxy, through) in [("example.org", 1), ("example.org 127.0.0.1", 1)] {
         let mut command = support::daemon::command(&device, &["bootstrap"]);

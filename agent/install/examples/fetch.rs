@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             env_dir: env_dir.clone(),
             ..BootConfig::default()
         },
+        block_class: None,
         running_root: Some(slot_a.clone()),
         verify_written: options.iter().any(|option| option == Path::new("--verify")),
     };

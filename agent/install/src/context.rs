@@ -67,6 +67,8 @@ pub struct RootfsConfig {
     pub part_a: Option<PathBuf>,
     /// Slot B.
     pub part_b: Option<PathBuf>,
+    /// Where the kernel tells of partitions, to find the slots by their names; `None`: the usual place.
+    pub block_class: Option<PathBuf>,
     /// Where the bootloader keeps its variables.
     pub boot: BootConfig,
     /// The device (or a link to it) that holds the running root file system, where it cannot be

@@ -23,4 +23,4 @@ pub use context::{CancelFlag, InstallContext, NoProgress, Progress, RootfsConfig
 pub use handler::{Handler, HandlerError, Reboot};
 pub use module::ModuleHandler;
 pub use pipeline::{ArtifactFacts, FetchError, FetchOptions, Fetched, HeaderHook, fetch};
-pub use rootfs::{RootfsHandler, check};
+pub use rootfs::{RootfsHandler, Standing, check, keep_running, slot_digest, standing};

@@ -3,8 +3,8 @@
 
 mod support;
 
-use ambidex_artifact::Payload;
-use ambidex_install::{FetchError, Handler, HandlerError, Reboot};
+use ambidex_artifact::{Compression, CompressionChoice, Payload, PayloadSource};
+use ambidex_install::{CancelFlag, FetchError, Handler, HandlerError, Reboot, fetch};
 use support::{Device, build, map, noise, spec};
 
 const SLOT_BYTES: usize = 1 << 20;
@@ -422,4 +422,64 @@ async fn b5_each_step_is_one_write_of_one_copy_with_everything_in_it() {
     let third = copies();
     assert_eq!((third[1] == second[1], third[0][4]), (true, 3));
     assert_eq!(vars(&device).await, ["3", "3", "0", "0"]);
+}
+
+/// W7: what the device shows of its slots, and how a boot loader that points away is pointed back.
+#[tokio::test]
+async fn the_standing_of_the_slots_is_seen_and_can_be_kept() {
+    let device = device();
+    let handler = fetched(&device, 1).await;
+    handler.install().await.unwrap();
+    let rootfs = &device.context.rootfs;
+    let seen = ambidex_install::standing(rootfs).await.unwrap();
+    assert_eq!((seen.running, seen.other()), (Some(2), Some(3)));
+    assert_eq!((seen.booted, seen.on_trial), (Some(3), true));
+    ambidex_install::keep_running(rootfs).await.unwrap();
+    assert_eq!(vars(&device).await, ["2", "2", "0", "0"]);
+
+    let (slot, image) = (device.path("slot3"), image(1));
+    let flag = CancelFlag::new();
+    let digest = ambidex_install::slot_digest(&slot, image.len() as u64, &flag).unwrap();
+    assert_eq!(digest, Some(ambidex_artifact::Sha256Digest::of(&image)));
+    assert!(ambidex_install::slot_digest(&slot, SLOT_BYTES as u64 + 1, &flag).is_err());
+    flag.cancel();
+    assert_eq!(ambidex_install::slot_digest(&slot, 1, &flag).unwrap(), None);
+}
+
+/// W12: an image of more than 4 GiB through all of the pipeline. Its zeros cost neither network nor disk.
+#[tokio::test]
+async fn w12_an_image_beyond_four_gibibytes_arrives_to_its_last_byte() {
+    const ZEROS: u64 = (4 << 30) + 12_288;
+    let mut device = device();
+    device.context.rootfs.verify_written = false;
+    let tail = noise(100_000, 3);
+    let bytes = ZEROS + tail.len() as u64;
+    let slot = std::fs::File::create(device.path("slot3")).unwrap();
+    slot.set_len(bytes).unwrap();
+    let end = tail.clone();
+    let source = PayloadSource {
+        name: "rootfs.ext4".into(),
+        mode: 0o644,
+        mtime_s: 0,
+        open: Box::new(move || {
+            let zeros = std::io::Read::take(std::io::repeat(0), ZEROS);
+            let end = std::io::Cursor::new(end.clone());
+            Ok(Box::new(std::io::Read::chain(zeros, end)))
+        }),
+    };
+    let mut spec = spec(Payload::RootfsImage);
+    spec.compression = CompressionChoice::of(Compression::Zstd);
+    let mut artifact = std::io::Cursor::new(Vec::new());
+    ambidex_artifact::write(&spec, &[source], None, &mut artifact, &mut |_| {}).unwrap();
+    artifact.set_position(0);
+    let fetched = fetch(artifact, &device.context, device.options())
+        .await
+        .unwrap();
+    assert_eq!(fetched.payload_bytes, bytes);
+    let mut held = vec![0; tail.len()];
+    let slot = std::fs::File::open(device.path("slot3")).unwrap();
+    std::os::unix::fs::FileExt::read_exact_at(&slot, &mut held, ZEROS).unwrap();
+    assert!(held == tail, "the end of the image is not where it belongs");
+    let used = std::os::unix::fs::MetadataExt::blocks(&slot.metadata().unwrap()) * 512;
+    assert!(used < 10 << 20, "{used} bytes of zeros were written");
 }

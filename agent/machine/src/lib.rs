@@ -33,12 +33,14 @@
 //! - A clean stop while downloading or while waiting for the server resumes instead of failing.
 //! - A download that has a checkpoint goes on after a restart, and the same deployment with it.
 //! - A deployment may be held before installation, reboot and commit; a hold survives restarts.
+//! - What a root file system's deployment left is told from the running slot ([`truth`]), not believed.
 //! - A record whose state is unknown leads to a rollback, never to an unfinished deployment.
 
 mod effect;
 mod machine;
 mod record;
 mod step;
+mod truth;
 
 pub use effect::{
     Action, Adoption, Call, Conclusion, Effect, Event, Gate, Insistence, ScriptState,
@@ -49,3 +51,4 @@ pub use record::{
     STALLS_MAX, Undo, Verdict,
 };
 pub use step::{Phase, Step};
+pub use truth::{Finding, Pair, Sight, Software, truth};

@@ -168,6 +168,30 @@ impl Step {
         Self::Unknown,
     ];
 
+    /// Whether the time of the deployment counts here, and its end fails the step. Not while it is held, not once a
+    /// reboot or the commit is under way, not on the way back.
+    #[must_use]
+    pub const fn may_be_given_up(self) -> bool {
+        matches!(
+            self,
+            Self::ReportRestarted
+                | Self::DownloadEnter
+                | Self::Open
+                | Self::Stream
+                | Self::DownloadLeave
+                | Self::InstallEnter
+                | Self::Install
+                | Self::InstallLeave
+                | Self::AskReboot
+                | Self::RebootEnter
+                | Self::VerifyReboot
+                | Self::RebootLeave
+                | Self::ReportCommitting
+                | Self::CommitEnter
+                | Self::CheckReadiness
+        )
+    }
+
     /// The phase that must be durable before this step's effect may run.
     #[must_use]
     pub const fn phase(self) -> Phase {

@@ -15,9 +15,16 @@ pub fn wall() -> SystemTime {
     SystemTime::now()
 }
 
-/// Whether the kernel believes that a time service keeps the wall clock right.
+/// Where systemd-timesyncd notes that it has set the clock since the start.
+const TIMESYNC: &str = "/run/systemd/timesync/synchronized";
+
+/// Whether a time service keeps the wall clock right: the kernel believes so, or systemd's says so.
 #[must_use]
 pub fn is_synchronised() -> bool {
+    kernel_is_synchronised() || std::path::Path::new(TIMESYNC).exists()
+}
+
+fn kernel_is_synchronised() -> bool {
     // SAFETY: plain data that the call fills in; all zero it asks without changing anything.
     let state = unsafe {
         let mut timex: nix::libc::timex = std::mem::zeroed();

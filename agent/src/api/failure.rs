@@ -95,10 +95,15 @@ fn tls_text(error: &rustls::Error) -> String {
             stamp(*time)
         ),
         CertificateError::NotValidYetContext { time, not_before } => format!(
-            "the server's certificate is valid from {}, but this device's clock says {}: \
+            "the server's certificate is valid from {}, but this device's clock says {}{}: \
              the clock is wrong, set it (NTP)",
             stamp(*not_before),
-            stamp(*time)
+            stamp(crate::clock::for_certificates(false).min(*time)),
+            if crate::clock::is_certainly_wrong() {
+                ", before this program was built"
+            } else {
+                ""
+            }
         ),
         CertificateError::UnknownIssuer => {
             "the server's certificate is signed by nobody this device trusts: \

@@ -8,6 +8,7 @@
 //! of calls may run at once. Two calls that log in at once are both right, the later token stays.
 
 mod client;
+mod dispatch;
 mod download;
 mod error;
 mod failure;
@@ -32,7 +33,7 @@ use ambidex_wire::{
     inventory::Attribute,
     paths,
 };
-use reqwest::{Client, Method, StatusCode, header};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, header};
 use tokio::sync::watch;
 
 pub use download::{Beginning, Download, DownloadHandle, Position, Renewal};
@@ -54,6 +55,7 @@ pub struct Link(Arc<Inner>);
 struct Inner {
     config: Arc<Config>,
     client: Mutex<Option<Client>>,
+    dispatch: dispatch::Dispatch,
     key: Mutex<Option<Arc<DeviceKey>>>,
     session: watch::Sender<Option<Session>>,
     logins: AtomicU64,
@@ -107,6 +109,7 @@ impl Link {
         Self(Arc::new(Inner {
             config,
             client: Mutex::new(None),
+            dispatch: dispatch::Dispatch::default(),
             key: Mutex::new(None),
             session: watch::Sender::new(None),
             logins: AtomicU64::new(0),
@@ -172,7 +175,7 @@ impl Link {
                 "no server is configured: set server_url (ServerURL in mender.conf)",
             ));
         }
-        let client = self.client()?;
+        let client = self.client().await?;
         let id_data = identity::data::read(&config.roots)
             .await
             .map_err(|error| LinkError::transient(error.to_string()))?;
@@ -366,15 +369,26 @@ impl Link {
         &self.0.config
     }
 
-    fn client(&self) -> Result<Client, LinkError> {
-        let mut slot = lock(&self.0.client);
-        if let Some(client) = slot.as_ref() {
-            return Ok(client.clone());
+    /// The client, built when it is first needed: on a thread of its own, because a key in a token takes its time.
+    async fn client(&self) -> Result<Client, LinkError> {
+        let made = lock(&self.0.client).clone();
+        if let Some(client) = made {
+            return Ok(client);
         }
+        let config = Arc::clone(&self.0.config);
+        let building = tokio::task::spawn_blocking(move || client::build(&config)).await;
         // not kept when it fails: a missing file may appear later
-        let client = client::build(&self.0.config).map_err(LinkError::transient)?;
-        *slot = Some(client.clone());
+        let client = building
+            .map_err(|error| format!("the HTTP client was not set up: {error}"))
+            .flatten()
+            .map_err(LinkError::transient)?;
+        *lock(&self.0.client) = Some(client.clone());
         Ok(client)
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    async fn dispatch(&self, request: RequestBuilder) -> reqwest::Result<Response> {
+        self.0.dispatch.send(&self.0.config.tls, request).await
     }
 
     async fn put(&self, doing: &'static str, path: String, body: Vec<u8>) -> Result<(), LinkError> {
@@ -420,7 +434,8 @@ impl Link {
 
     async fn call_with(&self, session: &Session, call: &Call) -> Result<Answer, LinkError> {
         let mut request = self
-            .client()?
+            .client()
+            .await?
             .request(
                 call.method.clone(),
                 format!("{}{}", session.server, call.path),
@@ -444,14 +459,11 @@ impl Link {
         &self,
         server: &str,
         doing: &str,
-        request: reqwest::RequestBuilder,
+        request: RequestBuilder,
     ) -> Result<Answer, LinkError> {
         let failed = |error: reqwest::Error| failure::no_answer(doing, server, &error);
-        let mut response = request
-            .timeout(self.0.config.http.request_timeout)
-            .send()
-            .await
-            .map_err(failed)?;
+        let request = request.timeout(self.0.config.http.request_timeout);
+        let mut response = self.dispatch(request).await.map_err(failed)?;
         let mut body = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(failed)? {
             if body.len() + piece.len() > ANSWER_BYTES_MAX {

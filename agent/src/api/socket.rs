@@ -40,18 +40,17 @@ impl Link {
         let server = &session.server;
         let failed = |error: reqwest::Error| failure::no_answer(DOING, server, &error);
         let key = handshake::Key::new();
-        let mut response = self
-            .client()?
+        let request = self
+            .client()
+            .await?
             .get(format!("{server}{PATH}"))
             .header(header::AUTHORIZATION, session.token.bearer())
             .header(header::CONNECTION, "Upgrade")
             .header(header::UPGRADE, "websocket")
             .header(header::SEC_WEBSOCKET_VERSION, handshake::VERSION)
             .header(header::SEC_WEBSOCKET_KEY, key.as_str())
-            .header(MESSAGE_BYTES_HEADER, MESSAGE_BYTES_MAX)
-            .send()
-            .await
-            .map_err(failed)?;
+            .header(MESSAGE_BYTES_HEADER, MESSAGE_BYTES_MAX);
+        let mut response = self.dispatch(request).await.map_err(failed)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let mut body = Vec::new();
             while let Some(piece) = response.chunk().await.map_err(failed)? {

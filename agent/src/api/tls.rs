@@ -14,11 +14,13 @@ use rustls::{
     },
     crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
     sign::{CertifiedKey, SingleCertAndKey},
+    time_provider::TimeProvider,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
 
 use super::token_key::TlsKey;
 use crate::{
+    clock,
     config::{KeySource, TlsConfig},
     identity::token::TokenKey,
 };
@@ -80,9 +82,24 @@ pub(super) fn client_config(tls: &TlsConfig) -> Result<ClientConfig, String> {
             }
         }
     };
+    config.time_provider = Arc::new(Clock {
+        floor: tls.clock_floor,
+    });
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
     Ok(config)
+}
+
+/// See [`clock::for_certificates`].
+#[derive(Debug)]
+struct Clock {
+    floor: bool,
+}
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(clock::for_certificates(self.floor))
+    }
 }
 
 fn roots(tls: &TlsConfig) -> Result<RootCertStore, String> {

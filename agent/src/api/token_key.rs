@@ -1,7 +1,7 @@
 //! A client certificate whose key is in a token.
 //!
 //! TLS asks for a signature in the middle of a handshake and cannot wait: the call blocks for as long as the
-//! token takes, which its helper bounds. Handshakes are few.
+//! token takes, which its helper bounds. Such connections have a thread of their own ([`super::dispatch`]).
 
 use std::sync::Arc;
 

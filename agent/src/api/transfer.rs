@@ -95,7 +95,7 @@ impl Transfer {
             self.shared.begin(Beginning::Rest);
             return Ok(());
         }
-        let client = self.link.client()?;
+        let client = self.link.client().await?;
         loop {
             let reason = match self.connection(&client).await {
                 Ok(()) => return Ok(()),
@@ -181,7 +181,7 @@ impl Transfer {
     /// One connection, until it breaks or everything is there.
     async fn connection(&mut self, client: &Client) -> Result<(), Broken> {
         let idle = self.link.config().http.download_idle_timeout;
-        let response = timeout(idle, self.request(client).send())
+        let response = timeout(idle, self.link.dispatch(self.request(client)))
             .await
             .map_err(|_| Broken::Again(silence(idle)))?
             .map_err(|error| {

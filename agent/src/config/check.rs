@@ -169,6 +169,14 @@ pub(super) fn check(
             raw.module_timeout_seconds,
             14_400,
         )?,
+        clock_wait: match raw.clock_wait_seconds {
+            Some(Seconds(0.0)) => Duration::ZERO,
+            limit => keys.seconds("clock_wait_seconds", limit, 120)?,
+        },
+        deployment_timeout: match raw.deployment_timeout_seconds {
+            Some(Seconds(0.0)) => None,
+            limit => Some(keys.seconds("deployment_timeout_seconds", limit, 172_800)?),
+        },
         update_log_path: path(raw.update_log_path).unwrap_or_else(|| roots.state.clone()),
         log_level,
         rootfs_part_a: raw.rootfs_part_a.filter(|p| !p.is_empty()),
@@ -409,6 +417,7 @@ fn tls(
         }
     };
     Ok(TlsConfig {
+        clock_floor: raw.clock_floor.unwrap_or(true),
         server_certificates,
         skip_verify: raw.skip_verify.unwrap_or(false) || overrides.skip_verify,
         client,

@@ -54,10 +54,14 @@ pub struct Config {
     pub verify_keys: Vec<VerifyKey>,
     /// The file with the one line `device_type=VALUE`.
     pub device_type_file: PathBuf,
+    /// How long a start waits for a clock that is certainly wrong.
+    pub clock_wait: Duration,
     pub polls: PollConfig,
     pub http: HttpConfig,
     pub download: DownloadConfig,
     pub scripts: ScriptConfig,
+    /// How long a deployment may take in all, without the time in which it is held; `None`: any time.
+    pub deployment_timeout: Option<Duration>,
     /// Limit of one update module call.
     pub module_timeout: Duration,
     /// The folder of the deployment logs.
@@ -96,6 +100,8 @@ pub struct TlsConfig {
     pub server_certificates: Vec<PathBuf>,
     /// Accept any server certificate. For laboratories only.
     pub skip_verify: bool,
+    /// A clock before the day of the build does not count when certificates are judged.
+    pub clock_floor: bool,
     /// Certificate chain and key for mutual TLS (PEM).
     pub client: Option<ClientCertificate>,
 }

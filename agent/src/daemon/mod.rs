@@ -35,10 +35,12 @@ pub use presence::{PresenceError, daemon_pid, trigger_inventory, trigger_update}
 
 use crate::{
     api::{Link, LinkError, LinkErrorKind},
+    backoff::Backoff,
+    clock,
     config::Config,
     deployment::{
-        Delivery, Gates, Outcome, Runner, Stop,
-        scripts::{Scripts, State},
+        Delivery, Gates, Outcome, Runner, Stop, UNWANTED,
+        scripts::{ScriptError, Scripts, State},
         stop,
         store::StoreError,
     },
@@ -47,6 +49,9 @@ use crate::{
 
 /// How long work in progress may take to come to an end in good order.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// Between looks whether a deployment is held.
+const HOLD_LOOK: Duration = Duration::from_secs(30);
 
 /// Between looks whether a standalone verb has ended.
 const LOCK_RETRY: Duration = Duration::from_secs(5);
@@ -137,6 +142,8 @@ struct Daemon {
     gates: Gates,
     /// Logins that the schedule knows of.
     logins: u64,
+    /// The deployment that Sync scripts keep from beginning, and how often they may.
+    kept_back: Option<(String, Backoff)>,
 }
 
 impl Daemon {
@@ -149,6 +156,7 @@ impl Daemon {
             stop,
             gates: Gates::open(&config),
             logins: 0,
+            kept_back: None,
             config,
         }
     }
@@ -164,6 +172,7 @@ impl Daemon {
         if self.config.servers.is_empty() {
             return Err(DaemonError::NoServer);
         }
+        self.wait_for_clock().await;
         self.idle(Action::Enter).await;
         let mut wishes = self.gates.changes();
         while !self.stop.is_requested() {
@@ -211,12 +220,31 @@ impl Daemon {
         let mut runner = self
             .runner()
             .map_err(|error| DaemonError::Deployment(error.to_string()))?;
-        match runner.recover().await {
+        let facts = self.facts(&runner);
+        match self.accompany(runner.recover(), &facts).await {
             None => {}
             Some(Outcome::Stopped) => self.going_down().await,
             Some(outcome) => log::info!("the interrupted deployment ended: {outcome:?}"),
         }
         Ok(())
+    }
+
+    /// A device without a battery gets its time from the network: a moment of patience spares it refused certificates.
+    async fn wait_for_clock(&self) {
+        if !clock::is_certainly_wrong() {
+            return;
+        }
+        let limit = self.config.clock_wait;
+        log::warn!(
+            "the clock stands before the day of this program's build; waiting up to {} s for a time service",
+            limit.as_secs()
+        );
+        tokio::select! {
+            () = self.stop.requested() => {}
+            set = clock::wait_until_plausible(limit) => {
+                log::info!("{}", if set { "the clock is set" } else { "the clock is still wrong; going on" });
+            }
+        }
     }
 
     fn runner(&self) -> Result<Runner, StoreError> {
@@ -261,16 +289,47 @@ impl Daemon {
     /// Lets a deployment through the first gate, or leaves it on the server until the gate opens.
     async fn begin(&mut self, instructions: &Instructions, runner: &mut Runner) -> Outcome {
         let id = &instructions.id;
+        self.kept_back = None;
         if self.gates.is_unwanted(id) {
-            return runner.refuse(instructions).await;
+            return runner.refuse(instructions, UNWANTED).await;
         }
         let Some(held) = self.gates.closed(Gate::Download, id) else {
-            return runner.run(instructions).await;
+            let facts = self.facts(runner);
+            return self.accompany(runner.run(instructions), &facts).await;
         };
         self.gates.show(Some(id), Some((Gate::Download, held)));
         log::info!("deployment {id} is held before download: {held}");
         self.schedule.held(Instant::now(), held.ask_again());
         Outcome::Declined
+    }
+
+    /// Sends the inventory when it is due while a deployment is held, which may take days. While one is at work it waits:
+    /// the end of the deployment brings it.
+    async fn accompany<T>(&mut self, deployment: impl Future<Output = T>, facts: &Facts) -> T {
+        tokio::pin!(deployment);
+        loop {
+            let now = Instant::now();
+            let look = if self.gates.view().held.is_some() {
+                self.schedule.next_inventory().max(now)
+            } else {
+                now + HOLD_LOOK.min(self.config.polls.retry_interval_min)
+            };
+            tokio::select! {
+                ended = &mut deployment => return ended,
+                () = tokio::time::sleep_until(tokio::time::Instant::from_std(look)) => {}
+            }
+            let due = self.schedule.next_inventory() <= Instant::now();
+            if !due || self.gates.view().held.is_none() || self.config.servers.is_empty() {
+                continue;
+            }
+            tokio::select! {
+                ended = &mut deployment => return ended,
+                sent = self.inventory.send(&self.link, &self.config, facts) => match sent {
+                    Ok(_) => self.schedule.inventory_done(Instant::now()),
+                    Err(error) => self.inventory_failed(&error),
+                },
+            }
+        }
     }
 
     async fn wait_for_lock(&mut self) -> Option<Option<StateLock>> {
@@ -322,11 +381,44 @@ impl Daemon {
             .run(State::Sync, Action::Leave, &self.stop)
             .await
         {
-            self.put_off(due, &error.to_string());
+            match found.filter(|_| !matches!(error, ScriptError::Stopped)) {
+                None => self.put_off(due, &error.to_string()),
+                Some(instructions) => self.keep_back(&instructions, runner, &error).await,
+            }
             self.sync_error().await;
             return None;
         }
         found
+    }
+
+    /// Sync scripts let a deployment wait, as they do with the reference, but not for ever: it ends with their reason.
+    async fn keep_back(
+        &mut self,
+        instructions: &Instructions,
+        runner: &mut Runner,
+        error: &ScriptError,
+    ) {
+        let id = &instructions.id;
+        if self.kept_back.as_ref().is_none_or(|(kept, _)| kept != id) {
+            self.kept_back = Some((id.clone(), Backoff::new(&self.config.polls)));
+        }
+        let wait = self
+            .kept_back
+            .as_mut()
+            .and_then(|(_, backoff)| backoff.next_wait());
+        if let Some(wait) = wait {
+            let wait = self.schedule.kept_back(Instant::now(), wait);
+            log::warn!(
+                "{error}; deployment {id} has to wait, trying again in {} s",
+                wait.as_secs()
+            );
+            return;
+        }
+        self.kept_back = None;
+        let reason = format!("the deployment was never let through: {error}");
+        if runner.refuse(instructions, &reason).await == Outcome::Failure {
+            self.schedule.deployment_ended(Instant::now());
+        }
     }
 
     fn put_off(&mut self, due: Due, reason: &str) {

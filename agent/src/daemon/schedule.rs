@@ -50,6 +50,11 @@ impl Schedule {
         self.login.max(self.inventory.min(self.update))
     }
 
+    /// When the inventory is due, and a login is not to be waited for.
+    pub fn next_inventory(&self) -> Instant {
+        self.login.max(self.inventory)
+    }
+
     pub fn due(&self, now: Instant) -> Due {
         let open = self.login <= now;
         Due {
@@ -129,6 +134,13 @@ impl Schedule {
         let regular = jittered(self.polls.update_interval);
         let opening = wait.map(|wait| wait.saturating_add(jittered(self.polls.retry_interval_min)));
         self.update = now + opening.map_or(regular, |opening| opening.min(regular));
+    }
+
+    /// Scripts of the device keep a deployment from beginning.
+    pub fn kept_back(&mut self, now: Instant, wait: Duration) -> Duration {
+        let wait = jittered(wait);
+        self.update = now + wait;
+        wait
     }
 
     /// Another process works on the device: look again soon.

@@ -43,7 +43,10 @@ pub enum Opened {
 
 /// What the second part led to.
 pub enum Streamed {
-    Done(Option<Box<Handler>>),
+    Done {
+        handler: Option<Box<Handler>>,
+        payload_bytes: u64,
+    },
     Failed(String),
     Stopped,
     Aborted,
@@ -121,7 +124,10 @@ impl Fetching {
         let given_up = tokio::select! {
             result = &mut self.task => {
                 return match outcome(result) {
-                    Ok(fetched) => Streamed::Done(fetched.handler.map(Box::new)),
+                    Ok(fetched) => Streamed::Done {
+                        handler: fetched.handler.map(Box::new),
+                        payload_bytes: fetched.payload_bytes,
+                    },
                     Err(reason) => Streamed::Failed(reason),
                 };
             }

@@ -149,6 +149,7 @@ pub struct Gates(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     window: Option<Window>,
+    is_clock_synchronised: fn() -> bool,
     consent_before: Vec<Gate>,
     file: RecordFile,
     state: Mutex<State>,
@@ -166,6 +167,10 @@ impl Gates {
     /// Reads the wishes of an earlier life; those that cannot be understood are none, with a word in the log.
     #[must_use]
     pub fn open(config: &Config) -> Self {
+        Self::with_clock(config, clock::is_synchronised)
+    }
+
+    fn with_clock(config: &Config, is_clock_synchronised: fn() -> bool) -> Self {
         let file = RecordFile::open(&config.roots.state, NAME);
         let wishes = match file.load() {
             Ok(loaded) => loaded
@@ -181,6 +186,7 @@ impl Gates {
         });
         Self(Arc::new(Inner {
             window: config.maintenance_window.clone(),
+            is_clock_synchronised,
             consent_before: config.consent_before.clone(),
             file,
             state: Mutex::new(State {
@@ -219,7 +225,7 @@ impl Gates {
             Gate::Reboot => window.reboot,
             Gate::Commit => false,
         })?;
-        if window.needs_synchronised_clock && !clock::is_synchronised() {
+        if window.needs_synchronised_clock && !(self.0.is_clock_synchronised)() {
             return Some(Held::Clock);
         }
         let now = jiff::Timestamp::try_from(clock::wall()).ok()?;
@@ -344,5 +350,45 @@ impl Gates {
         self.state().wishes = wishes;
         self.0.changes.send_replace(());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Overrides};
+
+    fn gates(window: &str, is_clock_synchronised: fn() -> bool) -> (tempfile::TempDir, Gates) {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("server_url = \"https://a\"\n[maintenance_window]\n{window}\n");
+        std::fs::write(dir.path().join("agent.toml"), text).unwrap();
+        let config = config::load(&Overrides {
+            conf_dir: Some(dir.path().into()),
+            data_dir: Some(dir.path().into()),
+            state_dir: Some(dir.path().into()),
+            ..Overrides::default()
+        })
+        .unwrap();
+        let gates = Gates::with_clock(&config, is_clock_synchronised);
+        (dir, gates)
+    }
+
+    /// W27: whether the window is open cannot be told by a clock that nobody has set.
+    #[test]
+    fn a_window_stays_closed_until_the_clock_is_set() {
+        let always = "times = [\"00:00-24:00\"]\ntime_zone = \"UTC\"";
+        let (_dir, unset) = gates(always, || false);
+        for gate in [Gate::Download, Gate::Install, Gate::Reboot] {
+            assert_eq!(unset.closed(gate, "d1"), Some(Held::Clock), "{gate:?}");
+        }
+        assert_eq!(unset.closed(Gate::Commit, "d1"), None);
+        let waiting = Held::Clock.look_again();
+        assert!(waiting <= Duration::from_secs(60), "{waiting:?}");
+
+        let (_dir, set) = gates(always, || true);
+        assert_eq!(set.closed(Gate::Download, "d1"), None);
+        let any = format!("{always}\nneeds_synchronised_clock = false");
+        let (_dir, unset) = gates(&any, || false);
+        assert_eq!(unset.closed(Gate::Download, "d1"), None);
     }
 }

@@ -66,6 +66,7 @@ pub fn rootfs(config: &Config) -> RootfsConfig {
     RootfsConfig {
         part_a: config.rootfs_part_a.clone().map(Into::into),
         part_b: config.rootfs_part_b.clone().map(Into::into),
+        block_class: None,
         boot,
         running_root: config.running_root.clone(),
         verify_written: config.verify_written,

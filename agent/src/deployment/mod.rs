@@ -7,6 +7,7 @@
 
 pub mod bootstrap;
 mod conditions;
+mod doubt;
 mod fetching;
 pub mod gates;
 mod handling;
@@ -18,8 +19,9 @@ mod spooling;
 pub mod standalone;
 pub mod stop;
 pub mod store;
+mod watch;
 
-pub use gates::{Gates, WishError};
+pub use gates::{Gates, UNWANTED, WishError};
 pub(crate) use handling::rootfs as rootfs_config;
 pub use reports::Delivery;
 pub use runner::{Outcome, Runner};

@@ -12,7 +12,7 @@ use ambidex_machine::Facts;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    bootstrap,
+    bootstrap, doubt,
     handling::Handling,
     scripts::Scripts,
     stop::Stop,
@@ -166,6 +166,7 @@ impl Standalone {
                 "the update to {name} is in progress; `commit`, `rollback` or `resume` it first"
             ));
         }
+        doubt::settle(&mut self.store, &self.config, &self.stop).await;
         match source {
             Source::File(path) => match File::open(path) {
                 Ok(file) => {

@@ -8,7 +8,9 @@
 use std::path::Path;
 
 use ambidex_artifact::provides::{self, Committed, Provides};
-use ambidex_machine::{Adoption, Conclusion, Facts, INCONSISTENT_SUFFIX, Record};
+use ambidex_machine::{
+    Adoption, Conclusion, Facts, INCONSISTENT_SUFFIX, Pair, REASON_CHARS_MAX, Record, Software,
+};
 use ambidex_platform::{
     fs,
     record::{Loaded, RecordError, RecordFile},
@@ -16,7 +18,11 @@ use ambidex_platform::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{reports::FinalReport, standalone::Pending};
+use super::{
+    doubt::{Doubt, Image},
+    reports::FinalReport,
+    standalone::Pending,
+};
 
 /// Name of the record file in the state directory.
 const NAME: &str = "state";
@@ -52,6 +58,11 @@ struct Contents {
     standalone: Option<Pending>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reports: Vec<FinalReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    doubt: Option<Doubt>,
+    /// The root file system's image that was last made permanent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<Image>,
 }
 
 /// The device's durable state. See the module's text.
@@ -183,7 +194,7 @@ impl Store {
         adoption: Adoption,
     ) -> Result<(), StoreError> {
         self.change(|contents| {
-            adopt(&mut contents.provides, adoption, record.facts.as_ref());
+            contents.adopt(adoption, record.facts.as_ref(), Some(&record.deployment_id));
             contents.deployment = Some(record.clone());
         })
     }
@@ -200,10 +211,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.reports_muted = false;
         self.change(|contents| {
-            adopt(
-                &mut contents.provides,
+            contents.adopt(
                 conclusion.adoption,
                 record.facts.as_ref(),
+                Some(&record.deployment_id),
             );
             contents.deployment = None;
             contents
@@ -237,7 +248,7 @@ impl Store {
         facts: Option<&Facts>,
     ) -> Result<(), StoreError> {
         self.change(|contents| {
-            adopt(&mut contents.provides, adoption, facts);
+            contents.adopt(adoption, facts, None);
             contents.standalone = pending.cloned();
         })
     }
@@ -268,6 +279,84 @@ impl Store {
         })
     }
 
+    /// Whether the artifact's name says that nobody knows what runs.
+    #[must_use]
+    pub fn is_inconsistent(&self) -> bool {
+        self.artifact_name()
+            .is_some_and(|name| name.ends_with(INCONSISTENT_SUFFIX))
+    }
+
+    /// What is to be found out, if anything is.
+    #[must_use]
+    pub fn doubt(&self) -> Option<&Doubt> {
+        self.contents.doubt.as_ref()
+    }
+
+    /// Notes what is at stake before a slot is written; `None` forgets what was noted before.
+    ///
+    /// # Errors
+    /// As for [`Self::save_deployment`].
+    pub fn begin_doubt(
+        &mut self,
+        deployment_id: Option<&str>,
+        pair: Option<Pair>,
+        facts: &Facts,
+    ) -> Result<(), StoreError> {
+        self.change(|contents| {
+            contents.doubt = pair.map(|pair| Doubt {
+                deployment_id: deployment_id.map(str::to_owned),
+                pair,
+                before: contents.provides.clone(),
+                facts: facts.clone(),
+                old_image: contents.image.clone(),
+                new_bytes: None,
+            });
+        })
+    }
+
+    /// All of the image is in the slot, verified.
+    ///
+    /// # Errors
+    /// As for [`Self::save_deployment`].
+    pub fn complete_doubt(&mut self, bytes: u64) -> Result<(), StoreError> {
+        self.change(|contents| {
+            if let Some(doubt) = &mut contents.doubt {
+                doubt.pair.complete = true;
+                doubt.new_bytes = Some(bytes);
+            }
+        })
+    }
+
+    /// It is known which software runs: name and provides are its own, and a result that was not told yet says so, too.
+    ///
+    /// # Errors
+    /// As for [`Self::save_deployment`].
+    pub fn settle_doubt(
+        &mut self,
+        software: Software,
+        remark: Option<&str>,
+    ) -> Result<(), StoreError> {
+        self.change(|contents| {
+            let Some(doubt) = contents.doubt.take() else {
+                return;
+            };
+            contents.provides = doubt.provides(software);
+            if software == Software::New {
+                contents.image = doubt.image(Software::New);
+            }
+            for report in &mut contents.reports {
+                if doubt.deployment_id.as_ref() == Some(&report.deployment_id)
+                    && let (Some(reason), Some(remark)) = (&report.reason, remark)
+                {
+                    let told = format!("{reason}; {remark}");
+                    if told.chars().count() <= REASON_CHARS_MAX {
+                        report.reason = Some(told);
+                    }
+                }
+            }
+        })
+    }
+
     fn change(&mut self, change: impl FnOnce(&mut Contents)) -> Result<(), StoreError> {
         let mut next = self.contents.clone();
         change(&mut next);
@@ -278,6 +367,30 @@ impl Store {
         self.file.save(&bytes)?;
         self.contents = next;
         Ok(())
+    }
+}
+
+impl Contents {
+    /// Changes the provides, and keeps both truths only as long as neither is known.
+    fn adopt(&mut self, adoption: Adoption, facts: Option<&Facts>, deployment_id: Option<&str>) {
+        let mut provides = std::mem::take(&mut self.provides);
+        adopt(&mut provides, adoption, facts);
+        self.provides = provides;
+        let own = self
+            .doubt
+            .as_ref()
+            .is_some_and(|doubt| doubt.deployment_id.as_deref() == deployment_id);
+        match adoption {
+            Adoption::Keep => {}
+            Adoption::NameInconsistent if own => {}
+            // another deployment's software lies over it
+            Adoption::NameInconsistent => self.doubt = None,
+            Adoption::Adopt | Adoption::AdoptInconsistent => {
+                if let Some(doubt) = self.doubt.take().filter(|_| own) {
+                    self.image = doubt.image(Software::New);
+                }
+            }
+        }
     }
 }
 
@@ -293,6 +406,12 @@ fn understand(mut object: Map<String, Value>, state_dir: &Path) -> (Contents, Ve
     }
     if let Some(value) = object.remove("reports") {
         contents.reports = field("reports", value, &mut complaints).unwrap_or_default();
+    }
+    if let Some(value) = object.remove("doubt") {
+        contents.doubt = field("doubt", value, &mut complaints);
+    }
+    if let Some(value) = object.remove("image") {
+        contents.image = field("image", value, &mut complaints);
     }
     if let Some(value) = object.remove("deployment") {
         contents.deployment = match Record::deserialize(&value) {
@@ -354,7 +473,7 @@ fn put_aside(state_dir: &Path, bytes: &[u8]) -> Result<std::path::PathBuf, Store
 }
 
 /// Applying one twice equals applying it once, because a restart may do so.
-fn adopt(provides: &mut Provides, adoption: Adoption, facts: Option<&Facts>) {
+pub(super) fn adopt(provides: &mut Provides, adoption: Adoption, facts: Option<&Facts>) {
     let inconsistent = |name: &str| {
         let name = name.strip_suffix(INCONSISTENT_SUFFIX).unwrap_or(name);
         format!("{name}{INCONSISTENT_SUFFIX}")

@@ -364,3 +364,36 @@ async fn triggers_come_over_the_socket_too() {
     }
     wait_for("another poll", || polls() > before).await;
 }
+
+/// A device that waits for somebody, for days maybe, still tells how it is.
+#[tokio::test]
+async fn the_inventory_goes_on_while_a_deployment_is_held() {
+    let mut trial = Trial::new("No", "[consent]\nbefore = [\"install\"]").await;
+    let config = std::fs::read_to_string(trial.device.path("conf/agent.toml")).unwrap();
+    let often = config.replace(
+        "inventory_poll_interval_seconds = 600",
+        "inventory_poll_interval_seconds = 0.1",
+    );
+    trial.device.write("conf/agent.toml", &often);
+    let count = trial.device.path("lab/count");
+    trial.device.script(
+        "data/inventory/mender-inventory-count",
+        &format!("echo >> {0}; echo count=$(wc -l < {0})", count.display()),
+    );
+    for life in 1..=2 {
+        held(&mut trial, "pause_before_installing", life).await;
+        let before = trial.server.requests_to("/attributes").len();
+        trial.server.wait_for("/attributes", before + 2).await;
+        trial.kill();
+    }
+    trial.start();
+    held(&mut trial, "pause_before_installing", 3).await;
+    does(&trial, "continue");
+    trial.run().await;
+    assert_eq!(
+        trial.trace(),
+        s(&[DOWN, INSTALL, COMMIT]),
+        "{}",
+        trial.log()
+    );
+}

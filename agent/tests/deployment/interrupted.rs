@@ -280,3 +280,58 @@ async fn an_abort_is_noticed_after_a_restart() {
     assert_eq!(trial.trace(), "Download_Enter Download Cleanup");
     assert_eq!(ranges(&trial).len(), asked, "nothing more is fetched");
 }
+
+/// A result that was told, but that no disk took note of, and what was received was not removed either: the deployment is
+/// not taken up, and the server hears the same result again. Both losses are played by putting the state directory back.
+#[tokio::test]
+async fn a_told_result_that_was_not_noted_is_not_contradicted() {
+    let mut trial = Trial::offering(&offer(), "No", PATIENT, |_, _| None).await;
+    killed_behind_the_first_checkpoint(&mut trial).await;
+    let (state, aside) = (trial.device.path("state"), trial.device.path("aside"));
+    copy(&state, &aside);
+    trial.store_with(|_, _| answer(200, b"no artifact".to_vec()));
+    trial.run().await;
+    assert!(trial.statuses().ends_with("failure"), "{}", trial.log());
+
+    std::fs::remove_dir_all(&state).unwrap();
+    copy(&aside, &state);
+    trial.store_with(|request, body| store(request, body, "\"v1\"", usize::MAX));
+    let (fetched, told) = (ranges(&trial).len(), trial.statuses());
+    trial.start();
+    wait_for("the result", || trial.statuses().len() > told.len()).await;
+    wait_for("the end", || trial.is_over()).await;
+    trial.kill();
+    assert_eq!(trial.statuses(), s(&[&told, "failure"]), "{}", trial.log());
+    assert_eq!(ranges(&trial).len(), fetched, "nothing is fetched");
+    assert_eq!(trial.name(), "unknown");
+    assert!(!trial.device.path("state/download").exists());
+}
+
+/// W1: a download that is taken up again and again without end is ended by the limit of the whole.
+#[tokio::test]
+async fn a_download_that_never_ends_is_ended() {
+    let extra = format!("deployment_timeout_seconds = 2\n{PATIENT}");
+    let mut trial = Trial::offering(&offer(), "No", &extra, |_, _| None).await;
+    trial.store_with(|request, body| store(request, body, "\"v1\"", FIRST_HALT));
+    trial.run().await;
+    let reports = trial.server.requests_to("/status");
+    let last = reports.last().unwrap().json();
+    let reason = last["substate"].as_str().unwrap();
+    assert!(reason.contains("deployment_timeout_seconds"), "{reason}");
+    assert!(
+        trial.trace().contains("Download_Error"),
+        "{}",
+        trial.trace()
+    );
+    assert_eq!((trial.lives, trial.name().as_str()), (1, "unknown"));
+    assert!(!trial.tree().exists() && !trial.device.path("state/download").exists());
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([from, to])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+}

@@ -186,3 +186,40 @@ async fn r9_a_state_directory_that_cannot_be_written() {
     trial.kill();
     assert_eq!(trial.trace(), "Download_Error", "{}", trial.log());
 }
+
+/// The server's last word on the deployment: the reason that it was told.
+fn told_reason(trial: &Trial) -> String {
+    let reports = trial.server.requests_to("/status");
+    let body = reports.last().unwrap().json();
+    body["substate"].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn w1_a_deployment_that_takes_too_long_fails_with_that_reason() {
+    let mut trial = Trial::new("No", "deployment_timeout_seconds = 3").await;
+    trial.tell("hang", &["ArtifactInstall"]);
+    trial.run().await;
+    let reason = told_reason(&trial);
+    assert!(reason.contains("deployment_timeout_seconds"), "{reason}");
+    assert!(trial.statuses().ends_with("failure"), "{}", trial.log());
+    assert_eq!(trial.name(), "unknown");
+    assert_eq!(trial.lives, 1, "the agent lives on");
+    assert!(!trial.is_something_running(), "the module was ended");
+}
+
+/// W8: a deployment that the device's own scripts never let begin is told as failed, with the script's name.
+#[tokio::test]
+async fn w8_a_deployment_that_sync_scripts_keep_back_ends_with_their_reason() {
+    let mut trial = Trial::new("No", "retry_poll_count = 3").await;
+    let visits = trial.device.path("lab/visits");
+    let body = format!("echo visit >> {}; exit 1", visits.display());
+    trial
+        .device
+        .script("conf/scripts/Sync_Leave_00_never", &body);
+    trial.run().await;
+    let reason = told_reason(&trial);
+    assert!(reason.contains("Sync_Leave_00_never"), "{reason}");
+    trial.check("", "failure", "unknown");
+    let visits = std::fs::read_to_string(visits).unwrap();
+    assert!(visits.lines().count() >= 4, "three more chances: {visits}");
+}

@@ -20,6 +20,7 @@ mod random;
 mod slots;
 mod standalone;
 mod third_party;
+mod truth;
 
 pub const DOWN: &str = "Download_Enter Download Download_Leave";
 pub const INSTALL: &str = "Install_Enter Install Install_Leave";

@@ -7,19 +7,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ambidex_artifact::Payload;
+use ambidex_artifact::{Payload, Sha256Digest};
 use ambidex_install::boot::{Boot, BootConfig, BootKind};
 use rand::{Rng as _, RngCore as _, SeedableRng as _, rngs::StdRng};
 
 use crate::trial::{Offer, Trial};
 
-const SLOT_BYTES: usize = 3 << 20;
-const OLD: u32 = 2;
-const NEW: u32 = 3;
+pub const SLOT_BYTES: usize = 3 << 20;
+pub const OLD: u32 = 2;
+pub const NEW: u32 = 3;
 
 /// What is wrong with the new system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ailment {
+pub enum Ailment {
     None,
     /// Its kernel panics.
     Panics,
@@ -27,24 +27,28 @@ enum Ailment {
     Offline,
 }
 
-struct Board {
-    trial: Trial,
-    env: BootConfig,
+pub struct Board {
+    pub trial: Trial,
+    pub env: BootConfig,
     ailment: Ailment,
-    booted: u32,
+    pub booted: u32,
     /// The board was found without anything to boot.
     dead: bool,
 }
 
 impl Board {
-    async fn new(ailment: Ailment) -> Self {
+    pub async fn new(ailment: Ailment) -> Self {
         let mut image = vec![0; SLOT_BYTES];
         StdRng::seed_from_u64(7).fill_bytes(&mut image);
-        let offer = Offer {
+        let checksum = Sha256Digest::of(&image).to_string();
+        let mut offer = Offer {
             payload: Payload::RootfsImage,
             files: vec![("file", image)],
             ..Offer::default()
         };
+        offer
+            .provides
+            .insert("rootfs-image.checksum".into(), checksum);
         let trial = Trial::offering(&offer, "", "", |_, _| None).await;
         let env_dir = trial.device.path("env");
         std::fs::create_dir(&env_dir).unwrap();
@@ -90,7 +94,7 @@ impl Board {
         board
     }
 
-    fn slot(&self, number: u32) -> PathBuf {
+    pub fn slot(&self, number: u32) -> PathBuf {
         self.trial.device.path(&format!("slot{number}"))
     }
 
@@ -103,7 +107,7 @@ impl Board {
     }
 
     /// The software of a slot: `None` when it is half written.
-    fn runs_new(&self) -> bool {
+    pub fn runs_new(&self) -> bool {
         std::fs::read(self.slot(self.booted))
             .unwrap()
             .iter()
@@ -111,7 +115,7 @@ impl Board {
     }
 
     /// Power on: what the board's GRUB script does (section 7.5).
-    async fn boot(&mut self) {
+    pub async fn boot(&mut self) {
         let boot = Boot::open(&self.env).unwrap();
         loop {
             let vars = boot.read().await.unwrap();
@@ -148,7 +152,7 @@ impl Board {
     }
 
     /// Lets the agent live until it dies, the limit passes, or the deployment is over. True when it was over.
-    async fn live(&mut self, limit: Duration) -> bool {
+    pub async fn live(&mut self, limit: Duration) -> bool {
         self.trial.start();
         let until = Instant::now() + limit;
         while Instant::now() < until && self.trial.is_alive() && !self.trial.is_over() {
@@ -167,7 +171,7 @@ impl Board {
         over
     }
 
-    async fn finish(&mut self) {
+    pub async fn finish(&mut self) {
         let limit = Instant::now() + Duration::from_secs(90);
         while !self.live(Duration::from_secs(60)).await {
             assert!(Instant::now() < limit && !self.dead, "{}", self.told());
@@ -176,7 +180,7 @@ impl Board {
         self.boot().await;
     }
 
-    fn told(&self) -> String {
+    pub fn told(&self) -> String {
         format!(
             "{:?}: slot {} booted, statuses {}, name {}, calls {}\n{}",
             self.ailment,
@@ -188,7 +192,7 @@ impl Board {
         )
     }
 
-    async fn judge(&self) {
+    pub async fn judge(&self) {
         let told = self.told();
         assert!(!self.dead, "nothing to boot; {told}");
         assert!(self.is_bootable(self.booted), "{told}");

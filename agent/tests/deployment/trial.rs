@@ -240,6 +240,14 @@ impl Trial {
         link.clone_into(&mut self.seen.lock().unwrap().link);
     }
 
+    /// The server forgets the result and offers the deployment once more.
+    pub fn offer_again(&self) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.finals_accepted = 0;
+        seen.statuses.clear();
+        seen.log = None;
+    }
+
     fn lab(&self) -> String {
         self.device.path("lab").display().to_string()
     }

@@ -363,7 +363,8 @@ pub fn certificate(name: &str) -> PathBuf {
         .join(name)
 }
 
-fn acceptor(name: &str, client_certificate: bool) -> TlsAcceptor {
+/// The server's end of TLS with the test certificate of this name.
+pub fn acceptor(name: &str, client_certificate: bool) -> TlsAcceptor {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let read = |file: String| CertificateDer::from_pem_file(certificate(&file)).unwrap();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ambidex_platform::{fs, mounts};
 
 use super::Situation;
+use super::detect::{self, Detection, detect};
 use super::slots::Slots;
 use crate::boot::{Board, Finding, Loader, Side, SlotLoader};
 use crate::context::RootfsConfig;
@@ -16,7 +17,9 @@ pub async fn check(
     reboot_command: &[String],
     exercise: bool,
 ) -> Vec<Finding> {
-    let mut findings = partitions(config);
+    let detection = detect(config);
+    let config = &detect::completed(config);
+    let mut findings = partitions(config, &detection);
     let slots = Slots::resolve(config).ok();
     let numbers = slots.as_ref().map(Slots::numbers).unwrap_or_default();
     let loader = match Loader::open(&config.boot, numbers) {
@@ -51,7 +54,7 @@ pub async fn check(
     findings
 }
 
-fn partitions(config: &RootfsConfig) -> Vec<Finding> {
+fn partitions(config: &RootfsConfig, detection: &Detection) -> Vec<Finding> {
     let keys = [
         ("rootfs_part_a", &config.part_a),
         ("rootfs_part_b", &config.part_b),
@@ -67,7 +70,17 @@ fn partitions(config: &RootfsConfig) -> Vec<Finding> {
             "{key} is not set; set it in agent.toml, best in the state directory"
         )),
     };
-    keys.into_iter().map(finding).collect()
+    let known_from = match detection {
+        Detection::Configured => None,
+        Detection::Found { .. } => Some(Finding::good(
+            "the slots are not configured; they were found by the partitions' names",
+        )),
+        Detection::Missing(reason) => {
+            Some(Finding::bad(format!("the slots cannot be found: {reason}")))
+        }
+    };
+    let keys = keys.into_iter().map(finding);
+    known_from.into_iter().chain(keys).collect()
 }
 
 fn prepare_slot(command: &[String]) -> Option<Finding> {

@@ -5,9 +5,11 @@
 //! flip to the wrong one; every call may be repeated.
 
 mod check;
+mod detect;
 mod prepare;
 mod running;
 mod slots;
+mod standing;
 
 use std::io::Read;
 
@@ -24,6 +26,8 @@ use crate::sink::{BlockSink, Written};
 pub use check::check;
 use running::Running;
 use slots::{SlotDevice, Slots};
+
+pub use standing::{Standing, keep_running, slot_digest, standing};
 
 /// Where the number of the slot to go back to is kept; the reference's module uses the same file,
 /// so either can finish what the other began.
@@ -77,6 +81,7 @@ impl From<FsError> for DownloadError {
 
 impl Situation {
     async fn find(config: &RootfsConfig) -> Result<Self, HandlerError> {
+        let config = &detect::completed(config);
         let slots = Slots::resolve(config)?;
         let loader = Loader::open(&config.boot, slots.numbers())?;
         let running = Running::find(config, &slots)?;
@@ -339,7 +344,7 @@ impl RootfsHandler {
     }
 
     pub(crate) async fn rollback(&self) -> Result<(), HandlerError> {
-        let config = &self.context.rootfs;
+        let config = &detect::completed(&self.context.rootfs);
         if config.part_a.is_none() || config.part_b.is_none() {
             // running a system that lost the configuration: only the bootloader can go back, and
             // does so at the next boot, as the trial is not committed

@@ -52,7 +52,7 @@ impl Slots {
     pub(crate) fn resolve(config: &RootfsConfig) -> Result<Self, HandlerError> {
         let (Some(a), Some(b)) = (&config.part_a, &config.part_b) else {
             return Err(HandlerError::Configuration(
-                "the root file system slots are not configured; set rootfs_part_a and rootfs_part_b (RootfsPartA and RootfsPartB)".to_owned(),
+                "the root file system slots are not configured and cannot be told by the partitions' names (board check says why); set rootfs_part_a and rootfs_part_b (RootfsPartA and RootfsPartB)".to_owned(),
             ));
         };
         let slots = Self {

@@ -100,6 +100,7 @@ impl Device {
         self.context.rootfs = RootfsConfig {
             part_a: Some(self.path("slot2")),
             part_b: Some(self.path("slot3")),
+            block_class: None,
             boot: BootConfig {
                 kind: BootKind::Grub,
                 env_dir,

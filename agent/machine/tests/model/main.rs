@@ -31,6 +31,7 @@ fn live(world: &mut World<'_>) -> Result<(), End> {
         let next = recover(record, &world.found());
         flow(world, next)?;
     }
+    world.settle()?;
     world.deliver()?;
     // The daemon neither polls over an undelivered result nor over an unfinished deployment.
     if world.memory.record.is_none() && world.memory.queue.is_empty() && world.offered() {
@@ -40,6 +41,7 @@ fn live(world: &mut World<'_>) -> Result<(), End> {
             &world.found(),
         );
         flow(world, next)?;
+        world.settle()?;
         world.deliver()?;
     }
     Ok(())
@@ -111,8 +113,10 @@ fn run_and(
     if world.lives >= LIVES_MAX {
         faults.push("the device never came to rest".into());
     }
-    let pending = world.trial_pending();
-    let name_before = world.memory.name.clone();
+    // What is in doubt is decided by the next boot.
+    let open = world.memory.doubt.is_some();
+    let pending = world.trial_pending() && !open;
+    let name_before = (!open).then(|| world.memory.name.clone());
     world.die(Crash::Power);
     for _ in 0..10 {
         if live(&mut world).is_err() && world.bricked {
@@ -120,6 +124,7 @@ fn run_and(
         }
     }
     let software = world.software();
+    let name_before = name_before.unwrap_or_else(|| world.memory.name.clone());
     judge(&world, software, pending, &name_before, &mut faults);
     then(&world);
     (moments, faults, std::mem::take(&mut world.trace))
@@ -159,6 +164,21 @@ fn judge(
     if world.finals.iter().any(|status| *status != world.finals[0]) {
         wrong(format!("contradicting final reports: {:?}", world.finals));
     }
+    if stored && scenario.kind == Kind::Rootfs {
+        // the name of a commit without its last script stays marked, but nothing else
+        if inconsistent && world.memory.provides == Software::Old {
+            wrong("nobody has asked the running slot".into());
+        }
+        if world.memory.doubt.is_some() {
+            wrong("which software runs is still open".into());
+        }
+        if world.memory.provides != software {
+            wrong(format!(
+                "{software:?} runs, the provides are those of {:?}",
+                world.memory.provides
+            ));
+        }
+    }
     if inconsistent && !world.inconsistency_allowed {
         wrong("inconsistent without a reason".into());
     }
@@ -182,7 +202,10 @@ fn judge(
         Some(DeviceStatus::Failure) => {
             // Without rollback and without a disk, the inconsistency can be told but not stored.
             let unstored = !stored && scenario.kind == Kind::NoRollback;
-            if (software != Software::Old && !unstored) || (stored && name != "old") {
+            let old = software == Software::Old && (!stored || name == "old");
+            // a way back that failed, and the device says so
+            let new = world.found_new && software == Software::New && name == "new";
+            if !old && !new && !unstored {
                 wrong(format!(
                     "failure reported, but {software:?} runs and the name is {name}"
                 ));
@@ -191,7 +214,8 @@ fn judge(
         Some(other) => wrong(format!("{other} as final report")),
         None => {}
     }
-    if stored && world.tree {
+    // a loop that was cut leaves its tree to the next deployment
+    if stored && world.tree && !world.marked {
         wrong("the tree is left over".into());
     }
 }
@@ -332,6 +356,8 @@ fn the_checker_finds_deliberate_mistakes() {
         Mutation::ReportWithoutQueue,
         Mutation::CommitWithoutContact,
         Mutation::RecoverBlindly,
+        Mutation::NeverSettle,
+        Mutation::TakeUpUnasked,
     ] {
         let mut explorer = Explorer {
             paths: 0,
@@ -345,6 +371,29 @@ fn the_checker_finds_deliberate_mistakes() {
                 ..Scenario::plain(kind)
             };
             explorer.explore(&down, 1);
+            for write in (1..6).filter(|_| mutation == Mutation::TakeUpUnasked) {
+                let told = Scenario {
+                    failures: vec![(scenario::What::Stream, Times::Once)],
+                    spooled: true,
+                    store_broken_for_two_at: Some(write),
+                    ..Scenario::plain(kind)
+                };
+                explorer.explore(&told, 1);
+            }
+            if mutation == Mutation::NeverSettle {
+                let failures = vec![
+                    (scenario::OPENERS[2], Times::Once),
+                    (
+                        scenario::What::Call(ambidex_machine::Call::Rollback),
+                        Times::Once,
+                    ),
+                ];
+                let stuck = Scenario {
+                    failures,
+                    ..Scenario::plain(kind)
+                };
+                explorer.explore(&stuck, 1);
+            }
         }
         assert!(
             !explorer.findings.is_empty(),

@@ -86,6 +86,9 @@ pub struct Scenario {
     pub store_broken_from: Option<u32>,
     /// One write fails.
     pub store_broken_at: Option<u32>,
+    /// Two writes fail, one after the other: the end of a deployment and its result. What was received of the artifact
+    /// stays as well.
+    pub store_broken_for_two_at: Option<u32>,
 }
 
 /// A deliberate mistake in the interpreter, to prove that the checker sees it.
@@ -97,6 +100,10 @@ pub enum Mutation {
     CommitWithoutContact,
     /// Recovery skips the way back and cleans up.
     RecoverBlindly,
+    /// Nobody asks the running slot.
+    NeverSettle,
+    /// A download is taken up without asking whether the deployment is still wanted.
+    TakeUpUnasked,
 }
 
 impl Scenario {
@@ -111,6 +118,7 @@ impl Scenario {
             abort_at: None,
             store_broken_from: None,
             store_broken_at: None,
+            store_broken_for_two_at: None,
         }
     }
 
@@ -121,6 +129,7 @@ impl Scenario {
         self.kind == Kind::NoRollback
             || self.store_broken_from.is_some()
             || self.store_broken_at.is_some()
+            || self.store_broken_for_two_at.is_some()
             || self.failures.iter().any(|(what, times)| match what {
                 What::Scripts(
                     S::ArtifactRollback | S::ArtifactRollbackReboot | S::ArtifactFailure,
@@ -138,7 +147,9 @@ impl Scenario {
     }
 
     pub fn store_sound(&self) -> bool {
-        self.store_broken_from.is_none() && self.store_broken_at.is_none()
+        self.store_broken_from.is_none()
+            && self.store_broken_at.is_none()
+            && self.store_broken_for_two_at.is_none()
     }
 }
 
@@ -242,6 +253,20 @@ pub fn all() -> Vec<Scenario> {
                     spooled,
                     ..plain.clone()
                 });
+                scenarios.push(Scenario {
+                    store_broken_for_two_at: Some(write),
+                    spooled,
+                    ..plain.clone()
+                });
+                // the deployment ends before anything is active, and that is told without any note of it
+                for what in [What::Stream, What::Hold(Gate::Install)] {
+                    scenarios.push(Scenario {
+                        store_broken_for_two_at: Some(write),
+                        failures: vec![(what, Times::Once)],
+                        spooled,
+                        ..plain.clone()
+                    });
+                }
             }
         }
         for what in everything() {

@@ -1,8 +1,10 @@
 //! A simulated device, its disk, its bootloader and its server.
 
+mod settle;
+
 use ambidex_machine::{
-    Adoption, Call, Conclusion, Effect, Event, Facts, Found, Insistence, Phase, Reboot, Record,
-    ScriptState,
+    Adoption, Call, Conclusion, Effect, Event, Facts, Found, Gate, Insistence, Pair, Phase, Reboot,
+    Record, ScriptState, Step,
 };
 use ambidex_wire::deployments::DeviceStatus;
 
@@ -48,6 +50,8 @@ pub struct Disk {
     pub name: String,
     pub provides: Software,
     pub queue: Vec<DeviceStatus>,
+    /// Both truths about the slots, until one is known.
+    pub doubt: Option<Pair>,
 }
 
 #[derive(Debug)]
@@ -92,6 +96,10 @@ pub struct World<'a> {
     // evidence
     pub commits: u32,
     pub commit_recorded: bool,
+    /// The running slot said that the new software runs, after a failure.
+    pub found_new: bool,
+    /// The name was marked as inconsistent, if only until the slot was asked.
+    pub marked: bool,
     contact: bool,
     failures_done: Vec<usize>,
     pub faults: Vec<String>,
@@ -114,6 +122,7 @@ impl<'a> World<'a> {
             name: "old".into(),
             provides: Software::Old,
             queue: Vec::new(),
+            doubt: None,
         };
         Self {
             scenario,
@@ -151,6 +160,8 @@ impl<'a> World<'a> {
             repeated_delivery_possible: false,
             commits: 0,
             commit_recorded: false,
+            found_new: false,
+            marked: false,
             contact: false,
             failures_done: Vec::new(),
             faults: Vec::new(),
@@ -278,7 +289,11 @@ impl<'a> World<'a> {
             .scenario
             .store_broken_from
             .is_some_and(|from| self.writes >= from)
-            || self.scenario.store_broken_at == Some(self.writes);
+            || self.scenario.store_broken_at == Some(self.writes)
+            || self
+                .scenario
+                .store_broken_for_two_at
+                .is_some_and(|at| self.writes == at || self.writes == at + 1);
         if broken {
             self.memory = self.disk.clone();
             return false;
@@ -307,12 +322,17 @@ impl<'a> World<'a> {
             Adoption::Adopt => {
                 self.memory.name = "new".into();
                 self.memory.provides = Software::New;
+                self.memory.doubt = None;
             }
             Adoption::AdoptInconsistent => {
                 self.memory.name = "new_INCONSISTENT".into();
                 self.memory.provides = Software::New;
+                self.memory.doubt = None;
             }
-            Adoption::NameInconsistent => self.memory.name = "new_INCONSISTENT".into(),
+            Adoption::NameInconsistent => {
+                self.marked = true;
+                self.memory.name = "new_INCONSISTENT".into();
+            }
         }
     }
 
@@ -350,7 +370,10 @@ impl<'a> World<'a> {
                 self.contact = false;
                 None
             }
-            Effect::Report(status, insistence) => Some(self.report(*status, *insistence)),
+            Effect::Report(status, insistence) => {
+                let restarted = record.step == Step::ReportRestarted;
+                Some(self.report(*status, *insistence, restarted))
+            }
             Effect::Scripts(state, action) => {
                 Some(outcome(!self.fails(What::Scripts(*state, *action))))
             }
@@ -358,6 +381,11 @@ impl<'a> World<'a> {
                 if self.scenario.held {
                     self.holding.push(self.ticks);
                     self.moment()?;
+                }
+                // a restarted runner asks whether the deployment is still offered
+                let ended = *gate == Gate::Install && !self.finals.is_empty() && self.reachable();
+                if ended && self.mutation != Some(Mutation::TakeUpUnasked) {
+                    return Ok(Some(Event::Aborted));
                 }
                 Some(outcome(!self.fails(What::Hold(*gate))))
             }
@@ -409,8 +437,7 @@ impl<'a> World<'a> {
                 | Effect::Call(_)
                 | Effect::RebootSystem
         );
-        let looks_broken =
-            self.scenario.store_broken_from.is_some() || self.scenario.store_broken_at.is_some();
+        let looks_broken = !self.scenario.store_sound();
         if !acts || looks_broken || self.mutation.is_some() {
             return;
         }
@@ -430,13 +457,17 @@ impl<'a> World<'a> {
         Err(End::Rebooted)
     }
 
-    fn report(&mut self, status: DeviceStatus, insistence: Insistence) -> Event {
+    fn report(&mut self, status: DeviceStatus, insistence: Insistence, restarted: bool) -> Event {
         if !self.reachable() {
             return Event::Failed("unreachable".into());
         }
         if status.is_final() {
             self.finals.push(status);
             return Event::Done;
+        }
+        // the runner asks first whether a deployment that it takes up is still offered
+        if restarted && !self.finals.is_empty() && self.mutation != Some(Mutation::TakeUpUnasked) {
+            return Event::Aborted;
         }
         let ordinal = self.reports.len();
         self.reports.push(status);
@@ -457,6 +488,14 @@ impl<'a> World<'a> {
             return Event::Failed("open".into());
         }
         let payload_type = (self.scenario.kind != Kind::Empty).then(|| "kind".to_string());
+        if self.scenario.kind == Kind::Rootfs {
+            self.memory.doubt = Some(Pair {
+                original: slot_number(self.running),
+                target: slot_number(1 - self.running),
+                complete: false,
+            });
+            self.write();
+        }
         Event::Opened(Facts {
             artifact_name: "new".into(),
             payload_type,
@@ -494,6 +533,11 @@ impl<'a> World<'a> {
         }
         if self.scenario.kind == Kind::Rootfs {
             self.slots[1 - self.running] = Software::New;
+            self.moment()?;
+            if let Some(pair) = &mut self.memory.doubt {
+                pair.complete = true;
+                self.write();
+            }
         }
         Ok(Event::Done)
     }
@@ -687,6 +731,10 @@ impl<'a> World<'a> {
             }
         })
     }
+}
+
+fn slot_number(index: usize) -> u32 {
+    if index == 0 { 2 } else { 3 }
 }
 
 fn outcome(done: bool) -> Event {

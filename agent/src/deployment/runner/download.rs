@@ -8,6 +8,7 @@ use crate::{
     api::{LinkErrorKind, Renewal},
     backoff::jittered,
     deployment::{
+        doubt,
         fetching::{Fetching, Opened, Streamed},
         gates::UNWANTED,
         handling,
@@ -46,6 +47,8 @@ impl Runner {
         let mut fetching = Fetching::start(input, cancel_download, context, stored, &self.config);
         match fetching.open(&self.stop, self.aborted(record)).await {
             Opened::Header(facts) => {
+                let id = Some(record.deployment_id.as_str());
+                doubt::begin(&mut self.store, &self.config, id, &facts).await;
                 self.fetching = Some(fetching);
                 Event::Opened(*facts)
             }
@@ -60,8 +63,12 @@ impl Runner {
             return Event::Failed("the download is not open".into());
         };
         match fetching.stream(&self.stop, self.aborted(record)).await {
-            Streamed::Done(handler) => {
+            Streamed::Done {
+                handler,
+                payload_bytes,
+            } => {
                 self.handling.adopt(handler);
+                doubt::complete(&mut self.store, record.facts.as_ref(), payload_bytes);
                 Event::Done
             }
             Streamed::Failed(reason) => Event::Failed(reason),
@@ -72,16 +79,25 @@ impl Runner {
 
     /// An abort, whoever asked for it, as the machine sees it.
     fn given_up(&self, record: &Record) -> Event {
-        if self.gates.is_unwanted(&record.deployment_id) {
+        if let Some(reason) = self.watch.as_ref().and_then(|watch| watch.verdict()) {
+            Event::Failed(reason)
+        } else if self.gates.is_unwanted(&record.deployment_id) {
             Event::Failed(UNWANTED.into())
         } else {
             Event::Aborted
         }
     }
 
-    /// Returns when the deployment was aborted, at the device or on the server.
+    /// Returns when the deployment was aborted, at the device or on the server, or its time is over.
     async fn aborted(&self, record: &Record) {
+        let overdue = async {
+            match &self.watch {
+                Some(watch) => drop(watch.overdue().await),
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            () = overdue => {}
             () = self.gates.unwanted(&record.deployment_id) => {}
             () = self.aborted_on_server(record) => {}
         }

@@ -10,21 +10,22 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ambidex_machine::{
     self as machine, Action, Adoption, Call, Conclusion, Effect, Event, Found, Insistence, Phase,
-    Record, ScriptState, Verdict,
+    REASON_CHARS_MAX, Record, ScriptState, Verdict,
 };
 use ambidex_platform::{clock, reboot};
 use ambidex_wire::deployments::{DeviceStatus, Instructions};
 
 use super::{
-    bootstrap, conditions,
+    bootstrap, conditions, doubt,
     fetching::Fetching,
-    gates::{Gates, UNWANTED},
+    gates::Gates,
     handling::Handling,
     reports::{self, Delivery, Effort},
     scripts::{ScriptError, Scripts, State},
     spooling,
     stop::Stop,
     store::{Store, StoreError},
+    watch::Watch,
 };
 use crate::{
     api::Link,
@@ -53,6 +54,9 @@ pub struct Runner {
     gates: Gates,
     handling: Handling,
     fetching: Option<Fetching>,
+    watch: Option<Arc<Watch>>,
+    /// The deployment in work was begun in an earlier life.
+    resumed: bool,
 }
 
 /// What an effect led to.
@@ -94,6 +98,8 @@ impl Runner {
             gates,
             handling: Handling::default(),
             fetching: None,
+            watch: None,
+            resumed: false,
         })
     }
 
@@ -126,6 +132,7 @@ impl Runner {
     pub async fn recover(&mut self) -> Option<Outcome> {
         let Some(record) = self.store.deployment().cloned() else {
             spooling::discard(&self.config.download);
+            doubt::settle(&mut self.store, &self.config, &self.stop).await;
             return None;
         };
         self.begin_log(&record.deployment_id);
@@ -142,14 +149,17 @@ impl Runner {
             checkpoint: spooling::checkpoint(&self.config.download, &record.deployment_id),
             boot: clock::boot_id(),
         };
-        self.drive(machine::recover(record, &found)).await
+        self.resumed = true;
+        let outcome = self.drive(machine::recover(record, &found)).await;
+        self.resumed = false;
+        outcome
     }
 
-    /// Ends a deployment that was not begun, because somebody at the device does not want it.
-    pub async fn refuse(&mut self, instructions: &Instructions) -> Outcome {
+    /// Ends a deployment that was not begun: nobody wants it here, or the device is not ready for it.
+    pub async fn refuse(&mut self, instructions: &Instructions, reason: &str) -> Outcome {
         let id = &instructions.id;
         let mut record = Record::new(id, &instructions.artifact.source.uri);
-        record.reason = Some(UNWANTED.into());
+        record.reason = Some(reason.chars().take(REASON_CHARS_MAX).collect());
         let conclusion = Conclusion {
             status: DeviceStatus::Failure,
             reason: record.reason.clone(),
@@ -197,6 +207,7 @@ impl Runner {
         }
         spooling::discard(&self.config.download);
         self.begin_log(id);
+        doubt::settle(&mut self.store, &self.config, &self.stop).await;
         log::info!("deployment {id}: {}", instructions.artifact.artifact_name);
         let found = Found {
             checkpoint: None,
@@ -230,6 +241,7 @@ impl Runner {
 
     async fn drive(&mut self, mut next: (Record, Vec<Effect>)) -> Outcome {
         self.gates.show(Some(&next.0.deployment_id), None);
+        self.watch = Some(Arc::new(Watch::open(&self.config, &next.0.deployment_id)));
         let (record, going_down) = loop {
             let (record, effects) = next;
             match self.execute(&record, effects).await {
@@ -259,6 +271,7 @@ impl Runner {
         };
         log::info!("deployment {} ended: {outcome:?}", record.deployment_id);
         self.gates.ended(&record.deployment_id);
+        doubt::settle(&mut self.store, &self.config, &self.stop).await;
         logbook::detach();
         if outcome != Outcome::Declined {
             self.deliver(Effort::Insist).await;
@@ -269,12 +282,37 @@ impl Runner {
     async fn execute(&mut self, record: &Record, effects: Vec<Effect>) -> Executed {
         for effect in effects {
             let silent = effect.is_silent();
-            match self.perform(record, effect).await {
+            let done = if silent {
+                self.perform(record, effect).await
+            } else {
+                self.perform_in_time(record, effect).await
+            };
+            match done {
                 Executed::Over if silent => {}
                 executed => return executed,
             }
         }
         Executed::Over
+    }
+
+    /// Gives a step up when the deployment's time is over, if it may be given up.
+    async fn perform_in_time(&mut self, record: &Record, effect: Effect) -> Executed {
+        let watch = self.watch.clone();
+        let Some(watch) = watch.filter(|_| record.step.may_be_given_up()) else {
+            return self.perform(record, effect).await;
+        };
+        if let Some(reason) = watch.verdict() {
+            self.end_fetching().await;
+            return Executed::Event(Event::Failed(reason));
+        }
+        if matches!(effect, Effect::Open | Effect::Stream) {
+            // ends in good order, by the same way as an abort
+            return self.perform(record, effect).await;
+        }
+        tokio::select! {
+            executed = self.perform(record, effect) => executed,
+            reason = watch.overdue() => Executed::Event(Event::Failed(reason)),
+        }
     }
 
     async fn perform(&mut self, record: &Record, effect: Effect) -> Executed {

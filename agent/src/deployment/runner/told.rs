@@ -5,7 +5,7 @@ use ambidex_wire::deployments::{DeviceStatus, StatusReport};
 
 use super::Runner;
 use crate::{
-    api::LinkErrorKind,
+    api::{LinkError, LinkErrorKind},
     backoff::{Backoff, jittered},
     deployment::gates::UNWANTED,
 };
@@ -35,12 +35,25 @@ impl Runner {
         let report = body(record, status);
         let mut backoff = Backoff::new(&self.config.polls);
         loop {
+            let telling = async {
+                if record.step == Step::ReportRestarted && !self.is_offered(record).await? {
+                    return Ok(false);
+                }
+                self.link
+                    .report_status(&record.deployment_id, &report)
+                    .await
+                    .map(|()| true)
+            };
             let sent = tokio::select! {
-                sent = self.link.report_status(&record.deployment_id, &report) => sent,
+                sent = telling => sent,
                 () = self.stop.requested() => return Event::Stopped,
             };
             let error = match sent {
-                Ok(()) => return Event::Done,
+                Ok(true) => return Event::Done,
+                Ok(false) => {
+                    log::warn!("the server does not offer this deployment any more");
+                    return Event::Aborted;
+                }
                 Err(error) if error.kind() == LinkErrorKind::Aborted => return Event::Aborted,
                 Err(error) => error,
             };
@@ -62,10 +75,31 @@ impl Runner {
         }
     }
 
+    /// Whether the server still offers the deployment that a restart has interrupted. One that has ended is
+    /// not offered any more: that is how a result is found out which was told, but which no disk took note of.
+    async fn is_offered(&self, record: &Record) -> Result<bool, LinkError> {
+        let provides = self
+            .provides()
+            .map_err(|error| LinkError::transient(error.to_string()))?;
+        let offered = self.link.next_deployment(&provides).await?;
+        Ok(offered.is_some_and(|offered| offered.id == record.deployment_id))
+    }
+
     /// Waits until the gate is open. The server is told at once, and again from time to time, so that it sees the device
     /// and the device sees an abort.
     pub(super) async fn hold(&self, record: &Record, gate: Gate) -> Event {
         let id = &record.deployment_id;
+        if gate == Gate::Install && self.resumed {
+            // nothing is active yet: whether it ended meanwhile is worth a question, but not worth waiting for
+            let offered = tokio::select! {
+                offered = self.is_offered(record) => offered,
+                () = self.stop.requested() => return Event::Stopped,
+            };
+            if matches!(offered, Ok(false)) {
+                log::warn!("the server does not offer this deployment any more");
+                return Event::Aborted;
+            }
+        }
         let mut tell = tokio::time::Instant::now();
         let mut said = None;
         loop {

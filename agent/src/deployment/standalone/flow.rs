@@ -6,6 +6,7 @@ use ambidex_machine::{Action, Adoption, Call, Facts, Reboot, ScriptState};
 
 use super::{At, Pending, Report, Standalone, StopBefore};
 use crate::deployment::{
+    doubt,
     fetching::{Fetching, Opened, Streamed},
     handling,
     scripts::State,
@@ -43,7 +44,8 @@ impl Standalone {
             return self.adopt_empty(&facts);
         }
         let mut report = Report::default();
-        if let Err(reason) = self.download(fetching).await {
+        doubt::begin(&mut self.store, &self.config, None, &facts).await;
+        if let Err(reason) = self.download(fetching, &facts).await {
             log::error!("cannot install {name}: {reason}");
             self.run_forgiving(ScriptState::Download, Action::Error)
                 .await;
@@ -82,13 +84,19 @@ impl Standalone {
         }
     }
 
-    async fn download(&mut self, fetching: Fetching) -> Result<(), String> {
+    async fn download(&mut self, fetching: Fetching, facts: &Facts) -> Result<(), String> {
         if let Err(reason) = self.run(ScriptState::Download, Action::Enter).await {
             fetching.end().await;
             return Err(reason);
         }
         match fetching.stream(&self.stop, std::future::pending()).await {
-            Streamed::Done(handler) => self.handling.adopt(handler),
+            Streamed::Done {
+                handler,
+                payload_bytes,
+            } => {
+                self.handling.adopt(handler);
+                doubt::complete(&mut self.store, Some(facts), payload_bytes);
+            }
             Streamed::Failed(reason) => return Err(reason),
             Streamed::Stopped | Streamed::Aborted => return Err(STOPPED.into()),
         }
