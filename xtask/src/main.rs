@@ -8,6 +8,7 @@ mod bench;
 mod boards;
 mod ci;
 mod demo;
+mod fuzz;
 mod hil;
 mod packages;
 mod python_tools;
@@ -27,6 +28,7 @@ usage: cargo xtask VERB [options]
   ci [--yes]               tidy, then test: what the pull request check runs
   tidy                     dependency floors and path rules of the architecture
   bench [NAME...]          the figures of the README; see cargo xtask bench --help
+  fuzz [TARGET...]         inputs that break the agent's parsers; see cargo xtask fuzz --help
   boards [build|run]       makes the board image; runs it with its console on this terminal
   hil --server URL ...     the update flow on real hardware (cargo xtask hil --help)
 
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(rest),
         "tidy" => tidy::run(rest),
         "bench" => bench::run(rest),
+        "fuzz" => fuzz::run(rest),
         "boards" => boards::run(rest),
         "hil" => hil::run(rest),
         "" | "help" | "--help" | "-h" => {
