@@ -202,7 +202,10 @@ impl Outcome {
         if let Some(executions) = counted {
             self.executions = executions;
         }
-        if let Some((_, file)) = line.split_once("Test unit written to ") {
+        // a slow one is told and no finding: the machine may have been busy
+        if let Some((_, file)) = line.split_once("Test unit written to ")
+            && !file.contains("/slow-unit-")
+        {
             self.found = Some(file.trim().to_owned());
         }
     }
@@ -281,6 +284,8 @@ mod tests {
             outcome.line("config"),
             "config: 3000 executions, 912 places covered (12 new), no finding"
         );
+        outcome.hear("artifact_prefix='./'; Test unit written to ./slow-unit-1");
+        assert_eq!(outcome.found, None);
         outcome.hear("artifact_prefix='./'; Test unit written to ./crash-1");
         assert!(outcome.line("config").ends_with("FOUND ./crash-1"));
     }

@@ -7,6 +7,7 @@
 mod bench;
 mod boards;
 mod ci;
+mod deb;
 mod demo;
 mod fuzz;
 mod hil;
@@ -30,6 +31,7 @@ usage: cargo xtask VERB [options]
   bench [NAME...]          the figures of the README; see cargo xtask bench --help
   fuzz [TARGET...]         inputs that break the agent's parsers; see cargo xtask fuzz --help
   boards [build|run]       makes the board image; runs it with its console on this terminal
+  deb [--arch ARCH] ...    Debian packages; see cargo xtask deb --help
   hil --server URL ...     the update flow on real hardware (cargo xtask hil --help)
 
   --yes   install missing Debian packages without asking (implied when CI is set)";
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "fuzz" => fuzz::run(rest),
         "boards" => boards::run(rest),
+        "deb" => deb::run(rest),
         "hil" => hil::run(rest),
         "" | "help" | "--help" | "-h" => {
             println!("{USAGE}");

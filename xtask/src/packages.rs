@@ -66,11 +66,15 @@ const COMPATIBILITY: &[Need] = &[
 /// What the stock update modules install with, and what checks them.
 const MODULES: &[Need] = &[
     ("dpkg-deb", "dpkg"),
+    ("dpkg-shlibdeps", "dpkg-dev"),
     ("dpkg-repack", "dpkg-repack"),
     ("rpmbuild", "rpm"),
     ("busybox", "busybox"),
     ("shellcheck", "shellcheck"),
 ];
+
+/// What disks are made with, from the trees for real images.
+const IMAGES: &[Need] = &[("genimage", "genimage"), ("mkdosfs", "dosfstools")];
 
 /// The engines of several instances that share a fleet.
 const ENGINES: &[Need] = &[
@@ -105,7 +109,7 @@ pub enum For {
 pub fn ensure(purpose: For, yes: bool) -> Result<()> {
     let needs: Vec<Need> = match purpose {
         For::Demo => [BUILD, BOARDS].concat(),
-        For::Test => [BUILD, BOARDS, COMPATIBILITY, MODULES, ENGINES].concat(),
+        For::Test => [BUILD, BOARDS, COMPATIBILITY, MODULES, IMAGES, ENGINES].concat(),
         For::Bench => [BUILD, BENCHMARKS].concat(),
     };
     let missing = missing(&needs);
