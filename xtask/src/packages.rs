@@ -20,6 +20,7 @@ const BOARDS: &[Need] = &[
     ("/usr/lib/grub/x86_64-efi/normal.mod", "grub-efi-amd64-bin"),
     ("mformat", "mtools"),
     ("sgdisk", "gdisk"),
+    ("sfdisk", "fdisk"),
     ("mke2fs", "e2fsprogs"),
     ("depmod", "kmod"),
     ("openssl", "openssl"),
