@@ -9,6 +9,7 @@ mod boards;
 mod ci;
 mod deb;
 mod demo;
+mod fuzz;
 mod hil;
 mod packages;
 mod python_tools;
@@ -28,6 +29,7 @@ usage: cargo xtask VERB [options]
   ci [--yes]               tidy, then test: what the pull request check runs
   tidy                     dependency floors and path rules of the architecture
   bench [NAME...]          the figures of the README; see cargo xtask bench --help
+  fuzz [TARGET...]         inputs that break the agent's parsers; see cargo xtask fuzz --help
   boards [build|run]       makes the board image; runs it with its console on this terminal
   deb [--arch ARCH] ...    Debian packages; see cargo xtask deb --help
   hil --server URL ...     the update flow on real hardware (cargo xtask hil --help)
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         "ci" => ci::run(rest),
         "tidy" => tidy::run(rest),
         "bench" => bench::run(rest),
+        "fuzz" => fuzz::run(rest),
         "boards" => boards::run(rest),
         "deb" => deb::run(rest),
         "hil" => hil::run(rest),

@@ -22,5 +22,8 @@ pub mod sink;
 pub use context::{CancelFlag, InstallContext, NoProgress, Progress, RootfsConfig};
 pub use handler::{Handler, HandlerError, Reboot};
 pub use module::ModuleHandler;
+// for the tests of its properties
+#[doc(hidden)]
+pub use module::answer;
 pub use pipeline::{ArtifactFacts, FetchError, FetchOptions, Fetched, HeaderHook, fetch};
 pub use rootfs::{RootfsHandler, Standing, check, keep_running, slot_digest, standing};

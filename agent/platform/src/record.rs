@@ -220,8 +220,9 @@ fn decode(image: &[u8]) -> Option<(u64, &[u8])> {
     let (covered, sum) = header.split_at_checked(HEADER_BYTES - 4)?;
     let generation = u64::from_le_bytes(covered.get(8..16)?.try_into().ok()?);
     let length = u64::from_le_bytes(covered.get(16..24)?.try_into().ok()?);
+    // no device saves so often that it comes to the largest number, after which none follows
     let valid = covered.starts_with(MAGIC)
-        && generation > 0
+        && (1..u64::MAX).contains(&generation)
         && length == bytes.len() as u64
         && sum == checksum(covered, bytes).to_le_bytes();
     valid.then_some((generation, bytes))
@@ -264,6 +265,15 @@ mod tests {
         let [a, b] = record.slots();
         let generations = [generation_of(&a).unwrap(), generation_of(&b).unwrap()];
         assert_eq!(generations, [5, 4]);
+    }
+
+    #[test]
+    fn a_generation_that_no_save_can_follow_is_damage() {
+        let (dir, record, _) = before_second_save();
+        std::fs::write(dir.path().join("state.a"), encode(u64::MAX, b"last")).unwrap();
+        assert_eq!(loaded(&record).unwrap(), b"old value");
+        record.save(b"new value").unwrap();
+        assert_eq!(loaded(&record).unwrap(), b"new value");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use ambidex_machine::Gate;
+use ambidex_platform::fs;
 
 use super::{
     BootConfig, BootKind, ClientCertificate, CommitConfig, Config, ConfigError, DownloadConfig,
@@ -19,6 +20,9 @@ const SECONDS_MAX: f64 = 315_360_000.0;
 
 /// Most verification keys that are tried for one artifact.
 const VERIFY_KEYS_MAX: usize = 64;
+
+/// Longest file with such a key; the largest that are in use have a few kilobytes.
+const VERIFY_KEY_BYTES_MAX: u64 = 64 * 1024;
 
 pub(super) fn check(
     raw: Raw,
@@ -442,10 +446,10 @@ fn verify_keys(keys: &Keys, raw: &Raw) -> Result<Vec<VerifyKey>, ConfigError> {
         .chain(&single)
         .map(|file| {
             let key = "artifact_verify_keys";
-            let pem = std::fs::read_to_string(file).map_err(|error| {
-                keys.bad(key, format!("names '{file}', which cannot be read ({error}): check the path"))
+            let pem = fs::read_bounded(Path::new(file), VERIFY_KEY_BYTES_MAX).map_err(|error| {
+                keys.bad(key, format!("names '{file}', which cannot be read ({}): check the path", error.cause))
             })?;
-            VerifyKey::from_pem(&pem).map_err(|error| {
+            VerifyKey::from_pem(&String::from_utf8_lossy(&pem)).map_err(|error| {
                 keys.bad(
                     key,
                     format!("names '{file}', which holds no usable key ({error}): give an RSA or ECDSA P-256 public key in PEM"),

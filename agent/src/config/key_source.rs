@@ -62,9 +62,10 @@ impl TokenUri {
 /// Without the PIN.
 impl fmt::Display for TokenUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (path, _) = self.uri.split_once('?').unwrap_or((&self.uri, ""));
+        let attributes = self.uri.strip_prefix(SCHEME).unwrap_or(&self.uri);
+        let (path, _) = attributes.split_once('?').unwrap_or((attributes, ""));
         let shown = path.split(';').filter(|part| !part.starts_with("pin-"));
-        f.write_str(&shown.collect::<Vec<_>>().join(";"))
+        write!(f, "{SCHEME}{}", shown.collect::<Vec<_>>().join(";"))
     }
 }
 
@@ -83,6 +84,7 @@ mod tests {
         for uri in [
             "pkcs11:token=t;object=o?pin-value=1234&module-path=/m",
             "pkcs11:token=t;pin-value=1234;object=o",
+            "pkcs11:pin-value=1234;token=t;object=o",
         ] {
             let source = KeySource::new(uri.to_owned(), None);
             for shown in [format!("{source}"), format!("{source:?}")] {

@@ -310,6 +310,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_number_is_refused_and_not_passed_over() {
+        for value in ["nan", "-nan", "inf", "-inf"] {
+            let text = format!("server_url = \"https://a\"\nmodule_timeout_seconds = {value}\n");
+            let error = load_files(&[("conf/agent.toml", &text)]).unwrap_err();
+            assert!(error.contains("line 2"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_file_without_end_is_refused() {
         let text = "#".repeat(usize::try_from(FILE_BYTES_MAX).unwrap() + 1);
         assert!(

@@ -172,7 +172,12 @@ impl<'de> Deserialize<'de> for Seconds {
             }
 
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<Seconds, E> {
-                Ok(Seconds(value))
+                // TOML has `nan` and `inf`; they would be lost on the way and count as not given
+                if value.is_finite() {
+                    Ok(Seconds(value))
+                } else {
+                    Err(E::invalid_value(de::Unexpected::Float(value), &self))
+                }
             }
 
             #[expect(

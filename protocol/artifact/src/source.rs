@@ -131,9 +131,11 @@ impl<R: Read> Bytes for Source<R> {
     }
 
     fn truncated(&self, place: &str) -> Error {
+        // What is buffered by chance says nothing of where the input ends, unless it has ended.
+        let rest = if self.ended { self.window.len() } else { 0 };
         Error::Truncated {
             place: place.to_owned(),
-            offset: self.consumed + self.window.len() as u64,
+            offset: self.consumed + rest as u64,
         }
     }
 }

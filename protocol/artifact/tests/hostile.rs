@@ -109,19 +109,21 @@ fn every_flipped_bit_is_an_error_or_means_nothing() {
     }
 }
 
+/// A connection that brings one byte at a time.
+struct OneByOne<'a>(&'a [u8]);
+impl std::io::Read for OneByOne<'_> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let Some((first, rest)) = self.0.split_first() else {
+            return Ok(0);
+        };
+        out[0] = *first;
+        self.0 = rest;
+        Ok(1)
+    }
+}
+
 #[test]
 fn one_byte_at_a_time_is_the_same() {
-    struct OneByOne<'a>(&'a [u8]);
-    impl std::io::Read for OneByOne<'_> {
-        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
-            let Some((first, rest)) = self.0.split_first() else {
-                return Ok(0);
-            };
-            out[0] = *first;
-            self.0 = rest;
-            Ok(1)
-        }
-    }
     for artifact in GOOD.iter() {
         let reader = Reader::open(
             OneByOne(artifact),
@@ -132,6 +134,21 @@ fn one_byte_at_a_time_is_the_same() {
         let summary = reader.finish().unwrap();
         let expected = read(artifact).unwrap();
         assert_eq!((header, summary), expected);
+    }
+}
+
+#[test]
+fn where_it_ends_is_told_the_same_however_it_arrives() {
+    for artifact in GOOD.iter() {
+        let mut ended = artifact[..data_at(artifact)].to_vec();
+        ended.resize(ended.len() + 1024, 0);
+        ended.extend_from_slice(&artifact[data_at(artifact)..]);
+        let whole = read(&ended).unwrap_err().to_string();
+        let options = ReadOptions::inspect(Verification::Ignore);
+        let pieces = Reader::open(OneByOne(&ended), &options)
+            .and_then(Reader::finish)
+            .unwrap_err();
+        assert_eq!(pieces.to_string(), whole);
     }
 }
 

@@ -10,7 +10,8 @@ const SIGNATURE: &[u8] = b"# GRUB Environment Block\n";
 /// write can never mix old and new values.
 const SECTOR_BYTES: usize = 512;
 
-/// Variables in the order of the block; `None` when the block is damaged.
+/// Variables in the order of the block; `None` when the block is damaged. A name is what stands before the
+/// first `=`, as it is: GRUB knows escapes in values only.
 pub(super) fn decode(block: &[u8]) -> Option<Vec<(String, String)>> {
     if block.len() != GRUB_BLOCK_BYTES {
         return None;
@@ -18,36 +19,44 @@ pub(super) fn decode(block: &[u8]) -> Option<Vec<(String, String)>> {
     let mut rest = block.strip_prefix(SIGNATURE)?;
     let mut vars: Vec<(String, String)> = Vec::new();
     while !rest.iter().all(|byte| *byte == b'#') {
-        let (line, after) = split_line(rest)?;
-        let line = String::from_utf8(line).ok()?;
-        if line.starts_with('#') && !line.contains('\0') {
+        let end = rest.iter().position(|byte| matches!(byte, b'=' | b'\n'))?;
+        let (name, after) = (&rest[..end], &rest[end + 1..]);
+        if name.starts_with(b"#") {
             // grub-editenv puts a warning to readers below the signature
-            rest = after;
+            let line = rest.iter().position(|byte| *byte == b'\n')?;
+            if rest[..line].contains(&0) {
+                return None;
+            }
+            rest = &rest[line + 1..];
             continue;
         }
-        let (key, value) = line.split_once('=')?;
-        if key.is_empty() || vars.iter().any(|(name, _)| name == key) {
+        if name.is_empty() || rest[end] == b'\n' {
             return None;
         }
-        vars.push((key.to_owned(), value.to_owned()));
+        let name = std::str::from_utf8(name).ok()?;
+        if vars.iter().any(|(known, _)| known == name) {
+            return None;
+        }
+        let (value, after) = split_value(after)?;
+        vars.push((name.to_owned(), String::from_utf8(value).ok()?));
         rest = after;
     }
     Some(vars)
 }
 
-/// One unescaped line and what follows it; `None` when no line end follows.
-fn split_line(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
-    let mut line = Vec::new();
+/// One unescaped value and what follows its line; `None` when no line end follows.
+fn split_value(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut value = Vec::new();
     let mut at = 0;
     loop {
         match bytes.get(at)? {
-            b'\n' => return Some((line, &bytes[at + 1..])),
+            b'\n' => return Some((value, &bytes[at + 1..])),
             b'\\' => {
-                line.push(*bytes.get(at + 1)?);
+                value.push(*bytes.get(at + 1)?);
                 at += 2;
             }
             byte => {
-                line.push(*byte);
+                value.push(*byte);
                 at += 1;
             }
         }
@@ -113,6 +122,16 @@ mod tests {
         assert!(decode(&torn).is_none(), "signature");
         let twice = encode(&owned(&[("a", "1"), ("a", "2")])).unwrap();
         assert!(decode(&twice).is_none(), "repeated variable");
+    }
+
+    #[test]
+    fn names_are_taken_and_written_as_they_are() {
+        let mut block = SIGNATURE.to_vec();
+        block.extend_from_slice(b"# a comment\\\nwindows\\path=c:\\\\x\n\\#odd=1\n");
+        block.resize(GRUB_BLOCK_BYTES, b'#');
+        let vars = decode(&block).unwrap();
+        assert_eq!(vars, owned(&[("windows\\path", "c:\\x"), ("\\#odd", "1")]));
+        assert_eq!(decode(&encode(&vars).unwrap()).unwrap(), vars);
     }
 
     #[test]

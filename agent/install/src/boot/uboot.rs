@@ -21,6 +21,8 @@ use super::{BootConfig, BootError};
 
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 const DEFAULTS_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// A file that is replaced as a whole, with the environment somewhere in it.
+const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Shared with `fw_printenv` and `fw_setenv`, so that a write of theirs is never lost.
 const LOCK: &str = "/var/lock/fw_printenv.lock";
@@ -173,13 +175,14 @@ fn read_copy(copy: &Location) -> Result<Option<Vec<u8>>, FsError> {
         Err(cause) => return Err(FsError::new("open", &copy.device, cause)),
     };
     let mut bytes = vec![0; copy.bytes];
-    match file.read_exact_at(&mut bytes, offset_of(copy)?) {
+    let read = offset_of(copy).and_then(|offset| {
+        file.read_exact_at(&mut bytes, offset)
+            .context("read the environment in", &copy.device)
+    });
+    match read {
         Ok(()) => Ok(Some(bytes)),
         Err(error) => {
-            log::warn!(
-                "cannot read the environment in {}: {error}",
-                copy.device.display()
-            );
+            log::warn!("{error}");
             Ok(None)
         }
     }
@@ -211,9 +214,11 @@ fn write_copy(copy: &Location, bytes: &[u8], redundant: bool) -> Result<(), FsEr
 /// A single copy in a file has no second one to fall back on: the file is replaced as a whole.
 fn replace_in_file(path: &Path, offset: u64, bytes: &[u8], mode: u32) -> Result<(), FsError> {
     let real = std::fs::canonicalize(path).context("resolve", path)?;
-    let mut whole = fs::read_bounded(&real, 64 * 1024 * 1024)?;
+    let mut whole = fs::read_bounded(&real, FILE_BYTES_MAX)?;
     let start = usize::try_from(offset)
-        .map_err(|_| FsError::new("write", path, io::ErrorKind::FileTooLarge.into()))?;
+        .ok()
+        .filter(|start| *start as u64 <= FILE_BYTES_MAX)
+        .ok_or_else(|| FsError::new("write", path, io::ErrorKind::FileTooLarge.into()))?;
     let end = start + bytes.len();
     if whole.len() < end {
         whole.resize(end, 0);

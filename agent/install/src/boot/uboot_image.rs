@@ -81,18 +81,16 @@ impl Image {
     }
 
     /// Replaces a variable in its place, appends a new one, removes it when the value is empty
-    /// (an empty variable does not exist for U-Boot).
+    /// (an empty variable does not exist for U-Boot). Of a variable that is there more than once the last
+    /// one counts, so that none of the others may stay.
     pub(super) fn set(&mut self, key: &str, value: &str) {
         let prefix = format!("{key}=").into_bytes();
-        let entry = [prefix.as_slice(), value.as_bytes()].concat();
         let place = self.entries.iter().position(|old| old.starts_with(&prefix));
-        match place {
-            Some(at) if value.is_empty() => {
-                self.entries.remove(at);
-            }
-            Some(at) => self.entries[at] = entry,
-            None if value.is_empty() => {}
-            None => self.entries.push(entry),
+        self.entries.retain(|old| !old.starts_with(&prefix));
+        if !value.is_empty() {
+            let entry = [prefix.as_slice(), value.as_bytes()].concat();
+            self.entries
+                .insert(place.unwrap_or(self.entries.len()), entry);
         }
     }
 }
@@ -115,6 +113,21 @@ mod tests {
         image.set("gone", "");
         assert_eq!(image.entries, [&b"a=9"[..], b"\xff=x", b"c=3"]);
         assert_eq!(image.vars().count(), 2);
+    }
+
+    #[test]
+    fn a_variable_that_is_there_twice_is_replaced_everywhere() {
+        let twice = || Image {
+            flags: 0,
+            entries: vec![b"a=1".to_vec(), b"b=2".to_vec(), b"a=3".to_vec()],
+        };
+        let mut image = twice();
+        assert!(image.vars().any(|var| var == ("a".into(), "3".into())));
+        image.set("a", "9");
+        assert_eq!(image.entries, [b"a=9", b"b=2"]);
+        let mut image = twice();
+        image.set("a", "");
+        assert_eq!(image.entries, [b"b=2"]);
     }
 
     #[test]

@@ -224,3 +224,45 @@ fn the_debian_tools_agree_with_us() {
         assert!(!env.read().unwrap().contains_key("by_tool"));
     }
 }
+
+#[test]
+fn a_place_beyond_every_file_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("env");
+    std::fs::write(&file, b"short").unwrap();
+    let defaults = dir.path().join("defaults");
+    std::fs::write(&defaults, b"mender_boot_part=2\n").unwrap();
+    let config = dir.path().join("fw_env.config");
+    for offset in ["0x7fffffffffffffff", "0x4000001"] {
+        let line = format!("{} {offset} {SIZE:#x}\n", file.display());
+        std::fs::write(&config, line).unwrap();
+        let env = UbootEnv::open(&BootConfig {
+            kind: BootKind::Uboot,
+            fw_env_config: config.clone(),
+            uboot_defaults: defaults.clone(),
+            ..BootConfig::default()
+        })
+        .unwrap();
+        assert!(env.write(&NEW).is_err(), "{offset}");
+        assert_eq!(std::fs::read(&file).unwrap(), b"short");
+    }
+}
+
+#[test]
+fn a_copy_that_is_shorter_than_its_distance_from_the_end_leaves_the_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let [short, whole] = ["short", "whole"].map(|name| dir.path().join(name));
+    std::fs::write(&short, b"torn").unwrap();
+    std::fs::write(&whole, image(1, true)).unwrap();
+    let config = dir.path().join("fw_env.config");
+    let line = |file: &Path| format!("{} -{SIZE:#x} {SIZE:#x}\n", file.display());
+    std::fs::write(&config, line(&short) + &line(&whole)).unwrap();
+    let env = UbootEnv::open(&BootConfig {
+        kind: BootKind::Uboot,
+        fw_env_config: config,
+        uboot_defaults: dir.path().join("defaults"),
+        ..BootConfig::default()
+    })
+    .unwrap();
+    assert_eq!(env.read().unwrap(), old());
+}

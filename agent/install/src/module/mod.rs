@@ -5,6 +5,7 @@
 //! Owns the calls and their answers ([`ModuleHandler`]), the file tree and the delivery of the
 //! payload. The module's output goes to the log, line by line.
 
+pub mod answer;
 mod download;
 mod tree;
 
@@ -19,9 +20,6 @@ use crate::handler::{HandlerError, Reboot};
 
 pub(crate) use download::{DownloadError, download};
 pub(crate) use tree::Tree;
-
-/// Answers to queries are one short word; more is junk.
-const ANSWER_BYTES_MAX: usize = 1024;
 
 /// Talks to the module of one payload type.
 #[derive(Debug, Clone)]
@@ -114,60 +112,33 @@ impl ModuleHandler {
         }
     }
 
-    /// Asks a question; the answer is empty or one line.
-    async fn query(&self, call: &'static str) -> Result<String, HandlerError> {
+    /// Asks a question and has `read` understand what the module prints.
+    async fn ask<T>(
+        &self,
+        call: &'static str,
+        read: impl FnOnce(&[u8]) -> Result<T, String>,
+    ) -> Result<T, HandlerError> {
         let command = self.command(call)?;
-        let output = process::capture(&command, ANSWER_BYTES_MAX, &mut |_, line| {
+        // one byte more than an answer has, so that a longer one is known
+        let output = process::capture(&command, answer::BYTES_MAX + 1, &mut |_, line| {
             self.log(call, line)
         })
         .await?;
         self.judge(call, output.exit)?;
-        if output.overflowed {
-            return Err(self.protocol(
-                call,
-                format!("the answer is longer than {ANSWER_BYTES_MAX} bytes"),
-            ));
-        }
-        let Ok(text) = String::from_utf8(output.stdout) else {
-            return Err(self.protocol(call, "the answer is not text"));
-        };
-        let answer = text.strip_suffix('\n').unwrap_or(&text);
-        if answer.contains('\n') {
-            return Err(self.protocol(call, format!("the answer has more than one line: {text:?}")));
-        }
-        Ok(answer.to_owned())
-    }
-
-    async fn yes_or_no(&self, call: &'static str) -> Result<bool, HandlerError> {
-        match self.query(call).await?.as_str() {
-            "Yes" => Ok(true),
-            "No" | "" => Ok(false),
-            other => {
-                Err(self.protocol(call, format!("the answer {other:?} is neither Yes nor No")))
-            }
-        }
+        read(&output.stdout).map_err(|problem| self.protocol(call, problem))
     }
 
     /// `ProvidePayloadFileSizes`
     pub(crate) async fn wants_sizes(&self) -> Result<bool, HandlerError> {
-        self.yes_or_no("ProvidePayloadFileSizes").await
+        self.ask("ProvidePayloadFileSizes", answer::yes_or_no).await
     }
 
     pub(crate) async fn needs_reboot(&self) -> Result<Reboot, HandlerError> {
-        const CALL: &str = "NeedsArtifactReboot";
-        match self.query(CALL).await?.as_str() {
-            "No" | "" => Ok(Reboot::No),
-            "Yes" => Ok(Reboot::Custom),
-            "Automatic" => Ok(Reboot::Automatic),
-            other => Err(self.protocol(
-                CALL,
-                format!("the answer {other:?} is neither Yes, No nor Automatic"),
-            )),
-        }
+        self.ask("NeedsArtifactReboot", answer::reboot).await
     }
 
     pub(crate) async fn supports_rollback(&self) -> Result<bool, HandlerError> {
-        self.yes_or_no("SupportsRollback").await
+        self.ask("SupportsRollback", answer::yes_or_no).await
     }
 
     pub(crate) async fn install(&self) -> Result<(), HandlerError> {

@@ -3,15 +3,17 @@
 /// Longest line handed on; the rest of a longer one is dropped with a notice.
 pub const LINE_BYTES_MAX: usize = 8192;
 
+/// Takes the pieces that a pipe brings and hands on lines.
 #[derive(Debug, Default)]
-pub(super) struct LineSplitter {
+pub struct LineSplitter {
     line: Vec<u8>,
     /// Bytes of the present line that did not fit.
     dropped: usize,
 }
 
 impl LineSplitter {
-    pub(super) fn push(&mut self, mut piece: &[u8], on_line: &mut dyn FnMut(&str)) {
+    /// Hands on every line that ends in this piece.
+    pub fn push(&mut self, mut piece: &[u8], on_line: &mut dyn FnMut(&str)) {
         while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
             self.keep(&piece[..end]);
             self.emit(on_line);
@@ -21,7 +23,7 @@ impl LineSplitter {
     }
 
     /// Emits a last line without a newline.
-    pub(super) fn finish(&mut self, on_line: &mut dyn FnMut(&str)) {
+    pub fn finish(&mut self, on_line: &mut dyn FnMut(&str)) {
         if !self.line.is_empty() {
             self.emit(on_line);
         }

@@ -22,7 +22,9 @@ use tokio::process::{Child, ChildStdin};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub use lines::LINE_BYTES_MAX;
-use lines::LineSplitter;
+// public for the tests of its properties
+#[doc(hidden)]
+pub use lines::LineSplitter;
 
 /// Between SIGTERM and SIGKILL.
 pub const GRACE: Duration = Duration::from_secs(10);

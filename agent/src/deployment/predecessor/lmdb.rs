@@ -23,11 +23,15 @@ const NODE_HEADER_BYTES: usize = 8;
 /// Levels of a tree; the format itself stops at 32.
 const DEPTH_MAX: usize = 32;
 
-/// Everything in the file's main database.
+/// The values of these keys in the file's main database. They are lent, not copied: in a damaged file any number
+/// of entries may lead to the same large value.
 ///
 /// # Errors
 /// Text that says what is wrong with the file.
-pub(super) fn read(file: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, &'static str> {
+pub(super) fn read<'a>(
+    file: &'a [u8],
+    keys: &[&'static str],
+) -> Result<BTreeMap<&'static str, &'a [u8]>, &'static str> {
     let word = [8, 4]
         .into_iter()
         .find(|word| u32_at(file, header(*word)) == Some(MAGIC))
@@ -48,6 +52,7 @@ pub(super) fn read(file: &[u8]) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, &'static s
         word,
         page,
         left: file.len() / page,
+        keys,
         found: BTreeMap::new(),
     };
     let empty = if word == 8 {
@@ -90,16 +95,17 @@ impl Meta {
     }
 }
 
-struct Walk<'a> {
+struct Walk<'a, 'k> {
     file: &'a [u8],
     word: usize,
     page: usize,
     /// Pages that may still be visited: a damaged file may lead in circles.
     left: usize,
-    found: BTreeMap<Vec<u8>, Vec<u8>>,
+    keys: &'k [&'static str],
+    found: BTreeMap<&'static str, &'a [u8]>,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Walk<'a, '_> {
     /// Where a page begins.
     fn place(&self, number: u64) -> Option<usize> {
         usize::try_from(number).ok()?.checked_mul(self.page)
@@ -145,7 +151,10 @@ impl<'a> Walk<'a> {
                     let key = page.get(key_at..data_at).ok_or(DAMAGED)?;
                     let size = usize::try_from(size).map_err(|_| DAMAGED)?;
                     let value = match extra & (BIG | SUB) {
-                        0 => page.get(data_at..data_at + size).ok_or(DAMAGED)?,
+                        // where words are small, the size alone may be the largest number
+                        0 => page
+                            .get(data_at..data_at.saturating_add(size))
+                            .ok_or(DAMAGED)?,
                         BIG => {
                             let number = word_at(page, data_at, self.word).ok_or(DAMAGED)?;
                             self.big(number, size).ok_or(DAMAGED)?
@@ -153,7 +162,9 @@ impl<'a> Walk<'a> {
                         // a database within: not the reference's
                         _ => continue,
                     };
-                    self.found.insert(key.to_vec(), value.to_vec());
+                    if let Some(known) = self.keys.iter().find(|known| known.as_bytes() == key) {
+                        self.found.insert(*known, value);
+                    }
                 }
                 _ => return Err(DAMAGED),
             }
@@ -255,16 +266,45 @@ mod tests {
             ("artifact-name", b"release-1", false),
             ("state", &long, true),
         ]);
-        let found = read(&bytes).unwrap();
-        assert_eq!(found[&b"artifact-name"[..]], b"release-1");
-        assert_eq!(found[&b"state"[..]], long);
+        let found = read(&bytes, &["artifact-name", "state", "artifact-group"]).unwrap();
+        assert_eq!(found["artifact-name"], b"release-1");
+        assert_eq!(found["state"], long);
+        assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn many_entries_may_lead_to_one_large_value() {
+        let keys: Vec<String> = (0..20).map(|n| format!("k{n:02}")).collect();
+        let values: Vec<_> = keys
+            .iter()
+            .map(|key| (key.as_str(), &b""[..], true))
+            .collect();
+        let mut bytes = file(&values);
+        let large = vec![7; 60_000];
+        bytes.truncate(3 * PAGE);
+        bytes.resize(4 * PAGE + large.len(), 7);
+        put(&mut bytes, 3 * PAGE, &[0; 16]);
+        put(&mut bytes, 3 * PAGE + 10, &OVERFLOW.to_le_bytes());
+        for index in 0..keys.len() {
+            let pointer = u16_at(&bytes, 2 * PAGE + 16 + 2 * index).unwrap();
+            let node = 2 * PAGE + usize::from(pointer);
+            put(&mut bytes, node, &60_000_u16.to_le_bytes());
+            put(&mut bytes, node + 8 + 3, &3_u64.to_le_bytes());
+        }
+        let found = read(&bytes, &["k00", "k19"]).unwrap();
+        assert_eq!(
+            found["k00"].as_ptr(),
+            found["k19"].as_ptr(),
+            "lent, not copied"
+        );
+        assert_eq!(found["k19"], large);
     }
 
     #[test]
     fn a_torn_second_copy_leaves_the_first() {
         let mut bytes = file(&[("a", b"1", false)]);
         put(&mut bytes, PAGE + 16, &[0; 4]);
-        assert!(read(&bytes).unwrap().is_empty());
+        assert!(read(&bytes, &["a"]).unwrap().is_empty());
     }
 
     #[test]
@@ -274,10 +314,13 @@ mod tests {
         put(&mut bytes, 2 * PAGE + 10, &BRANCH.to_le_bytes());
         let node = 2 * PAGE + usize::from(u16_at(&bytes, 2 * PAGE + 16).unwrap());
         put(&mut bytes, node, &2_u16.to_le_bytes());
-        assert_eq!(read(&bytes), Err("its pages lead in circles"));
+        assert_eq!(read(&bytes, &[]), Err("its pages lead in circles"));
         bytes.truncate(2 * PAGE);
-        assert_eq!(read(&bytes), Err("it ends before one of its pages"));
-        assert_eq!(read(b"something else"), Err("it is no database of LMDB"));
+        assert_eq!(read(&bytes, &[]), Err("it ends before one of its pages"));
+        assert_eq!(
+            read(b"something else", &[]),
+            Err("it is no database of LMDB")
+        );
     }
 
     proptest! {
@@ -288,7 +331,7 @@ mod tests {
                 let at = at % bytes.len();
                 bytes[at] = value;
             }
-            let _ = read(&bytes);
+            let _ = read(&bytes, &["artifact-name", "state"]);
         }
     }
 }

@@ -14,6 +14,10 @@ use super::store::UNKNOWN_NAME;
 
 /// The reference's database in the state directory.
 const FILE: &str = "mender-store";
+const NAME: &str = "artifact-name";
+const GROUP: &str = "artifact-group";
+const PROVIDES: &str = "artifact-provides";
+const STATE: &str = "state";
 /// It holds a few kilobytes.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -34,23 +38,23 @@ pub(super) fn facts(state_dir: &Path) -> Result<Option<Facts>, String> {
     else {
         return Ok(None);
     };
-    let mut values = lmdb::read(&file).map_err(named)?;
-    let mut text = |key: &str| {
-        let value = values.remove(key.as_bytes())?;
+    let values = lmdb::read(&file, &[NAME, GROUP, PROVIDES, STATE]).map_err(named)?;
+    let text = |key: &str| {
+        let value = values.get(key)?.to_vec();
         String::from_utf8(value)
             .ok()
             .filter(|text| !text.is_empty())
     };
-    let Some(artifact_name) = text("artifact-name").filter(|name| name != UNKNOWN_NAME) else {
+    let Some(artifact_name) = text(NAME).filter(|name| name != UNKNOWN_NAME) else {
         return Ok(None);
     };
-    let artifact_group = text("artifact-group");
-    let provides = match text("artifact-provides") {
+    let artifact_group = text(GROUP);
+    let provides = match text(PROVIDES) {
         None => BTreeMap::new(),
         Some(json) => serde_json::from_str(&json)
             .map_err(|error| named(&format!("its provides are no object of texts: {error}")))?,
     };
-    if text("state").is_some() {
+    if text(STATE).is_some() {
         log::warn!(
             "the previous client was in the middle of a deployment, which it will not finish; the server offers it again"
         );

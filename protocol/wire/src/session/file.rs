@@ -95,6 +95,8 @@ pub fn mode_of(st_mode: u32) -> u32 {
         | bit(0o1000, MODE_STICKY)
 }
 
+const NANOS_OF_SECOND: u32 = 1_000_000_000;
+
 /// A moment, written as a MessagePack timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timestamp {
@@ -109,27 +111,28 @@ impl Timestamp {
         let Value::Ext(-1, bytes) = value else {
             return None;
         };
-        match bytes.len() {
-            4 => Some(Timestamp {
+        let time = match bytes.len() {
+            4 => Timestamp {
                 seconds: i64::from(u32::from_be_bytes(bytes.as_slice().try_into().ok()?)),
                 nanos: 0,
-            }),
+            },
             8 => {
                 let packed = u64::from_be_bytes(bytes.as_slice().try_into().ok()?);
-                Some(Timestamp {
+                Timestamp {
                     seconds: i64::try_from(packed & 0x3_ffff_ffff).ok()?,
                     nanos: u32::try_from(packed >> 34).ok()?,
-                })
+                }
             }
             12 => {
                 let (nanos, seconds) = bytes.split_at(4);
-                Some(Timestamp {
+                Timestamp {
                     seconds: i64::from_be_bytes(seconds.try_into().ok()?),
                     nanos: u32::from_be_bytes(nanos.try_into().ok()?),
-                })
+                }
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        (time.nanos < NANOS_OF_SECOND).then_some(time)
     }
 }
 
@@ -339,6 +342,22 @@ pub fn ack(sid: &str, offset: u64) -> Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_has_no_more_than_its_nanoseconds() {
+        let read = |nanos: u32| {
+            let wide = [&nanos.to_be_bytes()[..], &1_i64.to_be_bytes()].concat();
+            Timestamp::read(&Value::Ext(-1, wide))
+        };
+        let last = read(NANOS_OF_SECOND - 1);
+        assert_eq!(last.map(|time| Timestamp::read(&time.into())), Some(last));
+        for nanos in [NANOS_OF_SECOND, 1 << 30, u32::MAX] {
+            assert_eq!(read(nanos), None);
+        }
+        let packed = (1_u64 << 30) - 1;
+        let narrow = (packed << 34 | 1).to_be_bytes().to_vec();
+        assert_eq!(Timestamp::read(&Value::Ext(-1, narrow)), None);
+    }
 
     #[test]
     fn modes_are_the_reference_ones_and_come_back() {
