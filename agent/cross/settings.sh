@@ -26,4 +26,4 @@ architecture() {
 }
 
 # has_target TARGET: whether the compiler that cargo uses has a standard library for it
-has_target() { [ -d "$(cd "$REPO" && rustc --print sysroot)/lib/rustlib/$1/lib" ]; }
+has_target() { [ -d "$(cd "$REPO" && "${RUSTC:-rustc}" --print sysroot)/lib/rustlib/$1/lib" ]; }

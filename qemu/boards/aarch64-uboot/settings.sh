@@ -5,10 +5,12 @@ DEBIAN=arm64
 EMULATOR=qemu-aarch64-static
 KERNELS=linux-image-arm64
 EARLY=""
-LATE="virtio_console rtc_pl031"
+LATE=virtio_console
 CONSOLE=ttyAMA0
 LOG_PORT=hvc0
 BOOT_MOUNT=/boot/uboot
+# the kernel is not compressed here
+SLOT_MIB=80
 
 SUPPORT=$REPO/board-support/uboot
 UBOOT=$CACHE/u-boot
