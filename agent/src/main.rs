@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    ambidex_platform::names::without_plugins();
     ambidex_agent::cli::main(std::env::args_os())
 }

@@ -18,7 +18,7 @@ usage: cargo xtask bench [polls] [fleet] [install] [idle] [--devices N] [--round
   polls     idle polls a second of a fleet against the embedded database
   fleet     every call of a device with 1,000,000 devices in the embedded database
   install   512 MiB into slot B beside dd, pipes, mender-client, rauc and swupdate (needs root)
-  idle      memory of the agent between two polls
+  idle      memory and wakings of the agent between two polls, and how soon it asks after its start
 
 Without a name, all of them. --devices (default 100000), --rounds of install (default 4).";
 
@@ -79,16 +79,8 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
                 "ambidex-load",
             ]),
     )?;
-    workspace::check(workspace::cargo().args([
-        "build",
-        "--locked",
-        "--profile",
-        "agent",
-        "-p",
-        "ambidex-agent",
-    ]))?;
     let release = |name: &str| workspace::target_dir().join("release").join(name);
-    let agent = workspace::target_dir().join("agent/ambidex-agent");
+    let agent = device_agent()?;
     let load = release("ambidex-load");
     for name in &options.names {
         match name.as_str() {
@@ -112,14 +104,12 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
             "idle" => {
                 let report = measured(
                     Command::new(&load)
-                        .arg("idle-agent")
-                        .arg("--agent-bin")
-                        .arg(&agent),
+                        .args(["idle-agent", "--seconds", "60", "--agent-bin"])
+                        .arg(&agent)
+                        .arg("--server-bin")
+                        .arg(release("ambidex-server")),
                 )?;
-                println!(
-                    "\n{}",
-                    table(&report, &["rss_mib", "pss_mib", "threads", "binary_mib"])
-                );
+                println!("\n{}", idle_table(&report));
             }
             _ => {
                 let work = work_dir()?;
@@ -137,6 +127,20 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The static agent that devices get.
+fn device_agent() -> Result<PathBuf> {
+    let output = Command::new(workspace::root().join("qemu/agent"))
+        .env_remove("AMBIDEX_BOARD_AGENT_PROFILE")
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting qemu/agent")?;
+    if !output.status.success() {
+        bail!("building the device agent failed, see above");
+    }
+    let path = String::from_utf8(output.stdout).context("what qemu/agent printed")?;
+    Ok(PathBuf::from(path.trim()))
 }
 
 fn work_dir() -> Result<PathBuf> {
@@ -167,6 +171,20 @@ fn table(report: &Value, columns: &[&str]) -> String {
     line(columns.iter().map(|&name| name.to_owned()).collect())
         + &line(columns.iter().map(|_| "---".to_owned()).collect())
         + &line(columns.iter().map(|&name| cell(&report[name])).collect())
+}
+
+fn idle_table(report: &Value) -> String {
+    table(
+        report,
+        &[
+            "rss_mib",
+            "pss_mib",
+            "threads",
+            "wakings_per_minute",
+            "start_to_first_request_ms",
+            "binary_bytes",
+        ],
+    )
 }
 
 fn polls_table(report: &Value) -> String {

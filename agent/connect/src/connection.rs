@@ -10,14 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::outgoing::{self, Out, Queue};
+use crate::outgoing::{self, Out, Outgoing, Queue};
 use crate::router::Router;
 use crate::settings::Times;
 use crate::{MESSAGE_BYTES_MAX, Shared};
@@ -101,7 +101,7 @@ where
     let end = {
         let mut writing = pin!(write(&mut sink, &mut queue, &times));
         let end = tokio::select! {
-            end = read(&mut source, &mut router, &times) => end,
+            end = read(&mut source, &mut router, &outgoing, &times) => end,
             end = &mut writing => end,
             reason = leave => End::Left(reason),
         };
@@ -139,21 +139,35 @@ fn lost(error: &Error) -> End {
     }
 }
 
-async fn read<R>(source: &mut R, router: &mut Router, times: &Times) -> End
+/// Pings only a server that is silent: one that pings by itself, as the reference does every 30 s, has shown that it
+/// is there, and an idle device need not wake for more.
+async fn read<R>(source: &mut R, router: &mut Router, outgoing: &Outgoing, times: &Times) -> End
 where
     R: Stream<Item = Result<Message, Error>> + Unpin,
 {
     let mut heard = Instant::now();
+    let mut asked = false;
     loop {
+        let patience = if asked {
+            times.socket_silence
+        } else {
+            times.socket_ping
+        };
         let frame = tokio::select! {
             frame = source.next() => frame,
             () = router.reap() => continue,
-            () = sleep_until(heard + times.socket_silence) => {
-                let silence = times.socket_silence.as_secs();
-                return End::Lost(format!("no sign of life of the server for {silence} s"));
+            () = sleep_until(heard + patience) => {
+                if asked {
+                    let silence = times.socket_silence.as_secs();
+                    return End::Lost(format!("no sign of life of the server for {silence} s"));
+                }
+                outgoing.ping();
+                asked = true;
+                continue;
             }
         };
         heard = Instant::now();
+        asked = false;
         match frame {
             None => return End::Lost("it was closed without a goodbye".to_owned()),
             Some(Err(error)) => return lost(&error),
@@ -181,19 +195,8 @@ async fn write<W>(sink: &mut W, queue: &mut Queue, times: &Times) -> End
 where
     W: Sink<Message, Error = Error> + Unpin,
 {
-    let mut pings = interval_at(Instant::now() + times.socket_ping, times.socket_ping);
-    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let out = tokio::select! {
-            out = queue.next() => out,
-            _ = pings.tick() => {
-                match timeout(times.write_stall, sink.send(Message::Ping(PING))).await {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(error)) => return lost(&error),
-                    Err(_) => return stalled(times),
-                }
-            }
-        };
+        let out = queue.next().await;
         match timeout(times.write_stall, batch(sink, queue, out)).await {
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => return End::Lost("we have left".to_owned()),
@@ -218,6 +221,7 @@ where
     while let Some(out) = next {
         match out {
             Out::Message(bytes) => sink.feed(Message::Binary(bytes.into())).await?,
+            Out::Ping => sink.feed(Message::Ping(PING)).await?,
             Out::Close(code, mut reason) => {
                 while reason.len() > REASON_BYTES_MAX {
                     reason.pop();

@@ -13,6 +13,8 @@ const ANSWERS_MAX: usize = 256;
 pub(crate) enum Out {
     /// A message.
     Message(Vec<u8>),
+    /// A question whether the server is there.
+    Ping,
     /// A goodbye: code and reason. The last one.
     Close(u16, String),
 }
@@ -79,6 +81,11 @@ impl Outgoing {
         {
             log::debug!("an answer to a remote session was dropped: too many wait");
         }
+    }
+
+    /// Asks for a sign of life. Where too much waits to be sent, whether that is taken shows it.
+    pub(crate) fn ping(&self) {
+        let _ = self.answers.try_send(Out::Ping);
     }
 
     /// Says goodbye, behind everything that waits.

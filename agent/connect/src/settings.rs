@@ -114,7 +114,8 @@ pub struct Times {
     pub shell_ping: Duration,
     /// Silence of the user after which a shell ends.
     pub shell_silence: Duration,
-    /// Between pings of the websocket. Below the reference's 54 s.
+    /// Silence of the server before it is asked for a sign of life. Above the 30 s after which the reference's
+    /// asks, below the 54 s after which the reference's device does.
     pub socket_ping: Duration,
     /// Silence of the server after which the connection counts as dead.
     pub socket_silence: Duration,
@@ -136,7 +137,7 @@ impl Default for Times {
             session_patience: seconds(12),
             shell_ping: seconds(30),
             shell_silence: seconds(65),
-            socket_ping: seconds(30),
+            socket_ping: seconds(45),
             socket_silence: seconds(60),
             write_stall: seconds(30),
             forward_idle: seconds(600),

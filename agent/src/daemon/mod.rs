@@ -22,6 +22,7 @@ use ambidex_machine::{Action, Gate};
 use ambidex_platform::{
     fs::{self, FsError},
     lock::{LockError, StateLock},
+    memory,
 };
 use ambidex_wire::deployments::Instructions;
 use control::Control;
@@ -49,6 +50,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// Between looks whether a standalone verb has ended.
 const LOCK_RETRY: Duration = Duration::from_secs(5);
+
+/// A wait before which memory is given back.
+const LONG_WAIT: Duration = Duration::from_secs(30);
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +168,9 @@ impl Daemon {
         let mut wishes = self.gates.changes();
         while !self.stop.is_requested() {
             let next = tokio::time::Instant::from_std(self.schedule.next());
+            if next.duration_since(tokio::time::Instant::now()) > LONG_WAIT {
+                memory::give_code_back();
+            }
             tokio::select! {
                 () = self.stop.requested() => break,
                 wish = triggers.next() => self.grant(wish),

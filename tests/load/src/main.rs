@@ -24,7 +24,7 @@ usage: ambidex-load idle-polls --server-bin FILE [options]
        ambidex-load idle-sockets --server-bin FILE [--devices N]
        ambidex-load echo --server-bin FILE [--devices N] [--keystrokes N]
        ambidex-load fleet --server-bin FILE [options]
-       ambidex-load idle-agent --agent-bin FILE
+       ambidex-load idle-agent --agent-bin FILE --server-bin FILE [--seconds N]
        ambidex-load install --agent-bin FILE --cli-bin FILE --work-dir DIR [options]
 
 idle-polls starts the server on an empty data directory, enrols the devices through the public
@@ -40,8 +40,9 @@ fleet puts --devices devices into the embedded database, --active of them enroll
 copied from them while the server is stopped, and measures polls, inventory updates, auth requests,
 status reports, the start of the server, and polls beside a deployment to all devices.
 
-idle-agent starts the agent's daemon against a server that refuses the connection and reads its
-memory once it waits for the next poll.
+idle-agent lets the agent's daemon be accepted by a server and open its websocket, then reads its memory
+and counts for --seconds how often it wakes between two polls; then how long it takes from the start of
+the process to its first request.
 
 install brings a 512 MiB root filesystem into slot B, which holds the previous release, with the
 agent, with the peers that Debian packages and with plain dd and pipes; all of them in every round.
@@ -70,7 +71,7 @@ options of install:
 enum Verb {
     IdlePolls(measure::Options),
     Fleet(fleet::Options),
-    IdleAgent(PathBuf),
+    IdleAgent(agent::Options),
     Install(install::Options),
     IdleSockets(sessions::Options),
     Echo(sessions::Options),
@@ -163,7 +164,15 @@ fn parse_options() -> anyhow::Result<Option<Verb>> {
         }
         Some("idle-agent") => {
             required(&install.agent_bin, "agent-bin")?;
-            Ok(Some(Verb::IdleAgent(install.agent_bin)))
+            required(&polls.server_bin, "server-bin")?;
+            if polls.seconds == 0 {
+                bail!("--seconds must be at least 1");
+            }
+            Ok(Some(Verb::IdleAgent(agent::Options {
+                agent_bin: install.agent_bin,
+                server_bin: polls.server_bin,
+                seconds: polls.seconds,
+            })))
         }
         Some("install") => {
             required(&install.work_dir, "work-dir")?;
@@ -184,7 +193,7 @@ async fn main() -> anyhow::Result<()> {
     let report = match parse_options()? {
         None => return Ok(()),
         Some(Verb::Install(options)) => install::run(&options)?,
-        Some(Verb::IdleAgent(agent)) => agent::idle(&agent).await?,
+        Some(Verb::IdleAgent(options)) => agent::idle(&options).await?,
         Some(Verb::IdlePolls(options)) => idle_polls(&options).await?,
         Some(Verb::IdleSockets(options)) => sessions::idle_sockets(&options).await?,
         Some(Verb::Echo(options)) => sessions::echo(&options).await?,
