@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::environment::{BootEnvironment, BootLoader, Copy};
+use super::environment::{BootEnvironment, BootLoader, StoredCopy};
 use crate::child;
 
 const SECTOR_BYTES: u64 = 512;
@@ -128,7 +128,7 @@ impl Disk {
             environment.set(name, value);
         }
         for counter in [1, 0] {
-            let copy = Copy {
+            let copy = StoredCopy {
                 environment: environment.clone(),
                 counter,
             };
@@ -138,7 +138,7 @@ impl Disk {
         Ok(())
     }
 
-    async fn environment_copy(&self, copy: u8) -> Result<Copy> {
+    async fn environment_copy(&self, copy: u8) -> Result<StoredCopy> {
         let block = self.environment_block(copy).await?;
         self.boot_loader.decode(&block)
     }

@@ -45,7 +45,7 @@ pub(super) enum BootLoader {
 
 /// One readable copy; GRUB's have no counter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Copy {
+pub(super) struct StoredCopy {
     pub environment: BootEnvironment,
     pub counter: u8,
 }
@@ -62,7 +62,7 @@ impl BootLoader {
     }
 
     /// Reads a copy; an error when the boot loader would not take it.
-    pub fn decode(self, block: &[u8]) -> Result<Copy> {
+    pub fn decode(self, block: &[u8]) -> Result<StoredCopy> {
         match self {
             Self::Grub => {
                 let text = String::from_utf8_lossy(block);
@@ -74,7 +74,7 @@ impl BootLoader {
                         text.get(..60)
                     );
                 }
-                Ok(Copy {
+                Ok(StoredCopy {
                     environment: BootEnvironment::from_lines(lines),
                     counter: 0,
                 })
@@ -93,7 +93,7 @@ impl BootLoader {
                 }
                 let text = String::from_utf8_lossy(data);
                 let entries = text.split('\0').take_while(|entry| !entry.is_empty());
-                Ok(Copy {
+                Ok(StoredCopy {
                     environment: BootEnvironment::from_lines(entries),
                     counter: header.last().copied().unwrap_or_default(),
                 })
@@ -102,7 +102,7 @@ impl BootLoader {
     }
 
     /// The bytes of a copy.
-    pub fn encode(self, copy: &Copy) -> Vec<u8> {
+    pub fn encode(self, copy: &StoredCopy) -> Vec<u8> {
         let variables = copy.environment.0.iter();
         match self {
             Self::Grub => {
@@ -125,7 +125,11 @@ impl BootLoader {
     }
 
     /// What the boot loader goes by, of its two copies as they are on the disk.
-    pub fn choose(self, first: Result<Copy>, second: Result<Copy>) -> Result<BootEnvironment> {
+    pub fn choose(
+        self,
+        first: Result<StoredCopy>,
+        second: Result<StoredCopy>,
+    ) -> Result<BootEnvironment> {
         let (first, second) = match (first, second) {
             (Ok(first), Ok(second)) => (first, second),
             (Ok(only), Err(_)) | (Err(_), Ok(only)) => return Ok(only.environment),
@@ -161,10 +165,10 @@ pub fn environment_block(variables: &[(&str, &str)]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn copy(part: &str, counter: u8) -> Copy {
+    fn copy(part: &str, counter: u8) -> StoredCopy {
         let mut environment = BootEnvironment(BTreeMap::new());
         environment.set("mender_boot_part", part);
-        Copy {
+        StoredCopy {
             environment,
             counter,
         }

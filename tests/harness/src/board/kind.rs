@@ -145,7 +145,7 @@ impl Kind {
     /// QEMU's arguments for machine, firmware and the line that the agent's log takes (character device `log`).
     pub(super) fn machine(self, folder: &Path) -> Vec<String> {
         let in_folder = |name: &str| option_value(&folder.join(name));
-        let arguments: Vec<String> = match self {
+        match self {
             Self::X86_64Grub => {
                 let kvm = std::env::var("AMBIDEX_BOARD_KVM").is_ok_and(|value| value == "1");
                 let (accelerator, cpu) = if kvm { ("kvm", "host") } else { ("tcg", "max") };
@@ -182,7 +182,6 @@ impl Kind {
             ]
             .map(str::to_owned)
             .into(),
-        };
-        arguments
+        }
     }
 }
