@@ -8,6 +8,7 @@ mod agent;
 mod bench;
 mod boards;
 mod ci;
+mod deb;
 mod demo;
 mod hil;
 mod packages;
@@ -31,6 +32,7 @@ usage: cargo xtask VERB [options]
   boards [build|run] [BOARD]
                            makes a board's image; runs it with its console on this terminal
   agent --target ARCH      the static agent for a device: x86_64, aarch64 or armv7
+  deb [--arch ARCH] ...    Debian packages; see cargo xtask deb --help
   hil --server URL ...     the update flow on real hardware (cargo xtask hil --help)
 
   --yes   install missing Debian packages without asking (implied when CI is set)";
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         "agent" => agent::run(rest),
         "bench" => bench::run(rest),
         "boards" => boards::run(rest),
+        "deb" => deb::run(rest),
         "hil" => hil::run(rest),
         "" | "help" | "--help" | "-h" => {
             println!("{USAGE}");

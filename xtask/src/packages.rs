@@ -34,6 +34,7 @@ const ARMV7: &[Need] = &[
 const BOARDS: &[Need] = &[
     ("mformat", "mtools"),
     ("sgdisk", "gdisk"),
+    ("sfdisk", "fdisk"),
     ("mke2fs", "e2fsprogs"),
     ("depmod", "kmod"),
     ("openssl", "openssl"),
@@ -101,11 +102,15 @@ const COMPATIBILITY: &[Need] = &[
 /// What the stock update modules install with, and what checks them.
 const MODULES: &[Need] = &[
     ("dpkg-deb", "dpkg"),
+    ("dpkg-shlibdeps", "dpkg-dev"),
     ("dpkg-repack", "dpkg-repack"),
     ("rpmbuild", "rpm"),
     ("busybox", "busybox"),
     ("shellcheck", "shellcheck"),
 ];
+
+/// What disks are made with, from the trees for real images.
+const IMAGES: &[Need] = &[("genimage", "genimage"), ("mkdosfs", "dosfstools")];
 
 /// The engines of several instances that share a fleet.
 const ENGINES: &[Need] = &[
@@ -159,6 +164,7 @@ pub fn ensure(purpose: For, yes: bool) -> Result<()> {
             AARCH64_UBOOT,
             COMPATIBILITY,
             MODULES,
+            IMAGES,
             ENGINES,
         ]
         .concat(),

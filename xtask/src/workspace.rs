@@ -58,6 +58,7 @@ pub fn use_built(command: &mut Command) {
         ("AMBIDEX_SERVER_BIN", "ambidex-server"),
         ("AMBIDEX_AGENT_BIN", "ambidex-agent"),
         ("AMBIDEX_CLI_BIN", "ambidex"),
+        ("AMBIDEX_XTASK_BIN", "xtask"),
     ] {
         if std::env::var_os(variable).is_none() && built(binary).is_file() {
             command.env(variable, built(binary));

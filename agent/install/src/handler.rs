@@ -115,6 +115,17 @@ impl Handler {
         ModuleHandler::new(payload_type, context.clone()).map(Self::Module)
     }
 
+    /// What a restart by the agent must be given as its argument (`"0 tryboot"` on a Raspberry Pi).
+    ///
+    /// # Errors
+    /// When the boot loader is not there.
+    pub fn reboot_argument(&self) -> Result<Option<&'static str>, HandlerError> {
+        match self {
+            Self::Rootfs(handler) => handler.reboot_argument(),
+            Self::Module(_) => Ok(None),
+        }
+    }
+
     forward! {
         /// Makes the downloaded payload active or bootable (`ArtifactInstall`).
         install -> ();

@@ -1,8 +1,8 @@
 //! Streams an artifact into a slot or an update module and switches the bootloader.
 //!
 //! Owns everything between the bytes of an artifact and a bootable or running update: the checks
-//! before the first byte is written, the block sink, the update-module protocol, the bootloader's
-//! variables and the A/B rules. Decides nothing about deployments: when a call is made, and what
+//! before the first byte is written, the block sink, the update-module protocol, the boot
+//! loaders and the A/B rules. Decides nothing about deployments: when a call is made, and what
 //! its failure means, is the state machine's business. Talks to no server.
 //!
 //! ```text
@@ -23,4 +23,4 @@ pub use context::{CancelFlag, InstallContext, NoProgress, Progress, RootfsConfig
 pub use handler::{Handler, HandlerError, Reboot};
 pub use module::ModuleHandler;
 pub use pipeline::{ArtifactFacts, FetchError, FetchOptions, Fetched, HeaderHook, fetch};
-pub use rootfs::RootfsHandler;
+pub use rootfs::{RootfsHandler, check};

@@ -323,7 +323,8 @@ mod tests {
         let whole = bytes(10_000_000);
         let found = interrupted(&dir, 5_000_000);
         assert_eq!(found.label(), b"mine");
-        assert!((EVERY..5_000_000).contains(&found.offset()));
+        // the last piece may or may not have been made durable
+        assert!((EVERY..=5_000_000).contains(&found.offset()));
         let offset = usize::try_from(found.offset()).unwrap();
         let (mut spool, mut beginning) = found.resume(EVERY).unwrap().unwrap();
         let mut read = Vec::new();

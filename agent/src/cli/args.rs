@@ -40,6 +40,7 @@ pub(super) struct Invocation {
     pub force_bootstrap: bool,
     pub reboot_exit_code: bool,
     pub stop_before: Vec<String>,
+    pub exercise: bool,
 }
 
 /// Understands the command line; the first word is the name of the program.
@@ -56,7 +57,7 @@ fn read(mut parser: Parser) -> Result<Invocation, String> {
     let mut overrides = Overrides::default();
     let mut log_file = None;
     let (mut help, mut version) = (false, false);
-    let (mut force_bootstrap, mut reboot_exit_code) = (false, false);
+    let (mut force_bootstrap, mut reboot_exit_code, mut exercise) = (false, false, false);
     let mut stop_before = Vec::new();
 
     while let Some(arg) = parser.next().map_err(text)? {
@@ -85,6 +86,7 @@ fn read(mut parser: Parser) -> Result<Invocation, String> {
             }
             Long("forcebootstrap" | "force-bootstrap") | Short('F') => force_bootstrap = true,
             Long("reboot-exit-code") => reboot_exit_code = true,
+            Long("exercise") => exercise = true,
             Long("stop-before") => {
                 stop_before.push(parser.value().and_then(|v| v.string()).map_err(text)?)
             }
@@ -107,6 +109,7 @@ fn read(mut parser: Parser) -> Result<Invocation, String> {
         force_bootstrap,
         reboot_exit_code,
         stop_before,
+        exercise,
     };
     fits(&invocation)?;
     Ok(invocation)
@@ -175,6 +178,9 @@ fn fits(invocation: &Invocation) -> Result<(), String> {
     if invocation.reboot_exit_code && !matches!(verb, Verb::Install(_) | Verb::Resume) {
         return Err("--reboot-exit-code belongs to install and resume".to_owned());
     }
+    if invocation.exercise && *verb != Verb::BoardCheck {
+        return Err("--exercise belongs to board check".to_owned());
+    }
     let standalone = matches!(
         verb,
         Verb::Install(_) | Verb::Resume | Verb::Commit | Verb::Rollback
@@ -237,6 +243,7 @@ mod tests {
             ("status --stop-before Cleanup", "--stop-before belongs to"),
             ("install x --forcebootstrap", "belongs to bootstrap"),
             ("commit --reboot-exit-code", "belongs to install"),
+            ("status --exercise", "belongs to board check"),
             ("daemon --log-level loud", "'loud' is no log level"),
             ("daemon --nonsense", "nonsense"),
             ("daemon --config", "config"),

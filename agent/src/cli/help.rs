@@ -162,11 +162,17 @@ moment is rolled back. Ends with 2 when nothing is in progress.
     (
         "board check",
         "\
-ambidex-agent board check - whether this board is set up for updates that roll back, and for remote access
+ambidex-agent board check [--exercise] - whether this board is set up for updates that roll back, and for
+remote access
 
-Reads the bootloader's environment and compares it with the running system; and looks whether remote
-access, where it is on, has what it needs: user, shell, terminals, directories. Changes nothing. Run it
-when you bring up a board, and when an update was refused.
+Looks at the slots and at everything that their boot loader needs (files, partitions, scripts), and compares
+it with the running system; and looks whether remote access, where it is on, has what it needs: user, shell,
+terminals, directories. Each line begins with ok or FAIL and says what to change; ends with 1 when one fails.
+Changes nothing. Run it when you bring up a board, and when an update was refused.
+
+    --exercise    Prepare a trial of the other slot and take it back, if nothing else is wrong. Should the
+                  power fail in between, the board tries the other slot once. (With systemd-boot the other
+                  slot's entry has no boots left afterwards, until the next update.)
 ",
     ),
     (

@@ -104,7 +104,7 @@ async fn perform(invocation: &Invocation, config: Arc<Config>) -> Result<u8, Str
         Verb::ShowArtifact => status::show_artifact(&config),
         Verb::ShowProvides => status::show_provides(&config),
         Verb::Status => status::show(&config),
-        Verb::BoardCheck => board::check(&config).await,
+        Verb::BoardCheck => board::check(&config, invocation.exercise).await,
         Verb::Install(_) | Verb::Commit | Verb::Rollback | Verb::Resume => {
             standalone::run(invocation, config).await
         }

@@ -488,17 +488,46 @@ fn boot(keys: &Keys, raw: super::schema::RawBoot) -> Result<BootConfig, ConfigEr
         Some("grub") => BootKind::Grub,
         Some("uboot") => BootKind::Uboot,
         Some("tools") => BootKind::Tools,
+        Some("tryboot") => BootKind::Tryboot,
+        Some("systemd-boot") => BootKind::SystemdBoot,
+        Some("script") => BootKind::Script,
         Some(other) => {
             return Err(keys.bad(
                 "boot.kind",
-                format!("is '{other}'; give auto, grub, uboot or tools"),
+                format!(
+                    "is '{other}'; give auto, grub, uboot, tools, tryboot, systemd-boot or script"
+                ),
             ));
         }
     };
+    let script = path(raw.script);
+    if kind == BootKind::Script && script.is_none() {
+        return Err(keys.bad(
+            "boot.script",
+            "is missing, though boot.kind is script".to_owned(),
+        ));
+    }
+    let boot_parts = [raw.boot_part_a.unwrap_or(2), raw.boot_part_b.unwrap_or(3)];
+    if boot_parts[0] == boot_parts[1] {
+        return Err(keys.bad(
+            "boot.boot_part_b",
+            format!(
+                "is {}, as boot.boot_part_a is; the slots need a boot partition each",
+                boot_parts[1]
+            ),
+        ));
+    }
     Ok(BootConfig {
         kind,
         env_dir: path(raw.env_dir),
         fw_env_config: path(raw.fw_env_config).unwrap_or_else(|| "/etc/fw_env.config".into()),
+        autoboot_dir: path(raw.autoboot_dir),
+        esp: path(raw.esp),
+        boot_parts,
+        firmware_dir: path(raw.firmware_dir),
+        armed_file: path(raw.armed_file),
+        script,
+        prepare_slot: raw.prepare_slot.unwrap_or_default(),
     })
 }
 

@@ -181,6 +181,18 @@ pub struct BootConfig {
     pub env_dir: Option<PathBuf>,
     /// The file that says where the U-Boot environment is.
     pub fw_env_config: PathBuf,
+    /// Mount points of the partition with `autoboot.txt` and of the EFI system partition; `None`: the usual places.
+    pub autoboot_dir: Option<PathBuf>,
+    pub esp: Option<PathBuf>,
+    /// Numbers of the boot partitions of slot A and slot B, for the firmware of the Raspberry Pi.
+    pub boot_parts: [u32; 2],
+    /// Where that firmware tells of this boot, and where a prepared trial is noted; `None`: the usual places.
+    pub firmware_dir: Option<PathBuf>,
+    pub armed_file: Option<PathBuf>,
+    /// The vendor's program.
+    pub script: Option<PathBuf>,
+    /// Program and arguments that bring a slot's boot files to their place.
+    pub prepare_slot: Vec<String>,
 }
 
 /// The bootloader back end.
@@ -193,6 +205,11 @@ pub enum BootKind {
     Uboot,
     /// The reference agent's command line tools, found in `PATH`.
     Tools,
+    /// The firmware of the Raspberry Pi.
+    Tryboot,
+    SystemdBoot,
+    /// A program of the board's vendor.
+    Script,
 }
 
 /// What must hold before a new system is made permanent.

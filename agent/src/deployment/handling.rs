@@ -38,6 +38,9 @@ fn context_for(config: &Config, store: &Store, device_type: String) -> InstallCo
 pub fn rootfs(config: &Config) -> RootfsConfig {
     let mut boot = BootConfig {
         fw_env_config: config.boot.fw_env_config.clone(),
+        boot_parts: config.boot.boot_parts,
+        script: config.boot.script.clone(),
+        prepare_slot: config.boot.prepare_slot.clone(),
         ..BootConfig::default()
     };
     boot.kind = match config.boot.kind {
@@ -45,9 +48,20 @@ pub fn rootfs(config: &Config) -> RootfsConfig {
         BootKind::Grub => boot::BootKind::Grub,
         BootKind::Uboot => boot::BootKind::Uboot,
         BootKind::Tools => boot::BootKind::Tools,
+        BootKind::Tryboot => boot::BootKind::Tryboot,
+        BootKind::SystemdBoot => boot::BootKind::SystemdBoot,
+        BootKind::Script => boot::BootKind::Script,
     };
-    if let Some(env_dir) = &config.boot.env_dir {
-        boot.env_dir.clone_from(env_dir);
+    for (configured, place) in [
+        (&config.boot.env_dir, &mut boot.env_dir),
+        (&config.boot.autoboot_dir, &mut boot.autoboot_dir),
+        (&config.boot.firmware_dir, &mut boot.firmware_dir),
+        (&config.boot.armed_file, &mut boot.armed_file),
+        (&config.boot.esp, &mut boot.esp),
+    ] {
+        if let Some(path) = configured {
+            place.clone_from(path);
+        }
     }
     RootfsConfig {
         part_a: config.rootfs_part_a.clone().map(Into::into),
@@ -145,6 +159,21 @@ impl Handling {
             Ok(HandlerReboot::Automatic) => Ok(Reboot::Automatic),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// What the restart must be given as its argument, so that the boot loader knows it for a trial.
+    ///
+    /// # Errors
+    /// What failed, for people.
+    pub fn reboot_argument(
+        &mut self,
+        config: &Config,
+        store: &Store,
+        facts: Option<&Facts>,
+    ) -> Result<Option<&'static str>, String> {
+        self.handler(config, store, facts)?
+            .reboot_argument()
+            .map_err(|error| error.to_string())
     }
 
     /// Whether the handler can go back.

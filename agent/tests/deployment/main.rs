@@ -8,6 +8,7 @@ mod support;
 mod trial;
 
 mod aborts;
+mod boot_loaders;
 mod deaths;
 mod failures;
 mod holds;

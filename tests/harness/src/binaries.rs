@@ -47,6 +47,12 @@ pub fn cli() -> Result<PathBuf> {
     once(&PATH, || locate("AMBIDEX_CLI_BIN", "ambidex", "ambidex"))
 }
 
+/// The developer commands, or `AMBIDEX_XTASK_BIN`.
+pub fn xtask() -> Result<PathBuf> {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    once(&PATH, || locate("AMBIDEX_XTASK_BIN", "xtask", "xtask"))
+}
+
 /// The root of the repository.
 pub fn repository() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

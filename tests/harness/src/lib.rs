@@ -5,7 +5,7 @@
 //! Used by the crates under `tests/`; nothing that ships depends on it.
 //!
 //! Environment:
-//! - `AMBIDEX_SERVER_BIN`, `AMBIDEX_AGENT_BIN`, `AMBIDEX_CLI_BIN`: use these binaries instead of building
+//! - `AMBIDEX_SERVER_BIN`, `AMBIDEX_AGENT_BIN`, `AMBIDEX_CLI_BIN`, `AMBIDEX_XTASK_BIN`: use these binaries instead of building
 //! - `AMBIDEX_S3_BIN`, `AMBIDEX_SCHEMATHESIS_BIN`: the Python tools nanio and schemathesis, if not where
 //!   `cargo xtask test` installs them
 //! - `AMBIDEX_BOARD_CACHE`: where board images are kept (default `target/boards`)

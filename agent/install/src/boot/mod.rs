@@ -1,14 +1,24 @@
-//! The bootloader's variables: which slot boots next, and whether that is a trial.
+//! The boot loader: which slot boots next, and whether that is a trial.
 //!
-//! Owns the reading and the atomic writing of the environment by each back end. Decides nothing
-//! about slots: [`crate::rootfs`] does. The variables are those of agent-behaviour section 7.1.
+//! [`Loader`] is what [`crate::rootfs`] speaks to: one of several back ends behind one trait. Those with
+//! an environment (GRUB, U-Boot) share [`Boot`], which owns its reading and atomic writing; the others
+//! keep the choice in files of their own. Decides nothing about updates. The variables of an environment
+//! are those of agent-behaviour section 7.1.
 
+mod autoboot;
+mod entry;
 mod fw_config;
 mod grub;
 mod grub_block;
+mod loader;
+mod script;
+mod steps;
+mod systemd_boot;
 mod tools;
+mod tryboot;
 mod uboot;
 mod uboot_image;
+mod variables;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,8 +27,14 @@ use ambidex_platform::fs::FsError;
 
 pub use grub::GrubEnv;
 pub use grub_block::GRUB_BLOCK_BYTES;
+pub(crate) use loader::{Board, SlotLoader};
+pub use loader::{Finding, Loader, Side, State};
+pub use script::Script;
+pub use systemd_boot::SystemdBoot;
 pub use tools::Tools;
+pub use tryboot::Tryboot;
 pub use uboot::UbootEnv;
+pub use variables::Variables;
 
 /// Number of the partition to boot, decimal.
 pub const BOOT_PART: &str = "mender_boot_part";
@@ -34,7 +50,8 @@ const CANARY: &str = "mender_saveenv_canary";
 /// Which back end to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BootKind {
-    /// The first that this device has: GRUB files, GRUB tools, U-Boot environment, U-Boot tools.
+    /// The first that this device has: a configured script, GRUB files, tryboot, systemd-boot,
+    /// GRUB tools, U-Boot environment, U-Boot tools.
     #[default]
     Auto,
     /// Two GRUB environment blocks, written natively.
@@ -43,6 +60,12 @@ pub enum BootKind {
     Uboot,
     /// `grub-mender-grubenv-print`/`-set`, else `fw_printenv`/`fw_setenv`, found on `PATH`.
     Tools,
+    /// The firmware of the Raspberry Pi with `autoboot.txt`.
+    Tryboot,
+    /// systemd-boot with boot counting.
+    SystemdBoot,
+    /// A program of the board's vendor.
+    Script,
 }
 
 impl std::str::FromStr for BootKind {
@@ -54,8 +77,11 @@ impl std::str::FromStr for BootKind {
             "grub" => Ok(Self::Grub),
             "uboot" => Ok(Self::Uboot),
             "tools" => Ok(Self::Tools),
+            "tryboot" => Ok(Self::Tryboot),
+            "systemd-boot" => Ok(Self::SystemdBoot),
+            "script" => Ok(Self::Script),
             other => Err(format!(
-                "unknown boot kind {other:?}; known are auto, grub, uboot and tools"
+                "unknown boot kind {other:?}; known are auto, grub, uboot, tools, tryboot, systemd-boot and script"
             )),
         }
     }
@@ -73,6 +99,23 @@ pub struct BootConfig {
     /// Variables that hold as long as U-Boot has never saved its environment, as `key=value`
     /// lines; used when the file exists.
     pub uboot_defaults: PathBuf,
+    /// Where the partition with `autoboot.txt` is mounted (tryboot).
+    pub autoboot_dir: PathBuf,
+    /// Numbers of the boot partitions of slot A and slot B (tryboot).
+    pub boot_parts: [u32; 2],
+    /// What the firmware says of this boot (tryboot).
+    pub firmware_dir: PathBuf,
+    /// Says until the restart that a trial is prepared; on a file system in memory (tryboot).
+    pub armed_file: PathBuf,
+    /// Where the EFI system partition is mounted (systemd-boot).
+    pub esp: PathBuf,
+    /// The variables of the firmware (systemd-boot); only read.
+    pub efivars: PathBuf,
+    /// The vendor's program.
+    pub script: Option<PathBuf>,
+    /// Program and arguments that bring a slot's boot files to where its boot loader finds them; called
+    /// with the slot (`a` or `b`) and its device before the switch.
+    pub prepare_slot: Vec<String>,
 }
 
 impl Default for BootConfig {
@@ -82,6 +125,14 @@ impl Default for BootConfig {
             env_dir: PathBuf::from("/boot/efi/bootenv"),
             fw_env_config: PathBuf::from("/etc/fw_env.config"),
             uboot_defaults: PathBuf::from("/etc/u-boot-initial-env"),
+            autoboot_dir: PathBuf::from("/boot/autoboot"),
+            boot_parts: [2, 3],
+            firmware_dir: PathBuf::from("/proc/device-tree/chosen/bootloader"),
+            armed_file: PathBuf::from("/run/ambidex-tryboot"),
+            esp: PathBuf::from("/boot/efi"),
+            efivars: PathBuf::from("/sys/firmware/efi/efivars"),
+            script: None,
+            prepare_slot: Vec::new(),
         }
     }
 }
@@ -91,7 +142,7 @@ impl Default for BootConfig {
 pub enum BootError {
     /// No back end was recognised.
     #[error(
-        "no boot loader environment was found: neither {grub} with env1 and env2, nor {fw}, nor the tools grub-mender-grubenv-print or fw_printenv on PATH; set [boot] kind and its location",
+        "no boot loader was recognised: neither {grub} with env1 and env2, nor {fw}, nor the tools grub-mender-grubenv-print or fw_printenv on PATH, nor autoboot.txt (tryboot) or entries ambidex-a and ambidex-b (systemd-boot) where they are configured; set [boot] kind and its location",
         grub = .env_dir.display(), fw = .fw_env_config.display()
     )]
     NotFound {
@@ -182,11 +233,11 @@ pub enum Boot {
 }
 
 impl Boot {
-    /// Chooses the back end. [`BootKind::Auto`] takes the first that is there: GRUB files in
+    /// Chooses the environment. [`BootKind::Auto`] takes the first that is there: GRUB files in
     /// `env_dir`, GRUB tools, a natively usable `fw_env.config`, U-Boot tools.
     ///
     /// # Errors
-    /// When the wanted one, or any at all, is not there.
+    /// When the wanted one, or any at all, is not there, or the kind has no environment.
     pub fn open(config: &BootConfig) -> Result<Self, BootError> {
         match config.kind {
             BootKind::Grub => Ok(Self::Grub(GrubEnv::open(&config.env_dir))),
@@ -197,6 +248,11 @@ impl Boot {
                 )
             }),
             BootKind::Auto => Self::detect(config),
+            BootKind::Tryboot | BootKind::SystemdBoot | BootKind::Script => {
+                Err(BootError::Configuration(
+                    "this kind of boot loader has no environment".to_owned(),
+                ))
+            }
         }
     }
 

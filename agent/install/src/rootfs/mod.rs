@@ -4,6 +4,8 @@
 //! on which slot that is; the original slot is stored before the switch, so a rollback can never
 //! flip to the wrong one; every call may be repeated.
 
+mod check;
+mod prepare;
 mod running;
 mod slots;
 
@@ -14,11 +16,12 @@ use ambidex_platform::block::{self, Slot};
 use ambidex_platform::fs::{self, FsError};
 use tokio::runtime::Handle;
 
-use crate::boot::{BOOT_PART, BOOT_PART_HEX, BOOTCOUNT, Boot, BootEnv, UPGRADE_AVAILABLE};
-use crate::context::{CancelFlag, InstallContext, Progress};
+use crate::boot::{Loader, SlotLoader, State};
+use crate::context::{CancelFlag, InstallContext, Progress, RootfsConfig};
 use crate::handler::{HandlerError, Reboot};
 use crate::module::Tree;
 use crate::sink::{BlockSink, Written};
+pub use check::check;
 use running::Running;
 use slots::{SlotDevice, Slots};
 
@@ -35,8 +38,8 @@ pub struct RootfsHandler {
 /// Everything known about the pair at one moment.
 struct Situation {
     slots: Slots,
-    boot: Boot,
-    env: BootEnv,
+    loader: Loader,
+    state: State,
     running: Running,
 }
 
@@ -73,26 +76,40 @@ impl From<FsError> for DownloadError {
 }
 
 impl Situation {
-    /// The slot that the bootloader says is (or will be) booted.
+    async fn find(config: &RootfsConfig) -> Result<Self, HandlerError> {
+        let slots = Slots::resolve(config)?;
+        let loader = Loader::open(&config.boot, slots.numbers())?;
+        let running = Running::find(config, &slots)?;
+        let side = match &running {
+            Running::Slot(slot) => Some(slots.side(slot)),
+            Running::Foreign(_) | Running::Emulated => None,
+        };
+        let state = loader.state(side).await?;
+        Ok(Self {
+            slots,
+            loader,
+            state,
+            running,
+        })
+    }
+
+    /// The slot that the boot loader says is (or will be) booted.
     fn booted(&self) -> Result<&SlotDevice, HandlerError> {
-        let text = self.env.get(BOOT_PART);
-        let slot = self
-            .env
-            .boot_part()
-            .and_then(|number| self.slots.numbered(number));
-        slot.ok_or_else(|| {
+        let side = self.state.side.ok_or_else(|| {
             HandlerError::State(format!(
-                "the boot loader environment has {BOOT_PART}={}, which is neither {} of {} nor {} of {}; correct rootfs_part_a and rootfs_part_b or the environment",
-                text.unwrap_or("(unset)"),
+                "the boot loader ({}) has {}, which is neither {} of {} nor {} of {}; correct rootfs_part_a and rootfs_part_b or what the boot loader has, see ambidex-agent board check",
+                self.loader.name(),
+                self.state.says,
                 self.slots.a.number,
                 self.slots.a.path.display(),
                 self.slots.b.number,
                 self.slots.b.path.display()
             ))
-        })
+        })?;
+        Ok(self.slots.at(side))
     }
 
-    /// Checks that the running system came from the slot that the bootloader names.
+    /// Checks that the running system came from the slot that the boot loader names.
     fn check_root(&self) -> Result<&SlotDevice, HandlerError> {
         let booted = self.booted()?;
         let agrees = match &self.running {
@@ -104,11 +121,21 @@ impl Situation {
             return Ok(booted);
         }
         Err(HandlerError::State(format!(
-            "the mounted root {} does not match the boot loader environment, which says {} ({BOOT_PART}={}); if the root lies below an overlay or encryption that is not recognised, set running_root",
+            "the mounted root {} does not match the boot loader environment, which says {} ({}); if the root lies below an overlay or encryption that is not recognised, set running_root",
             self.running.describe(),
             booted.path.display(),
-            booted.number
+            self.state.says
         )))
+    }
+
+    fn refuse_trial(&self) -> Result<(), HandlerError> {
+        if self.state.trial {
+            return Err(HandlerError::State(format!(
+                "{}: an earlier update is still on trial; commit it or roll it back first",
+                self.state.says
+            )));
+        }
+        Ok(())
     }
 }
 
@@ -122,28 +149,16 @@ impl RootfsHandler {
     }
 
     async fn situation(&self) -> Result<Situation, HandlerError> {
-        let config = &self.context.rootfs;
-        let slots = Slots::resolve(config)?;
-        let boot = Boot::open(&config.boot)?;
-        let env = boot.read().await?;
-        let running = Running::find(config, &slots)?;
-        Ok(Situation {
-            slots,
-            boot,
-            env,
-            running,
-        })
+        Situation::find(&self.context.rootfs).await
     }
 
     /// The slot to be written, after all checks that must hold before the first byte.
     async fn target(&self) -> Result<SlotDevice, HandlerError> {
         let situation = self.situation().await?;
-        situation.env.check_canary().map_err(HandlerError::State)?;
-        if situation.env.upgrade_available() {
-            return Err(HandlerError::State(format!(
-                "{UPGRADE_AVAILABLE} is 1: an earlier update is still on trial; commit it or roll it back first"
-            )));
+        if let Some(obstacle) = &situation.state.obstacle {
+            return Err(HandlerError::State(obstacle.clone()));
         }
+        situation.refuse_trial()?;
         let active = situation.check_root()?;
         Ok(situation.slots.other(active).clone())
     }
@@ -228,11 +243,7 @@ impl RootfsHandler {
             // repeated after a power cut: the environment may have been switched already
             Some(original) => original,
             None => {
-                if situation.env.upgrade_available() {
-                    return Err(HandlerError::State(format!(
-                        "{UPGRADE_AVAILABLE} is 1: an earlier update is still on trial; commit it or roll it back first"
-                    )));
-                }
+                situation.refuse_trial()?;
                 situation.check_root()?
             }
         };
@@ -240,13 +251,21 @@ impl RootfsHandler {
         fs::create_dir(&self.tree().tmp(), 0o700)?;
         fs::write_durable(&path, format!("{}\n", original.number).as_bytes(), 0o600)?;
         let target = situation.slots.other(original);
-        set(&situation.boot, target.number, true).await?;
+        if !matches!(&situation.running, Running::Slot(running) if running == target) {
+            let side = situation.slots.side(target);
+            prepare::prepare(&self.context.rootfs.boot.prepare_slot, side, &target.path).await?;
+        }
+        let loader = &situation.loader;
+        loader.try_next(situation.slots.side(target)).await?;
         log::info!(
-            "the next boot tries {} ({BOOT_PART}={}, through {})",
+            "the next boot tries {} ({} of {})",
             target.path.display(),
             target.number,
-            situation.boot.name()
+            loader.name()
         );
+        if let Some(argument) = loader.reboot_argument() {
+            log::info!("only a restart with the argument \"{argument}\" is the trial");
+        }
         Ok(())
     }
 
@@ -255,13 +274,21 @@ impl RootfsHandler {
     pub(crate) async fn needs_reboot(&self) -> Result<Reboot, HandlerError> {
         let situation = self.situation().await?;
         match (&situation.running, situation.booted()) {
-            (Running::Slot(running), Ok(booted))
-                if running == booted && !situation.env.upgrade_available() =>
-            {
+            (Running::Slot(running), Ok(booted)) if running == booted && !situation.state.trial => {
                 Ok(Reboot::No)
             }
             _ => Ok(Reboot::Automatic),
         }
+    }
+
+    /// What the restart is given as its argument, when it is a prepared trial that needs one.
+    pub(crate) fn reboot_argument(&self) -> Result<Option<&'static str>, HandlerError> {
+        let config = &self.context.rootfs;
+        if config.part_a.is_none() || config.part_b.is_none() {
+            return Ok(None);
+        }
+        let numbers = Slots::resolve(config)?.numbers();
+        Ok(Loader::open(&config.boot, numbers)?.reboot_argument())
     }
 
     #[expect(clippy::unused_async, reason = "one signature for all handlers")]
@@ -279,21 +306,21 @@ impl RootfsHandler {
     }
 
     pub(crate) async fn verify_reboot(&self) -> Result<(), HandlerError> {
-        self.check_on_trial(&self.situation().await?)
+        self.check_on_trial(&self.situation().await?).map(|_| ())
     }
 
     pub(crate) async fn commit(&self) -> Result<(), HandlerError> {
         let situation = self.situation().await?;
-        self.check_on_trial(&situation)?;
-        let changes = [(UPGRADE_AVAILABLE, "0"), (BOOTCOUNT, "0")];
-        situation.boot.write(&changes).await?;
+        let side = situation.slots.side(self.check_on_trial(&situation)?);
+        situation.loader.commit(side).await?;
         Ok(())
     }
 
-    fn check_on_trial(&self, situation: &Situation) -> Result<(), HandlerError> {
-        if !situation.env.upgrade_available() {
+    fn check_on_trial<'a>(&self, situation: &'a Situation) -> Result<&'a SlotDevice, HandlerError> {
+        if !situation.state.trial {
             return Err(HandlerError::State(format!(
-                "{UPGRADE_AVAILABLE} is not 1: the boot loader has gone back to the previous system, the new one did not boot"
+                "no trial is on ({}): the boot loader has gone back to the previous system, the new one did not boot",
+                situation.state.says
             )));
         }
         let booted = situation.check_root()?;
@@ -303,7 +330,7 @@ impl RootfsHandler {
                 booted.path.display()
             )));
         }
-        Ok(())
+        Ok(booted)
     }
 
     #[expect(clippy::unused_async, reason = "one signature for all handlers")]
@@ -327,14 +354,13 @@ impl RootfsHandler {
             .and_then(|number| situation.slots.numbered(number));
         let target = match original {
             Some(slot) => slot,
-            None if situation.env.upgrade_available() => situation.slots.other(situation.booted()?),
+            None if situation.state.trial => situation.slots.other(situation.booted()?),
             // the switch never happened
             None => return Ok(()),
         };
-        let done =
-            situation.env.boot_part() == Some(target.number) && !situation.env.upgrade_available();
-        if !done {
-            set(&situation.boot, target.number, false).await?;
+        let side = situation.slots.side(target);
+        if situation.state.trial || situation.state.side != Some(side) {
+            situation.loader.go_back(side).await?;
         }
         log::info!("the next boot uses {} again", target.path.display());
         Ok(())
@@ -342,9 +368,10 @@ impl RootfsHandler {
 
     pub(crate) async fn verify_rollback_reboot(&self) -> Result<(), HandlerError> {
         let situation = self.situation().await?;
-        if situation.env.upgrade_available() {
+        if situation.state.trial {
             return Err(HandlerError::State(format!(
-                "{UPGRADE_AVAILABLE} is still 1 after the rollback"
+                "the trial is still on after the rollback: {}",
+                situation.state.says
             )));
         }
         situation.check_root()?;
@@ -372,18 +399,4 @@ fn open_slot(target: &SlotDevice) -> Result<Slot, HandlerError> {
         )));
     }
     Ok(Slot::open(&target.path)?)
-}
-
-/// Points the bootloader at a slot, all variables in one step.
-async fn set(boot: &Boot, number: u32, on_trial: bool) -> Result<(), HandlerError> {
-    let (decimal, hex) = (number.to_string(), format!("{number:x}"));
-    let trial = if on_trial { "1" } else { "0" };
-    boot.write(&[
-        (BOOT_PART, decimal.as_str()),
-        (BOOT_PART_HEX, hex.as_str()),
-        (UPGRADE_AVAILABLE, trial),
-        (BOOTCOUNT, "0"),
-    ])
-    .await?;
-    Ok(())
 }

@@ -7,6 +7,7 @@ use ambidex_platform::block;
 use ambidex_platform::fs::{Context, FsError};
 use ambidex_platform::mounts::DeviceNumber;
 
+use crate::boot::Side;
 use crate::context::RootfsConfig;
 use crate::handler::HandlerError;
 
@@ -81,6 +82,22 @@ impl Slots {
         [&self.a, &self.b]
             .into_iter()
             .find(|slot| slot.number == number)
+    }
+
+    pub(crate) fn side(&self, slot: &SlotDevice) -> Side {
+        if *slot == self.a { Side::A } else { Side::B }
+    }
+
+    pub(crate) fn at(&self, side: Side) -> &SlotDevice {
+        match side {
+            Side::A => &self.a,
+            Side::B => &self.b,
+        }
+    }
+
+    /// The partition numbers, by which boot loaders with variables know the slots.
+    pub(crate) fn numbers(&self) -> [u32; 2] {
+        [self.a.number, self.b.number]
     }
 
     pub(crate) fn other(&self, slot: &SlotDevice) -> &SlotDevice {

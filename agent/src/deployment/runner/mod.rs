@@ -322,7 +322,7 @@ impl Runner {
             Effect::CheckReadiness => {
                 done_or_failed(conditions::check(&self.config, &self.scripts).await)
             }
-            Effect::RebootSystem => return self.reboot().await,
+            Effect::RebootSystem => return self.reboot(record).await,
             Effect::Conclude(conclusion) => self.conclude(record, &conclusion),
             Effect::Forget => {
                 spooling::discard(&self.config.download);
@@ -383,11 +383,21 @@ impl Runner {
         Executed::Event(done_or_failed(outcome))
     }
 
-    async fn reboot(&self) -> Executed {
+    async fn reboot(&mut self, record: &Record) -> Executed {
+        let facts = record.facts.as_ref();
+        let argument = self
+            .handling
+            .reboot_argument(&self.config, &self.store, facts);
+        let mut command = self.config.reboot_command.clone();
+        match argument {
+            Ok(argument) => command.extend(argument.map(str::to_owned)),
+            // without it a trial does not begin and the old system comes up: better than no restart
+            Err(reason) => log::error!("the restart has no argument: {reason}"),
+        }
         log::info!("rebooting");
         logbook::sync();
         tokio::select! {
-            error = reboot::reboot_within(&self.config.reboot_command, self.config.reboot_timeout) => {
+            error = reboot::reboot_within(&command, self.config.reboot_timeout) => {
                 Executed::Event(Event::Failed(error.to_string()))
             }
             () = self.stop.requested() => Executed::GoingDown,

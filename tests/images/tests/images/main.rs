@@ -1,0 +1,5 @@
+//! Debian packages, Yocto layer, Buildroot tree.
+
+mod buildroot;
+mod deb;
+mod yocto;
