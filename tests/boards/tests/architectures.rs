@@ -55,6 +55,7 @@ async fn installs(scratch: &Scratch, architecture: Architecture) -> Result<()> {
 }
 
 #[test]
+#[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
 fn the_agent_for_64_bit_arm_installs_an_artifact() {
     flow("aarch64", async |scratch| {
         installs(&scratch, Architecture::Aarch64).await
@@ -62,6 +63,7 @@ fn the_agent_for_64_bit_arm_installs_an_artifact() {
 }
 
 #[test]
+#[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
 fn the_agent_for_32_bit_arm_installs_an_artifact() {
     flow("armv7", async |scratch| {
         installs(&scratch, Architecture::Armv7).await
