@@ -1,23 +1,27 @@
-# Settings of the QEMU board x86_64-grub; sourced by every stage.
+# Settings of the QEMU boards; sourced by every stage. AMBIDEX_BOARD says which board, a folder of qemu/boards.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 REPO=$(dirname "$HERE")
-CACHE=${AMBIDEX_BOARD_CACHE:-${CARGO_TARGET_DIR:-$REPO/target}/boards}
+BOARD=${AMBIDEX_BOARD:-x86_64-grub}
+BOARD_HERE=$HERE/boards/$BOARD
+
+fail() { echo "qemu/${0##*/}: $*" >&2; exit 1; }
+[ -f "$BOARD_HERE/settings.sh" ] || fail "unknown board '$BOARD': known are $(ls "$HERE/boards" | tr '\n' ' ')"
+
+CACHE=${AMBIDEX_BOARD_CACHE:-${CARGO_TARGET_DIR:-$REPO/target}/boards}/$BOARD
 mkdir -p "$CACHE"
 CACHE=$(cd "$CACHE" && pwd)
 
-# Partitions in MiB, in the order of their numbers: 1 ESP, 2 rootfs A, 3 rootfs B, 4 data
-ESP_MIB=40
+# Partitions in MiB, in the order of their numbers: 1 boot, 2 rootfs A, 3 rootfs B, 4 data
+BOOT_MIB=40
 SLOT_MIB=64
 DATA_MIB=64
 # where the first partition starts, and the room the backup GPT needs at the end
 FIRST_MIB=1
 LAST_MIB=1
-DEVICE_TYPE=qemu-x86_64-grub
+DEVICE_TYPE=qemu-$BOARD
 
 PATH=$PATH:/usr/sbin:/sbin
-
-fail() { echo "qemu/${0##*/}: $*" >&2; exit 1; }
 
 # need TOOL PACKAGE: stop with the Debian package that brings the tool
 need() { command -v "$1" >/dev/null || fail "$1 is missing: install the Debian package $2"; }
@@ -28,3 +32,21 @@ one_at_a_time() { exec 9>"$CACHE/$1.lock"; flock 9; }
 
 # fingerprint FILE...: changes when any input of a stage changes
 fingerprint() { cat "$@" | sha256sum | cut -d' ' -f1; }
+
+# What the board adds or changes:
+#   ARCH, DEBIAN            architecture for the agent's build, and in Debian's words
+#   EMULATOR                runs the board's programs on this machine; empty when it can do that itself
+#   KERNELS                 metapackages that lead to a kernel, the first one known is taken
+#   EARLY, LATE             further drivers for the initramfs and for the rootfs
+#   CONSOLE, LOG_PORT       names of the terminals in the guest: root shell, agent log
+#   BOOT_MOUNT              where the first partition is mounted
+#   boot_partition FILE     fills the first partition, an empty FAT image
+#   boot_inputs             prints the files that boot_partition uses
+#   rootfs_extra FOLDER     puts what the board needs into the rootfs
+#   machine FOLDER          sets QEMU and MACHINE: the program, and arguments for firmware and machine
+#   fetch_more              downloads further things
+#   boot_loader             builds the boot loader, if it has to be built
+rootfs_extra() { :; }
+fetch_more() { :; }
+boot_loader() { :; }
+. "$BOARD_HERE/settings.sh"

@@ -1,4 +1,4 @@
-//! `cargo xtask boards`: the board image, and a board to play with.
+//! `cargo xtask boards`: the image of a board, and a board to play with.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -11,22 +11,33 @@ use crate::workspace;
 pub fn run(arguments: Vec<String>) -> Result<()> {
     let mut yes = false;
     let mut stage = "build";
+    let mut board = "x86_64-grub";
     for argument in &arguments {
         match argument.as_str() {
             "--yes" => yes = true,
             "build" | "run" => stage = argument,
+            "x86_64-grub" | "aarch64-uboot" => board = argument,
             other => {
-                bail!("unknown argument {other}; usage: cargo xtask boards [build|run] [--yes]")
+                bail!(
+                    "unknown argument {other}; usage: cargo xtask boards [build|run] [x86_64-grub|aarch64-uboot] [--yes]"
+                )
             }
         }
     }
-    packages::ensure(For::Demo, yes)?;
+    let purpose = match board {
+        "aarch64-uboot" => For::BoardAarch64,
+        _ => For::Demo,
+    };
+    packages::ensure(purpose, yes)?;
     workspace::build(&["ambidex"])?;
     let mut build = Command::new(workspace::root().join("qemu/build"));
+    build.env("AMBIDEX_BOARD", board);
     workspace::use_built(&mut build);
     workspace::check(&mut build)?;
     if stage == "run" {
-        let error = Command::new(workspace::root().join("qemu/run")).exec();
+        let error = Command::new(workspace::root().join("qemu/run"))
+            .env("AMBIDEX_BOARD", board)
+            .exec();
         return Err(error).context("starting qemu/run");
     }
     Ok(())

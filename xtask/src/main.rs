@@ -4,6 +4,7 @@
 //! makes sure that what they need is there, builds, and starts them. It depends on next to nothing, so
 //! that the first command of a newcomer compiles in seconds.
 
+mod agent;
 mod bench;
 mod boards;
 mod ci;
@@ -30,7 +31,9 @@ usage: cargo xtask VERB [options]
   tidy                     dependency floors and path rules of the architecture
   bench [NAME...]          the figures of the README; see cargo xtask bench --help
   fuzz [TARGET...]         inputs that break the agent's parsers; see cargo xtask fuzz --help
-  boards [build|run]       makes the board image; runs it with its console on this terminal
+  boards [build|run] [BOARD]
+                           makes a board's image; runs it with its console on this terminal
+  agent --target ARCH      the static agent for a device: x86_64, aarch64 or armv7
   deb [--arch ARCH] ...    Debian packages; see cargo xtask deb --help
   hil --server URL ...     the update flow on real hardware (cargo xtask hil --help)
 
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "ci" => ci::run(rest),
         "tidy" => tidy::run(rest),
+        "agent" => agent::run(rest),
         "bench" => bench::run(rest),
         "fuzz" => fuzz::run(rest),
         "boards" => boards::run(rest),

@@ -12,12 +12,26 @@ type Need = (&'static str, &'static str);
 /// To build the workspace: ring, zstd and SQLite contain C.
 const BUILD: &[Need] = &[("cc", "gcc"), ("/usr/include/stdio.h", "libc6-dev")];
 
-/// To make and run boards.
+/// To build the agent for other architectures, and to try it.
+const AARCH64: &[Need] = &[
+    ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    (
+        "/usr/aarch64-linux-gnu/include/stdio.h",
+        "libc6-dev-arm64-cross",
+    ),
+    ("qemu-aarch64-static", "qemu-user-static"),
+];
+const ARMV7: &[Need] = &[
+    ("arm-linux-gnueabihf-gcc", "gcc-arm-linux-gnueabihf"),
+    (
+        "/usr/arm-linux-gnueabihf/include/stdio.h",
+        "libc6-dev-armhf-cross",
+    ),
+    ("qemu-arm-static", "qemu-user-static"),
+];
+
+/// To make and run boards of every kind.
 const BOARDS: &[Need] = &[
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
-    ("grub-mkimage", "grub-common"),
-    ("/usr/lib/grub/x86_64-efi/normal.mod", "grub-efi-amd64-bin"),
     ("mformat", "mtools"),
     ("sgdisk", "gdisk"),
     ("sfdisk", "fdisk"),
@@ -26,6 +40,27 @@ const BOARDS: &[Need] = &[
     ("openssl", "openssl"),
     ("gzip", "gzip"),
     ("xz", "xz-utils"),
+];
+
+/// For the board x86_64-grub.
+const X86_64_GRUB: &[Need] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "ovmf"),
+    ("grub-mkimage", "grub-common"),
+    ("/usr/lib/grub/x86_64-efi/normal.mod", "grub-efi-amd64-bin"),
+];
+
+/// For the board aarch64-uboot, whose U-Boot is built from source.
+const AARCH64_UBOOT: &[Need] = &[
+    ("qemu-system-aarch64", "qemu-system-arm"),
+    ("mkenvimage", "u-boot-tools"),
+    ("dpkg-source", "dpkg-dev"),
+    ("make", "make"),
+    ("bison", "bison"),
+    ("flex", "flex"),
+    ("bc", "bc"),
+    ("xxd", "xxd"),
+    ("/usr/include/openssl/ssl.h", "libssl-dev"),
 ];
 
 /// Foreign tools and clients that tests run against ours.
@@ -100,6 +135,12 @@ const BENCHMARKS: &[Need] = &[
 pub enum For {
     /// Without these the verb makes no sense.
     Demo,
+    /// The board aarch64-uboot; without these there is none.
+    BoardAarch64,
+    /// The agent for this machine's architecture and for others; without these it cannot be built.
+    Agent,
+    AgentAarch64,
+    AgentArmv7,
     /// Missing ones make tests skip, loudly.
     Test,
     /// Without these there is nobody to compare with.
@@ -109,8 +150,24 @@ pub enum For {
 /// Makes sure that the packages are there. `yes` installs without asking.
 pub fn ensure(purpose: For, yes: bool) -> Result<()> {
     let needs: Vec<Need> = match purpose {
-        For::Demo => [BUILD, BOARDS].concat(),
-        For::Test => [BUILD, BOARDS, COMPATIBILITY, MODULES, IMAGES, ENGINES].concat(),
+        For::Demo => [BUILD, BOARDS, X86_64_GRUB].concat(),
+        For::BoardAarch64 => [BUILD, BOARDS, AARCH64, AARCH64_UBOOT].concat(),
+        For::Agent => BUILD.to_vec(),
+        For::AgentAarch64 => [BUILD, AARCH64].concat(),
+        For::AgentArmv7 => [BUILD, ARMV7].concat(),
+        For::Test => [
+            BUILD,
+            BOARDS,
+            X86_64_GRUB,
+            AARCH64,
+            ARMV7,
+            AARCH64_UBOOT,
+            COMPATIBILITY,
+            MODULES,
+            IMAGES,
+            ENGINES,
+        ]
+        .concat(),
         For::Bench => [BUILD, BENCHMARKS].concat(),
     };
     let missing = missing(&needs);
@@ -148,11 +205,11 @@ pub fn ensure(purpose: For, yes: bool) -> Result<()> {
 /// A demo cannot go on; tests can, and skip.
 fn give_up(purpose: For, reason: &str) -> Result<()> {
     match purpose {
-        For::Demo | For::Bench => bail!("{reason}"),
         For::Test => {
             eprintln!("warning: {reason}; tests that need them will be skipped");
             Ok(())
         }
+        _ => bail!("{reason}"),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ambidex_harness::board::{BOOT_LIMIT, Fault, Settings};
+use ambidex_harness::board::{BOOT_LIMIT, Fault, Kind, Settings};
 use ambidex_harness::server::{EMAIL, PASSWORD};
 use ambidex_harness::{Api, Board, Lab, Scratch, Server, wait_for};
 use anyhow::{Context, Result, bail};
@@ -45,7 +45,7 @@ async fn acts(scratch: &Scratch, keep: bool) -> Result<()> {
     let progress = Progress::start();
     progress.heading("Preparing");
     progress.phase("board image (kernel and tools from Debian packages, cached)");
-    let lab = Lab::open().await?;
+    let lab = Lab::open(Kind::X86_64Grub).await?;
     progress.phase("artifacts: release v2 (good) and release v3 (its kernel panics)");
     let (good, image) = lab.release(scratch.path(), "v2", Fault::None, None).await?;
     let (bad, _) = lab

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ambidex_harness::artifact::SigningKey;
-use ambidex_harness::board::{BOOT_LIMIT, Settings};
+use ambidex_harness::board::{BOOT_LIMIT, Kind, Settings};
 use ambidex_harness::{Api, Board, Lab, Server, wait_for};
 use anyhow::{Result, ensure};
 
@@ -24,8 +24,12 @@ pub struct Fleet {
 impl Fleet {
     /// Starts both, accepts the board, waits for its inventory. With `verify_key` the board takes signed
     /// artifacts only. `None` after a loud skip when boards cannot be had on this machine.
-    pub async fn start(folder: &Path, verify_key: Option<&SigningKey>) -> Result<Option<Self>> {
-        let Some(lab) = Lab::open_or_skip().await? else {
+    pub async fn start(
+        kind: Kind,
+        folder: &Path,
+        verify_key: Option<&SigningKey>,
+    ) -> Result<Option<Self>> {
+        let Some(lab) = Lab::open_or_skip(kind).await? else {
             return Ok(None);
         };
         let server = Server::start(folder).await?;

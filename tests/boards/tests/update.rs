@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ambidex_harness::artifact::SigningKey;
-use ambidex_harness::board::Fault;
+use ambidex_harness::board::{Fault, Kind};
 use ambidex_harness::{flow, wait_for};
 use ambidex_test_boards::{Fleet, UPDATE_LIMIT};
 use anyhow::{Result, ensure};
@@ -37,19 +37,26 @@ async fn both_sides_say(fleet: &mut Fleet, release: &str, root: &str) -> Result<
 async fn environment_at_rest(fleet: &mut Fleet, part: &str) -> Result<()> {
     fleet.board.output("sync").await?;
     fleet.board.power_cut().await?;
+    let disk = fleet.board.disk();
+    let variables = disk.variables().await?;
+    let values = [
+        "mender_boot_part",
+        "mender_boot_part_hex",
+        "upgrade_available",
+        "bootcount",
+    ]
+    .map(|name| variables.get(name).to_owned());
+    ensure!(
+        values == [part, part, "0", "0"],
+        "the environment: {variables:?}"
+    );
     for number in [1, 2] {
-        let environment = fleet.board.disk().environment(number).await?;
-        let values = [
-            "mender_boot_part",
-            "mender_boot_part_hex",
-            "upgrade_available",
-            "bootcount",
-            "editing",
-        ]
-        .map(|name| environment.get(name).to_owned());
+        let copy = disk.environment(number).await?;
+        // GRUB's copies say the same, U-Boot's are the last state and the one before
         ensure!(
-            values == [part, part, "0", "0", "0"],
-            "copy {number} of the environment: {environment:?}"
+            fleet.lab.kind() != Kind::X86_64Grub
+                || (copy == variables && copy.get("editing") == "0"),
+            "copy {number} of the environment: {copy:?}"
         );
     }
     Ok(())
@@ -57,8 +64,12 @@ async fn environment_at_rest(fleet: &mut Fleet, part: &str) -> Result<()> {
 
 #[test]
 fn an_update_is_installed_committed_and_survives_a_reboot() {
-    flow("update-commit", async |scratch| {
-        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else {
+    committed(Kind::X86_64Grub);
+}
+
+fn committed(kind: Kind) {
+    flow(&kind.flow("update-commit"), async |scratch| {
+        let Some(mut fleet) = Fleet::start(kind, scratch.path(), None).await? else {
             return Ok(());
         };
         let key = "cat /var/lib/ambidex/*.pem | sha256sum";
@@ -118,8 +129,12 @@ fn an_update_is_installed_committed_and_survives_a_reboot() {
 
 #[test]
 fn a_kernel_panic_is_rolled_back_and_reported_with_a_log() {
-    flow("update-kernel-panic", async |scratch| {
-        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else {
+    kernel_panic(Kind::X86_64Grub);
+}
+
+fn kernel_panic(kind: Kind) {
+    flow(&kind.flow("update-kernel-panic"), async |scratch| {
+        let Some(mut fleet) = Fleet::start(kind, scratch.path(), None).await? else {
             return Ok(());
         };
         let (artifact, _) = fleet
@@ -153,9 +168,89 @@ fn a_kernel_panic_is_rolled_back_and_reported_with_a_log() {
 }
 
 #[test]
+#[ignore = "not run on this board yet; cargo nextest run --run-ignored all"]
+fn a_system_that_hangs_is_reset_by_the_watchdog_and_rolled_back() {
+    hang(Kind::X86_64Grub);
+}
+
+fn hang(kind: Kind) {
+    flow(&kind.flow("update-hang"), async |scratch| {
+        let Some(mut fleet) = Fleet::start(kind, scratch.path(), None).await? else {
+            return Ok(());
+        };
+        let (artifact, _) = fleet
+            .lab
+            .release(scratch.path(), "hanging", Fault::Hang, None)
+            .await?;
+        let deployment = fleet.deploy(&artifact, "release-hanging").await?;
+        fleet
+            .board
+            .wait_console("board: fault: hang", UPDATE_LIMIT)
+            .await?;
+        fleet
+            .api
+            .wait_status(&deployment, &fleet.device, &["failure"], UPDATE_LIMIT)
+            .await?;
+        let booted = fleet.board.wait_boot().await?;
+        ensure!(
+            (booted.version.as_str(), booted.root.as_str()) == ("v1", "/dev/vda2"),
+            "{booted:?}"
+        );
+        ensure!(
+            fleet.board.slots_started() == [2, 3, 2],
+            "slots: {:?}",
+            fleet.board.slots_started()
+        );
+        both_sides_say(&mut fleet, "release-v1", "/dev/vda2").await?;
+        environment_at_rest(&mut fleet, "2").await
+    });
+}
+
+#[test]
+#[ignore = "not run on this board yet; cargo nextest run --run-ignored all"]
+fn a_damaged_copy_of_the_environment_is_healed_by_the_next_update() {
+    damaged_copy(Kind::X86_64Grub);
+}
+
+fn damaged_copy(kind: Kind) {
+    flow(&kind.flow("update-damage"), async |scratch| {
+        let Some(mut fleet) = Fleet::start(kind, scratch.path(), None).await? else {
+            return Ok(());
+        };
+        fleet.board.output("sync").await?;
+        fleet.board.power_cut().await?;
+        let disk = fleet.board.disk();
+        let mut block = disk.environment_block(1).await?;
+        // the signature of the one format, the checksum of the other
+        *block.first_mut().unwrap() ^= 1;
+        disk.write_environment(1, &block).await?;
+        ensure!(disk.environment(1).await.is_err(), "a damaged copy is none");
+        let booted = fleet.board.boot().await?;
+        ensure!(booted.version == "v1", "{booted:?}");
+        let (artifact, _) = fleet
+            .lab
+            .release(scratch.path(), "v2", Fault::None, None)
+            .await?;
+        let deployment = fleet.deploy(&artifact, "release-v2").await?;
+        fleet
+            .api
+            .wait_status(&deployment, &fleet.device, &["success"], UPDATE_LIMIT)
+            .await?;
+        fleet.board.wait_boot().await?;
+        both_sides_say(&mut fleet, "release-v2", "/dev/vda3").await?;
+        // reads both copies
+        environment_at_rest(&mut fleet, "3").await
+    });
+}
+
+#[test]
 fn a_release_that_cannot_reach_the_server_is_rolled_back() {
-    flow("update-no-network", async |scratch| {
-        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else {
+    no_network(Kind::X86_64Grub);
+}
+
+fn no_network(kind: Kind) {
+    flow(&kind.flow("update-no-network"), async |scratch| {
+        let Some(mut fleet) = Fleet::start(kind, scratch.path(), None).await? else {
             return Ok(());
         };
         let (artifact, _) = fleet
@@ -183,10 +278,14 @@ fn a_release_that_cannot_reach_the_server_is_rolled_back() {
 
 #[test]
 fn an_artifact_signed_by_the_wrong_key_is_refused_and_the_right_one_taken() {
-    flow("update-wrong-key", async |scratch| {
+    wrong_key(Kind::X86_64Grub);
+}
+
+fn wrong_key(kind: Kind) {
+    flow(&kind.flow("update-wrong-key"), async |scratch| {
         let right = SigningKey::generate(scratch.path(), "right").await?;
         let wrong = SigningKey::generate(scratch.path(), "wrong").await?;
-        let Some(mut fleet) = Fleet::start(scratch.path(), Some(&right)).await? else {
+        let Some(mut fleet) = Fleet::start(kind, scratch.path(), Some(&right)).await? else {
             return Ok(());
         };
         let slot_b = fleet.board.disk().used_mib(3)?;
@@ -244,8 +343,12 @@ fn an_artifact_signed_by_the_wrong_key_is_refused_and_the_right_one_taken() {
 
 #[test]
 fn a_server_that_is_killed_during_the_download_does_not_lose_the_update() {
-    flow("update-server-killed", async |scratch| {
-        let Some(mut fleet) = Fleet::start(scratch.path(), None).await? else {
+    server_killed(Kind::X86_64Grub);
+}
+
+fn server_killed(kind: Kind) {
+    flow(&kind.flow("update-server-killed"), async |scratch| {
+        let Some(mut fleet) = Fleet::start(kind, scratch.path(), None).await? else {
             return Ok(());
         };
         let (artifact, image) = fleet
@@ -264,4 +367,33 @@ fn a_server_that_is_killed_during_the_download_does_not_lose_the_update() {
         fleet.board.wait_boot().await?;
         both_sides_say(&mut fleet, "release-v2", "/dev/vda3").await
     });
+}
+
+/// The same on the other board.
+mod aarch64_uboot {
+    use super::Kind;
+
+    #[test]
+    #[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
+    fn an_update_is_installed_committed_and_survives_a_reboot() {
+        super::committed(Kind::Aarch64Uboot);
+    }
+
+    #[test]
+    #[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
+    fn a_kernel_panic_is_rolled_back_and_reported_with_a_log() {
+        super::kernel_panic(Kind::Aarch64Uboot);
+    }
+
+    #[test]
+    #[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
+    fn a_system_that_hangs_is_reset_by_the_watchdog_and_rolled_back() {
+        super::hang(Kind::Aarch64Uboot);
+    }
+
+    #[test]
+    #[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
+    fn a_damaged_copy_of_the_environment_is_healed_by_the_next_update() {
+        super::damaged_copy(Kind::Aarch64Uboot);
+    }
 }

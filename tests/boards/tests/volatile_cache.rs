@@ -3,7 +3,7 @@
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
-use ambidex_harness::board::{Disk, Settings};
+use ambidex_harness::board::{Disk, Kind, Settings};
 use ambidex_harness::{Lab, flow, wait_for};
 use anyhow::{Context, Result, ensure};
 
@@ -18,7 +18,7 @@ const SILENT_LIMIT: Duration = Duration::from_secs(120);
 #[test]
 fn a_power_cut_takes_what_was_not_flushed_and_nothing_else() {
     flow("volatile-cache", async |scratch| -> Result<()> {
-        let Some(lab) = Lab::open_or_skip().await? else {
+        let Some(lab) = Lab::open_or_skip(Kind::X86_64Grub).await? else {
             return Ok(());
         };
         let mut board = lab.board(scratch.path(), Settings::default()).await?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tokio::process::{Child, Command};
 
+use crate::cross::ForeignAgent;
 use crate::{binaries, child};
 
 /// The device type of devices made here.
@@ -16,6 +17,8 @@ pub const DEVICE_TYPE: &str = "test-host";
 pub struct Device {
     folder: PathBuf,
     environment: Vec<(&'static str, String)>,
+    /// Instead of this machine's agent.
+    foreign: Option<ForeignAgent>,
     daemon: Option<Child>,
 }
 
@@ -34,6 +37,7 @@ impl Device {
         let device = Self {
             folder: folder.to_owned(),
             environment: Vec::new(),
+            foreign: None,
             daemon: None,
         };
         for name in [
@@ -86,6 +90,11 @@ impl Device {
     /// Gives the agent one more variable of the environment, from its next start on.
     pub fn set_variable(&mut self, name: &'static str, value: &str) {
         self.environment.push((name, value.to_owned()));
+    }
+
+    /// Runs another architecture's agent from now on.
+    pub fn emulate(&mut self, agent: &ForeignAgent) {
+        self.foreign = Some(agent.clone());
     }
 
     /// Installs an update module: an executable called like the payload type.
@@ -173,7 +182,14 @@ impl Device {
     }
 
     fn command(&self) -> Result<Command> {
-        let mut command = child::command(binaries::agent()?);
+        let mut command = match &self.foreign {
+            None => child::command(binaries::agent()?),
+            Some(foreign) => {
+                let mut command = child::command(&foreign.emulator);
+                command.arg(&foreign.agent);
+                command
+            }
+        };
         command
             .env("AMBIDEX_CONF_DIR", self.folder.join("conf"))
             .env("AMBIDEX_DATA_DIR", self.folder.join("data"))

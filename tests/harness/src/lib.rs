@@ -18,6 +18,7 @@ pub mod artifact;
 pub mod binaries;
 pub mod board;
 mod child;
+pub mod cross;
 pub mod device;
 pub mod nats;
 pub mod proxy;

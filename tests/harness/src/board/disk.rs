@@ -3,42 +3,36 @@
 //! The layout is that of `qemu/settings.sh`; it is read from the partition table, not assumed. The image is
 //! a raw file, so it can be looked at while the board runs: the file shows what the guest has submitted.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::environment::{BootEnvironment, BootLoader, StoredCopy};
 use crate::child;
 
 const SECTOR_BYTES: u64 = 512;
-const ENVIRONMENT_BYTES: usize = 1024;
 const MIB: usize = 1024 * 1024;
 
 /// A raw disk image.
 #[derive(Debug, Clone)]
 pub struct Disk {
     path: PathBuf,
-}
-
-/// One copy of the boot environment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BootEnvironment(pub BTreeMap<String, String>);
-
-impl BootEnvironment {
-    /// The value of a variable, empty if it is missing.
-    pub fn get(&self, name: &str) -> &str {
-        self.0.get(name).map_or("", String::as_str)
-    }
+    boot_loader: BootLoader,
 }
 
 impl Disk {
     /// A pristine copy; blocks nobody writes to take no room.
-    pub async fn copy_of(image: &Path, path: &Path) -> Result<Self> {
+    pub(super) async fn copy_of(
+        image: &Path,
+        path: &Path,
+        boot_loader: BootLoader,
+    ) -> Result<Self> {
         super::copy_sparse(image, path).await?;
         Ok(Self {
             path: path.to_owned(),
+            boot_loader,
         })
     }
 
@@ -113,23 +107,54 @@ impl Disk {
         Ok(used)
     }
 
-    /// Copy 1 or 2 of the boot environment as the boot loader would read it (board off).
+    /// Copy 1 or 2 of the boot environment (board off); an error when it is damaged.
     pub async fn environment(&self, copy: u8) -> Result<BootEnvironment> {
-        let block = self.environment_block(copy).await?;
-        parse_environment(&block)
+        Ok(self.environment_copy(copy).await?.environment)
     }
 
-    async fn environment_block(&self, copy: u8) -> Result<Vec<u8>> {
+    /// What the boot loader will go by at its next start (board off).
+    pub async fn variables(&self) -> Result<BootEnvironment> {
+        let (first, second) = (
+            self.environment_copy(1).await,
+            self.environment_copy(2).await,
+        );
+        self.boot_loader.choose(first, second)
+    }
+
+    /// Sets variables in both copies of the boot environment, of which one at least must be good (board off).
+    pub async fn set_variables(&self, changes: &[(&str, &str)]) -> Result<()> {
+        let mut environment = self.variables().await?;
+        for (name, value) in changes {
+            environment.set(name, value);
+        }
+        for counter in [1, 0] {
+            let copy = StoredCopy {
+                environment: environment.clone(),
+                counter,
+            };
+            let block = self.boot_loader.encode(&copy);
+            self.write_environment(2 - counter, &block).await?;
+        }
+        Ok(())
+    }
+
+    async fn environment_copy(&self, copy: u8) -> Result<StoredCopy> {
+        let block = self.environment_block(copy).await?;
+        self.boot_loader.decode(&block)
+    }
+
+    /// The bytes of copy 1 or 2 of the boot environment (board off).
+    pub async fn environment_block(&self, copy: u8) -> Result<Vec<u8>> {
         let file = tempfile::NamedTempFile::new().context("making a temporary file")?;
         child::run(
             child::command("mcopy")
                 .args(["-n", "-o", "-i"])
-                .arg(self.esp()?)
-                .arg(environment_path(copy))
+                .arg(self.boot_partition()?)
+                .arg(self.boot_loader.path(copy))
                 .arg(file.path()),
         )
         .await
-        .context("reading the ESP with mcopy (Debian package mtools)")?;
+        .context("reading the boot partition with mcopy (Debian package mtools)")?;
         std::fs::read(file.path()).context("reading the copy of the environment")
     }
 
@@ -140,12 +165,12 @@ impl Disk {
         child::run(
             child::command("mcopy")
                 .args(["-n", "-o", "-i"])
-                .arg(self.esp()?)
+                .arg(self.boot_partition()?)
                 .arg(file.path())
-                .arg(environment_path(copy)),
+                .arg(self.boot_loader.path(copy)),
         )
         .await
-        .context("writing to the ESP with mcopy (Debian package mtools)")?;
+        .context("writing to the boot partition with mcopy (Debian package mtools)")?;
         Ok(())
     }
 
@@ -177,7 +202,7 @@ impl Disk {
     }
 
     /// mtools' way to name a file system inside an image.
-    fn esp(&self) -> Result<String> {
+    fn boot_partition(&self) -> Result<String> {
         let (start, _) = self.partition(1)?;
         Ok(format!("{}@@{start}", self.path.display()))
     }
@@ -185,38 +210,6 @@ impl Disk {
     fn open(&self) -> Result<File> {
         open(&self.path)
     }
-}
-
-/// The bytes of an environment block with these variables.
-pub fn environment_block(variables: &[(&str, &str)]) -> Vec<u8> {
-    let mut block = b"# GRUB Environment Block\n".to_vec();
-    for (name, value) in variables {
-        block.extend_from_slice(format!("{name}={value}\n").as_bytes());
-    }
-    block.resize(ENVIRONMENT_BYTES, b'#');
-    block
-}
-
-fn environment_path(copy: u8) -> String {
-    format!("::grub-ambidex-env/env{copy}")
-}
-
-fn parse_environment(block: &[u8]) -> Result<BootEnvironment> {
-    let text = String::from_utf8_lossy(block);
-    let mut lines = text.lines();
-    if block.len() != ENVIRONMENT_BYTES || lines.next() != Some("# GRUB Environment Block") {
-        bail!(
-            "the environment block is damaged ({} bytes): {:?}",
-            block.len(),
-            text.get(..60)
-        );
-    }
-    Ok(BootEnvironment(
-        lines
-            .filter_map(|line| line.split_once('='))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect(),
-    ))
 }
 
 fn open(path: &Path) -> Result<File> {
@@ -236,17 +229,6 @@ fn number_at(bytes: &[u8], at: usize, length: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_environment_block_is_written_and_read() {
-        let block = environment_block(&[("editing", "0"), ("mender_boot_part", "3")]);
-        assert_eq!(block.len(), 1024);
-        let environment = parse_environment(&block).expect("a good block");
-        assert_eq!(environment.get("mender_boot_part"), "3");
-        assert_eq!(environment.get("absent"), "");
-        let error = parse_environment(&block[..1000]).expect_err("too short");
-        assert!(error.to_string().contains("damaged"), "{error}");
-    }
 
     #[test]
     fn numbers_are_little_endian() {

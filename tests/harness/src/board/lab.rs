@@ -6,29 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Board, OVMF_CODE, Settings};
+use super::{Board, Kind, Settings};
 use crate::{artifact, binaries, child, skip};
 
-/// The board's device type (`qemu/settings.sh`).
-pub const DEVICE_TYPE: &str = "qemu-x86_64-grub";
 /// One per core of the smallest machine the tests are meant for.
 const BOARDS_AT_A_TIME: usize = 2;
-
-/// Tools (or files) and the Debian packages they come from.
-const NEEDED: [(&str, &str); 12] = [
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    (OVMF_CODE, "ovmf"),
-    ("grub-mkimage", "grub-common"),
-    ("/usr/lib/grub/x86_64-efi/normal.mod", "grub-efi-amd64-bin"),
-    ("mformat", "mtools"),
-    ("sgdisk", "gdisk"),
-    ("mke2fs", "e2fsprogs"),
-    ("depmod", "kmod"),
-    ("openssl", "openssl"),
-    ("dpkg-deb", "dpkg"),
-    ("apt-get", "apt"),
-    ("gzip", "gzip"),
-];
 
 /// A way for a release to be bad (`qemu/rootfs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,24 +36,11 @@ impl Fault {
     }
 }
 
-/// Debian packages a board needs and this machine lacks.
-pub fn missing_packages() -> Vec<&'static str> {
-    NEEDED
-        .iter()
-        .filter(|(tool, _)| {
-            if tool.starts_with('/') {
-                !Path::new(tool).exists()
-            } else {
-                binaries::find_tool(tool).is_none()
-            }
-        })
-        .map(|&(_, package)| package)
-        .collect()
-}
-
 /// Built images, ready to make boards from.
 #[derive(Debug, Clone)]
 pub struct Lab {
+    kind: Kind,
+    /// Of all kinds.
     cache: PathBuf,
     image: PathBuf,
     agent: PathBuf,
@@ -80,17 +49,21 @@ pub struct Lab {
 impl Lab {
     /// Builds (or finds in the cache) the board's image. `None` after a loud skip when the packages cannot
     /// be had, which is an error with `AMBIDEX_REQUIRE_BOARDS=1`.
-    pub async fn open_or_skip() -> Result<Option<Self>> {
-        let missing = missing_packages();
+    pub async fn open_or_skip(kind: Kind) -> Result<Option<Self>> {
+        let missing = kind.missing_packages();
         let reason = if !missing.is_empty() {
             format!(
-                "boards need the Debian packages {} (cargo xtask test --yes installs them)",
+                "the board {} needs the Debian packages {} (cargo xtask test --yes installs them)",
+                kind.name(),
                 missing.join(" ")
             )
-        } else if let Err(error) = stage("fetch", &[]).await {
-            format!("the kernel for the boards cannot be downloaded: {error:#}")
+        } else if let Err(error) = stage(kind, "fetch").await {
+            format!(
+                "what the board {} is made of cannot be downloaded: {error:#}",
+                kind.name()
+            )
         } else {
-            return Self::open().await.map(Some);
+            return Self::open(kind).await.map(Some);
         };
         if std::env::var("AMBIDEX_REQUIRE_BOARDS").is_ok_and(|value| value == "1") {
             bail!("{reason}");
@@ -100,25 +73,35 @@ impl Lab {
     }
 
     /// Builds (or finds in the cache) the board's image.
-    pub async fn open() -> Result<Self> {
-        let image = PathBuf::from(stage("build", &[]).await?.trim());
+    pub async fn open(kind: Kind) -> Result<Self> {
+        let image = PathBuf::from(stage(kind, "build").await?.trim());
         let cache = image
-            .parent()
-            .and_then(Path::parent)
-            .context("the image path has no parent")?
+            .ancestors()
+            .nth(3)
+            .context("the image's path is too short")?
             .to_owned();
-        let agent = PathBuf::from(stage("agent", &[]).await?.trim());
+        let agent = PathBuf::from(stage(kind, "agent").await?.trim());
         Ok(Self {
+            kind,
             cache,
             image,
             agent,
         })
     }
 
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Where this kind's images are.
+    fn own_cache(&self) -> PathBuf {
+        self.cache.join(self.kind.name())
+    }
+
     /// The image of a release for a slot.
     pub async fn rootfs(&self, version: &str, fault: Fault) -> Result<PathBuf> {
         let out = self
-            .cache
+            .own_cache()
             .join("images")
             .join(format!("{version}-{}.ext4", fault.name()));
         let path = out.to_str().context("the cache's path is not valid text")?;
@@ -130,6 +113,7 @@ impl Lab {
         child::run(
             child::command(binaries::repository().join("qemu/rootfs"))
                 .args([version, fault.name(), path])
+                .env("AMBIDEX_BOARD", self.kind.name())
                 .env("AMBIDEX_BOARD_CACHE", &self.cache)
                 .env("AGENT", &self.agent),
         )
@@ -151,7 +135,7 @@ impl Lab {
         let out = folder.join(format!("release-{version}.mender"));
         artifact::write_rootfs_image(
             &format!("release-{version}"),
-            DEVICE_TYPE,
+            self.kind.device_type(),
             &image,
             key,
             &out,
@@ -164,15 +148,24 @@ impl Lab {
     /// run on this machine.
     pub async fn board(&self, folder: &Path, settings: Settings) -> Result<Board> {
         let permit = Permit::wait(&self.cache).await?;
-        Board::assemble(folder.join("board"), &self.image, settings, permit).await
+        let folder = folder.join("board");
+        let board = Board::assemble(folder, self.kind, &self.image, settings, permit).await?;
+        self.kind
+            .put_firmware(board.folder(), &self.own_cache())
+            .await?;
+        Ok(board)
     }
 }
 
-/// Runs a stage of `qemu/` and returns what it prints.
-async fn stage(name: &str, arguments: &[&str]) -> Result<String> {
+/// Runs a stage of `qemu/` for a board and returns what it prints.
+async fn stage(kind: Kind, name: &str) -> Result<String> {
+    const PROFILE: &str = "AMBIDEX_BOARD_AGENT_PROFILE";
     let script = binaries::repository().join("qemu").join(name);
     let mut command = child::command(script);
-    command.args(arguments);
+    command.env("AMBIDEX_BOARD", kind.name());
+    if std::env::var_os(PROFILE).is_none() {
+        command.env(PROFILE, kind.agent_profile());
+    }
     if name == "build" {
         command.env("AMBIDEX_CLI_BIN", binaries::cli()?);
     }

@@ -5,6 +5,8 @@
 
 mod console;
 mod disk;
+mod environment;
+mod kind;
 mod lab;
 mod qmp;
 mod volatile;
@@ -18,8 +20,10 @@ use anyhow::{Context, Result, bail};
 use tokio::process::Child;
 
 pub use console::{Booted, CommandOutput, Console};
-pub use disk::{BootEnvironment, Disk, environment_block};
-pub use lab::{DEVICE_TYPE, Fault, Lab, missing_packages};
+pub use disk::Disk;
+pub use environment::{BootEnvironment, environment_block};
+pub use kind::Kind;
+pub use lab::{Fault, Lab};
 pub use volatile::{Loss, VolatileDisk};
 
 use crate::child;
@@ -29,8 +33,6 @@ use lab::Permit;
 pub const BOOT_LIMIT: Duration = Duration::from_secs(400);
 /// A socket's path has at most 107 bytes; the sockets' names are short.
 const FOLDER_BYTES_MAX: usize = 95;
-const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// What is handed to the board from outside through the firmware configuration device.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +74,7 @@ impl Settings {
 #[derive(Debug)]
 pub struct Board {
     folder: PathBuf,
+    kind: Kind,
     disk: Disk,
     /// In front of `disk` when power cuts shall lose what was not flushed.
     cache: Option<VolatileDisk>,
@@ -91,6 +94,7 @@ struct Running {
 impl Board {
     async fn assemble(
         folder: PathBuf,
+        kind: Kind,
         image: &Path,
         settings: Settings,
         permit: Permit,
@@ -102,18 +106,22 @@ impl Board {
             );
         }
         std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        let disk = Disk::copy_of(image, &folder.join("disk.img")).await?;
-        copy_sparse(Path::new(OVMF_VARIABLES), &folder.join("variables.fd")).await?;
+        let disk = Disk::copy_of(image, &folder.join("disk.img"), kind.boot_loader()).await?;
         std::fs::write(folder.join("agent.toml"), &settings.agent_toml)
             .context("writing the agent's settings")?;
         Ok(Self {
             folder,
+            kind,
             disk,
             cache: None,
             settings,
             _permit: permit,
             running: None,
         })
+    }
+
+    fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The disk, to be looked at from outside.
@@ -160,14 +168,15 @@ impl Board {
             .append(true)
             .open(self.folder.join("qemu.err"))
             .context("opening the file for QEMU's messages")?;
-        let mut command = child::command("qemu-system-x86_64");
+        let (program, package) = self.kind.qemu();
+        let mut command = child::command(program);
         command
             .args(self.arguments())
             .stdout(Stdio::null())
             .stderr(errors);
         let qemu = command
             .spawn()
-            .context("starting qemu-system-x86_64 (Debian package qemu-system-x86)")?;
+            .with_context(|| format!("starting {program} (Debian package {package})"))?;
         let console = Console::connect(
             &self.folder.join("console"),
             &self.folder.join("console.log"),
@@ -189,7 +198,6 @@ impl Board {
 
     fn arguments(&self) -> Vec<String> {
         let in_folder = |name: &str| option_value(&self.folder.join(name));
-        let kvm = std::env::var("AMBIDEX_BOARD_KVM").is_ok_and(|value| value == "1");
         let drive = match &self.cache {
             None => format!(
                 "format=raw,cache=writeback,file={}",
@@ -200,12 +208,7 @@ impl Board {
                 option_value(cache.socket())
             ),
         };
-        let (accelerator, cpu) = if kvm { ("kvm", "host") } else { ("tcg", "max") };
         let mut arguments: Vec<String> = [
-            "-machine",
-            &format!("q35,accel={accelerator}"),
-            "-cpu",
-            cpu,
             "-smp",
             "1",
             "-m",
@@ -215,13 +218,6 @@ impl Board {
             "-nodefaults",
             "-action",
             "watchdog=reset",
-            "-drive",
-            &format!("if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}"),
-            "-drive",
-            &format!(
-                "if=pflash,unit=1,format=raw,file={}",
-                in_folder("variables.fd")
-            ),
             "-device",
             "i6300esb",
             "-drive",
@@ -246,8 +242,6 @@ impl Board {
             "chardev:console",
             "-chardev",
             &format!("file,id=log,append=on,path={}", in_folder("agent.log")),
-            "-serial",
-            "chardev:log",
             "-qmp",
             &format!("unix:{},server=on,wait=off", in_folder("qmp")),
             "-fw_cfg",
@@ -258,6 +252,7 @@ impl Board {
         ]
         .map(str::to_owned)
         .into();
+        arguments.extend(self.kind.machine(&self.folder));
         if let Some(key) = &self.settings.verify_key {
             arguments.push("-fw_cfg".to_owned());
             arguments.push(format!(
@@ -344,7 +339,7 @@ impl Board {
             .into_owned()
     }
 
-    /// Everything the agent has logged on the second serial port, over all boots.
+    /// Everything the agent has logged on its own line, over all boots.
     pub fn agent_log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(self.folder.join("agent.log")).unwrap_or_default())
             .replace('\r', "")

@@ -1,0 +1,187 @@
+//! The kinds of boards: a folder of `qemu/boards` each, whose settings these are the other half of.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::environment::BootLoader;
+use super::{copy_sparse, option_value};
+use crate::binaries;
+
+const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+
+/// A tool (or file) and the Debian package it comes from.
+type Need = (&'static str, &'static str);
+
+const EVERY_KIND: [Need; 9] = [
+    ("mformat", "mtools"),
+    ("sgdisk", "gdisk"),
+    ("mke2fs", "e2fsprogs"),
+    ("depmod", "kmod"),
+    ("openssl", "openssl"),
+    ("dpkg-deb", "dpkg"),
+    ("apt-get", "apt"),
+    ("gzip", "gzip"),
+    ("xz", "xz-utils"),
+];
+const X86_64_GRUB: [Need; 4] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    (OVMF_CODE, "ovmf"),
+    ("grub-mkimage", "grub-common"),
+    ("/usr/lib/grub/x86_64-efi/normal.mod", "grub-efi-amd64-bin"),
+];
+const AARCH64_UBOOT: [Need; 12] = [
+    ("qemu-system-aarch64", "qemu-system-arm"),
+    ("qemu-aarch64-static", "qemu-user-static"),
+    ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    (
+        "/usr/aarch64-linux-gnu/include/stdio.h",
+        "libc6-dev-arm64-cross",
+    ),
+    ("mkenvimage", "u-boot-tools"),
+    ("dpkg-source", "dpkg-dev"),
+    ("make", "make"),
+    ("bison", "bison"),
+    ("flex", "flex"),
+    ("bc", "bc"),
+    ("xxd", "xxd"),
+    ("/usr/include/openssl/ssl.h", "libssl-dev"),
+];
+
+/// Machine, firmware and boot loader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// x86-64, UEFI, GRUB.
+    X86_64Grub,
+    /// 64-bit ARM, U-Boot with a redundant environment and a counter of trial boots.
+    Aarch64Uboot,
+}
+
+impl Kind {
+    /// Its folder in `qemu/boards`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::X86_64Grub => "x86_64-grub",
+            Self::Aarch64Uboot => "aarch64-uboot",
+        }
+    }
+
+    /// What its agent calls itself (`qemu/settings.sh`).
+    pub fn device_type(self) -> &'static str {
+        match self {
+            Self::X86_64Grub => "qemu-x86_64-grub",
+            Self::Aarch64Uboot => "qemu-aarch64-uboot",
+        }
+    }
+
+    /// A name for a test's folder, short enough for the sockets in it.
+    pub fn flow(self, name: &str) -> String {
+        match self {
+            Self::X86_64Grub => name.to_owned(),
+            Self::Aarch64Uboot => format!("arm-{name}"),
+        }
+    }
+
+    /// Debian packages that are needed and that this machine lacks.
+    pub fn missing_packages(self) -> Vec<&'static str> {
+        let own: &[Need] = match self {
+            Self::X86_64Grub => &X86_64_GRUB,
+            Self::Aarch64Uboot => &AARCH64_UBOOT,
+        };
+        EVERY_KIND
+            .iter()
+            .chain(own)
+            .filter(|(tool, _)| {
+                if tool.starts_with('/') {
+                    !Path::new(tool).exists()
+                } else {
+                    binaries::find_tool(tool).is_none()
+                }
+            })
+            .map(|&(_, package)| package)
+            .collect()
+    }
+
+    /// The cargo profile of the agent on the board, unless the environment names one. The profile that ships is
+    /// long to build, which is done once, for the kind that everybody has.
+    pub(super) fn agent_profile(self) -> &'static str {
+        match self {
+            Self::X86_64Grub => "agent",
+            Self::Aarch64Uboot => "dev",
+        }
+    }
+
+    pub(super) fn boot_loader(self) -> BootLoader {
+        match self {
+            Self::X86_64Grub => BootLoader::Grub,
+            Self::Aarch64Uboot => BootLoader::Uboot,
+        }
+    }
+
+    /// QEMU's program and the Debian package it comes from.
+    pub(super) fn qemu(self) -> Need {
+        match self {
+            Self::X86_64Grub => ("qemu-system-x86_64", "qemu-system-x86"),
+            Self::Aarch64Uboot => ("qemu-system-aarch64", "qemu-system-arm"),
+        }
+    }
+
+    /// Puts what the firmware needs into the board's folder; `cache` is where the kind's images are.
+    pub(super) async fn put_firmware(self, folder: &Path, cache: &Path) -> Result<()> {
+        match self {
+            Self::X86_64Grub => {
+                copy_sparse(Path::new(OVMF_VARIABLES), &folder.join("variables.fd")).await
+            }
+            Self::Aarch64Uboot => {
+                let built = cache.join("u-boot/u-boot.bin");
+                std::fs::copy(&built, folder.join("u-boot.bin"))
+                    .with_context(|| format!("copying {}", built.display()))?;
+                Ok(())
+            }
+        }
+    }
+
+    /// QEMU's arguments for machine, firmware and the line that the agent's log takes (character device `log`).
+    pub(super) fn machine(self, folder: &Path) -> Vec<String> {
+        let in_folder = |name: &str| option_value(&folder.join(name));
+        match self {
+            Self::X86_64Grub => {
+                let kvm = std::env::var("AMBIDEX_BOARD_KVM").is_ok_and(|value| value == "1");
+                let (accelerator, cpu) = if kvm { ("kvm", "host") } else { ("tcg", "max") };
+                [
+                    "-machine",
+                    &format!("q35,accel={accelerator}"),
+                    "-cpu",
+                    cpu,
+                    "-drive",
+                    &format!("if=pflash,unit=0,format=raw,readonly=on,file={OVMF_CODE}"),
+                    "-drive",
+                    &format!(
+                        "if=pflash,unit=1,format=raw,file={}",
+                        in_folder("variables.fd")
+                    ),
+                    "-serial",
+                    "chardev:log",
+                ]
+                .map(str::to_owned)
+                .into()
+            }
+            Self::Aarch64Uboot => [
+                "-machine",
+                "virt,gic-version=2,accel=tcg",
+                "-cpu",
+                "cortex-a57",
+                "-bios",
+                &folder.join("u-boot.bin").to_string_lossy(),
+                // the machine has one serial port
+                "-device",
+                "virtio-serial-pci",
+                "-device",
+                "virtconsole,chardev=log",
+            ]
+            .map(str::to_owned)
+            .into(),
+        }
+    }
+}
