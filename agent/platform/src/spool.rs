@@ -256,9 +256,8 @@ fn make_durable(
 ) -> Result<(), RecordError> {
     data.sync_data()
         .map_err(|cause| FsError::new("flush", DATA, cause))?;
-    // nobody reads it again soon: other programs need the memory more
-    let length = i64::try_from(mark.offset).unwrap_or(i64::MAX);
-    let _ = posix_fadvise(data, 0, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    // nobody reads it again soon: other programs need the memory more (no length: all that is flushed)
+    let _ = posix_fadvise(data, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     record.save(&encode(mark, label))
 }
 

@@ -191,13 +191,11 @@ mod aarch64_uboot {
     use super::Kind;
 
     #[test]
-    #[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
     fn power_cut_in_the_middle_of_the_write() {
         super::in_the_write(Kind::Aarch64Uboot);
     }
 
     #[test]
-    #[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
     fn power_cut_at_the_reboot() {
         super::at_the_reboot(Kind::Aarch64Uboot);
     }

@@ -30,7 +30,6 @@ fn an_uncommitted_trial_and_an_unbootable_slot_are_rolled_back() {
 }
 
 #[test]
-#[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
 fn u_boot_rolls_back_an_uncommitted_trial_and_an_unbootable_slot() {
     rolled_back(Kind::Aarch64Uboot);
 }

@@ -46,7 +46,6 @@ async fn copy(board: &Board, number: u8) -> Result<String> {
 }
 
 #[test]
-#[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
 fn damaged_environments_boot_a_good_slot_and_are_healed() {
     let kind = Kind::Aarch64Uboot;
     flow(&kind.flow("damage"), async |scratch| {
