@@ -33,12 +33,12 @@ async fn whole_trace(trial: &mut Trial) -> String {
     let read = move || std::fs::read_to_string(&file).unwrap_or_default();
     let ended = read.clone();
     trial
-        .until(|_| ended().matches("Idle_Enter").count() == 2)
+        .until(|_| ended().matches("Idle_Enter").count() >= 2)
         .await;
     trial.kill();
     let text = read();
     // what the next visit has begun is none of this deployment
-    let second = text.rfind("Idle_Enter").unwrap() + "Idle_Enter".len();
+    let second = text.match_indices("Idle_Enter").nth(1).unwrap().0 + "Idle_Enter".len();
     text[..second].lines().collect::<Vec<_>>().join(" ")
 }
 
