@@ -7,8 +7,8 @@ use ambidex_harness::board::{Disk, Kind, Settings};
 use ambidex_harness::{Lab, flow, wait_for};
 use anyhow::{Context, Result, ensure};
 
-/// Unflushed sectors with which the disk falls silent: so many that a part of them is lost for certain, and less
-/// than `dd` writes between two flushes of the system.
+/// Unflushed sectors of slot B with which the disk falls silent: so many that a part of them is lost for certain, and
+/// less than `dd` writes between two flushes of the system.
 const UNFLUSHED_SECTORS: usize = 2048;
 /// What `dd` would write if it could.
 const WRITES: usize = 512;
@@ -31,7 +31,10 @@ fn a_power_cut_takes_what_was_not_flushed_and_nothing_else() {
         );
         // Submitted to the disk, past the page cache, but never flushed. The rest of the system flushes now
         // and then, so the disk stops as soon as enough has come after a flush.
-        board.cache()?.cut_with(UNFLUSHED_SECTORS);
+        let (start, bytes) = board.disk().partition(3)?;
+        board
+            .cache()?
+            .cut_with(start..start + bytes, UNFLUSHED_SECTORS);
         board
             .output(&format!(
                 "{{ (yes ambidex | dd of=/dev/vda3 bs=64k count={WRITES} iflag=fullblock oflag=direct) >/dev/null 2>&1 & }}",

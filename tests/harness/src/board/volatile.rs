@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -51,8 +52,8 @@ struct State {
     flushes: u64,
     /// Stop answering when `writes` gets there.
     cut_at: Option<u64>,
-    /// Stop answering when so many sectors are unflushed.
-    cut_with: Option<usize>,
+    /// Stop answering when so many of these sectors are unflushed.
+    cut_with: Option<(Range<u64>, usize)>,
     cut: bool,
     /// A QEMU is being served.
     connected: bool,
@@ -153,9 +154,11 @@ impl VolatileDisk {
         state.cut_at = Some(state.writes + writes.max(1));
     }
 
-    /// Stops answering as soon as so many sectors are unflushed.
-    pub fn cut_with(&self, unflushed_sectors: usize) {
-        self.lock().cut_with = Some(unflushed_sectors);
+    /// Stops answering as soon as so many sectors between these bytes are unflushed. What else the system writes
+    /// (it fills the inode tables of a new file system, for one) does not count.
+    pub fn cut_with(&self, bytes: Range<u64>, unflushed_sectors: usize) {
+        let sectors = bytes.start / SECTOR_BYTES as u64..bytes.end / SECTOR_BYTES as u64;
+        self.lock().cut_with = Some((sectors, unflushed_sectors));
     }
 
     /// Takes back [`VolatileDisk::cut_after`] and [`VolatileDisk::cut_with`].
@@ -250,8 +253,11 @@ impl State {
             self.unflushed.insert(sector, *content);
         }
         self.writes += 1;
-        let enough = |sectors| self.unflushed.len() >= sectors;
-        if self.cut_at.is_some_and(|at| self.writes >= at) || self.cut_with.is_some_and(enough) {
+        let enough = |(sectors, count): &(Range<u64>, usize)| {
+            self.unflushed.range(sectors.clone()).count() >= *count
+        };
+        let is_enough = self.cut_with.as_ref().is_some_and(enough);
+        if self.cut_at.is_some_and(|at| self.writes >= at) || is_enough {
             self.cut = true;
         }
     }
@@ -467,11 +473,13 @@ mod tests {
     fn the_disk_stops_with_so_much_unflushed() {
         let folder = tempfile::tempdir().expect("a folder");
         let disk = disk(folder.path());
-        disk.cut_with(2);
+        let sector_bytes = SECTOR_BYTES as u64;
+        disk.cut_with(0..2 * sector_bytes, 2);
         disk.lock().write(0, &[1; SECTOR_BYTES]);
         disk.lock().flush().expect("a flush");
         disk.lock().write(0, &[1; SECTOR_BYTES]);
-        assert!(!disk.is_cut());
+        disk.lock().write(4 * sector_bytes, &[1; SECTOR_BYTES]);
+        assert!(!disk.is_cut(), "one of them is unflushed");
         disk.lock().write(SECTOR_BYTES as u64, &[1; SECTOR_BYTES]);
         assert!(disk.is_cut());
     }
