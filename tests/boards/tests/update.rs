@@ -168,7 +168,6 @@ fn kernel_panic(kind: Kind) {
 }
 
 #[test]
-#[ignore = "not run on this board yet; cargo nextest run --run-ignored all"]
 fn a_system_that_hangs_is_reset_by_the_watchdog_and_rolled_back() {
     hang(Kind::X86_64Grub);
 }
@@ -207,7 +206,6 @@ fn hang(kind: Kind) {
 }
 
 #[test]
-#[ignore = "not run on this board yet; cargo nextest run --run-ignored all"]
 fn a_damaged_copy_of_the_environment_is_healed_by_the_next_update() {
     damaged_copy(Kind::X86_64Grub);
 }
@@ -374,25 +372,21 @@ mod aarch64_uboot {
     use super::Kind;
 
     #[test]
-    #[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
     fn an_update_is_installed_committed_and_survives_a_reboot() {
         super::committed(Kind::Aarch64Uboot);
     }
 
     #[test]
-    #[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
     fn a_kernel_panic_is_rolled_back_and_reported_with_a_log() {
         super::kernel_panic(Kind::Aarch64Uboot);
     }
 
     #[test]
-    #[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
     fn a_system_that_hangs_is_reset_by_the_watchdog_and_rolled_back() {
         super::hang(Kind::Aarch64Uboot);
     }
 
     #[test]
-    #[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
     fn a_damaged_copy_of_the_environment_is_healed_by_the_next_update() {
         super::damaged_copy(Kind::Aarch64Uboot);
     }

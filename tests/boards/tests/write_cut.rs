@@ -174,7 +174,6 @@ mod aarch64_uboot {
     use super::Kind;
 
     #[test]
-    #[ignore = "not proven yet: the agent for this architecture has not been run here; cargo nextest run --run-ignored all"]
     fn power_cuts_at_chosen_writes_on_a_disk_that_loses_unflushed_data() {
         super::write_cuts(Kind::Aarch64Uboot, super::CUTS_AARCH64_UBOOT);
     }
