@@ -110,7 +110,7 @@ impl Images {
         }
         let (key, certificate) = self.key_pair()?;
         let content = self.path("rauc-content");
-        fs::create_dir_all(&content)?;
+        fresh(&content)?;
         fs::hard_link(self.path("v2.ext4"), content.join("rootfs.ext4"))?;
         fs::write(
             content.join("manifest.raucm"),
@@ -145,7 +145,7 @@ impl Images {
              sha256 = \"{digest}\"; compressed = \"zstd\"; installed-directly = true; }} ); }}; }}\n"
         );
         let folder = self.path("swu");
-        fs::create_dir_all(&folder)?;
+        fresh(&folder)?;
         fs::write(folder.join("sw-description"), description)?;
         run(Command::new("openssl")
             .current_dir(&folder)
@@ -164,11 +164,19 @@ impl Images {
         fs::hard_link(&compressed, folder.join("v2.ext4.zst"))?;
         run(Command::new("sh").current_dir(&folder).arg("-c").arg(
             "printf '%s\\n' sw-description sw-description.sig v2.ext4.zst \
-             | cpio -o -H crc --quiet > ../v2.swu",
+             | cpio -o -H crc --quiet > ../v2.swu.partial && mv ../v2.swu.partial ../v2.swu",
         ))?;
         fs::remove_dir_all(folder)?;
         Ok(())
     }
+}
+
+/// An empty folder: an attempt that was broken off may have left one.
+fn fresh(folder: &Path) -> anyhow::Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    Ok(fs::create_dir_all(folder)?)
 }
 
 fn bootstrap(tree: &Path) -> anyhow::Result<()> {
