@@ -21,14 +21,14 @@ use crate::{
 /// one of several servers has failed. A server that does not want the device any more closes them itself.
 const LOGIN_PATIENCE: Duration = Duration::from_secs(120);
 
-/// Between looks for unfinished files that waited in vain to be continued.
-const SWEEP: Duration = Duration::from_secs(600);
+/// Shortest time between two looks for unfinished files that waited in vain to be continued.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// Runs until the daemon is asked to stop.
 pub(crate) async fn run(remote: Remote, link: Link, wishes: Sender<Wish>, stop: Stop) {
     tokio::select! {
         () = stop.requested() => return,
-        () = beside(&remote, Remote::clean_up) => {}
+        _ = beside(&remote, Remote::clean_up) => {}
     }
     tokio::select! {
         () = connected(&remote, &link, &wishes, &stop) => {}
@@ -91,19 +91,25 @@ async fn connected(remote: &Remote, link: &Link, wishes: &Sender<Wish>, stop: &S
     }
 }
 
-/// Never ends.
+/// Never ends. Wakes only while there is something to remove one day.
 async fn tidied(remote: &Remote) {
     loop {
-        sleep(SWEEP).await;
-        beside(remote, Remote::sweep).await;
+        match beside(remote, Remote::sweep).await.flatten() {
+            Some(wait) => tokio::select! {
+                () = sleep(wait.max(SWEEP)) => {}
+                () = remote.left() => {}
+            },
+            None => remote.left().await,
+        }
     }
 }
 
-/// Does what may wait for the disk on a thread of its own.
-async fn beside(remote: &Remote, work: fn(&Remote)) {
+/// Does what may wait for the disk on a thread of its own. `None` when that ended by a panic.
+async fn beside<T: Send + 'static>(remote: &Remote, work: fn(&Remote) -> T) -> Option<T> {
     let remote = remote.clone();
-    // what fails is logged there
-    let _ = tokio::task::spawn_blocking(move || work(&remote)).await;
+    tokio::task::spawn_blocking(move || work(&remote))
+        .await
+        .ok()
 }
 
 /// Waits until the device is logged in.

@@ -32,6 +32,7 @@ mod shell;
 mod targets;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -92,9 +93,15 @@ impl Remote {
         files::leftovers::remove(&self.0.settings.state);
     }
 
-    /// Removes unfinished files that waited in vain to be continued. Now and then.
-    pub fn sweep(&self) {
-        files::sweep(&self.0);
+    /// Removes unfinished files that waited in vain to be continued. How long until there is another one, unless
+    /// one is left meanwhile ([`Remote::left`]).
+    pub fn sweep(&self) -> Option<Duration> {
+        files::sweep(&self.0)
+    }
+
+    /// Waits until another file may have been left unfinished.
+    pub async fn left(&self) {
+        files::left(&self.0).await;
     }
 
     /// Serves one connection until it ends, or until `leave` gives a reason to leave. Afterwards no session

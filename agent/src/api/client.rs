@@ -6,22 +6,30 @@
 use std::time::Duration;
 
 use reqwest::{Client, redirect};
+use rustls::ClientConfig;
 
 use super::{proxy, tls};
 use crate::{VERSION, config::Config};
 
-/// Long enough for the calls of one poll, short enough to cost no wake-up between polls.
+/// Long enough for the calls of one poll; before a longer wait the daemon closes it.
 const IDLE_CONNECTION: Duration = Duration::from_secs(20);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(60);
 const REDIRECTS_MAX: usize = 5;
 
-/// Builds the client.
+/// Builds the client, on the TLS side of an earlier one if there is one.
 ///
 /// # Errors
 /// Text that names the key or variable that is wrong, and the remedy.
-pub(super) fn build(config: &Config) -> Result<Client, String> {
+pub(super) fn build(
+    config: &Config,
+    earlier: Option<ClientConfig>,
+) -> Result<(Client, ClientConfig), String> {
+    let tls = match earlier {
+        Some(tls) => tls,
+        None => tls::client_config(&config.tls)?,
+    };
     let mut builder = Client::builder()
-        .tls_backend_preconfigured(tls::client_config(&config.tls)?)
+        .tls_backend_preconfigured(tls.clone())
         .user_agent(format!("Ambidex/{VERSION}"))
         .http1_only()
         .referer(false)
@@ -36,9 +44,10 @@ pub(super) fn build(config: &Config) -> Result<Client, String> {
     for proxy in proxy::from_environment(&|name| std::env::var(name).ok())? {
         builder = builder.proxy(proxy);
     }
-    builder
+    let client = builder
         .build()
-        .map_err(|error| format!("the HTTP client cannot be set up: {error:?}"))
+        .map_err(|error| format!("the HTTP client cannot be set up: {error:?}"))?;
+    Ok((client, tls))
 }
 
 fn follow(attempt: redirect::Attempt<'_>) -> redirect::Action {

@@ -55,6 +55,8 @@ pub struct Link(Arc<Inner>);
 struct Inner {
     config: Arc<Config>,
     client: Mutex<Option<Client>>,
+    /// Outlives the client: it has the sessions that can be resumed, and reading a key from a token takes its time.
+    tls: Mutex<Option<rustls::ClientConfig>>,
     dispatch: dispatch::Dispatch,
     key: Mutex<Option<Arc<DeviceKey>>>,
     session: watch::Sender<Option<Session>>,
@@ -109,6 +111,7 @@ impl Link {
         Self(Arc::new(Inner {
             config,
             client: Mutex::new(None),
+            tls: Mutex::new(None),
             dispatch: dispatch::Dispatch::default(),
             key: Mutex::new(None),
             session: watch::Sender::new(None),
@@ -376,14 +379,22 @@ impl Link {
             return Ok(client);
         }
         let config = Arc::clone(&self.0.config);
-        let building = tokio::task::spawn_blocking(move || client::build(&config)).await;
+        let tls = lock(&self.0.tls).clone();
+        let building = tokio::task::spawn_blocking(move || client::build(&config, tls)).await;
         // not kept when it fails: a missing file may appear later
-        let client = building
+        let (client, tls) = building
             .map_err(|error| format!("the HTTP client was not set up: {error}"))
             .flatten()
             .map_err(LinkError::transient)?;
         *lock(&self.0.client) = Some(client.clone());
+        *lock(&self.0.tls) = Some(tls);
         Ok(client)
+    }
+
+    /// Nothing is to be asked for a while: closes the connection that is kept for the next call, whose time limit
+    /// would wake the device.
+    pub fn rest(&self) {
+        *lock(&self.0.client) = None;
     }
 
     /// Sends a request and waits for the head of the answer.

@@ -22,7 +22,7 @@ use ambidex_machine::{Action, Gate};
 use ambidex_platform::{
     fs::{self, FsError},
     lock::{LockError, StateLock},
-    memory,
+    memory, timer,
 };
 use ambidex_wire::deployments::Instructions;
 use control::Control;
@@ -56,7 +56,7 @@ const HOLD_LOOK: Duration = Duration::from_secs(30);
 /// Between looks whether a standalone verb has ended.
 const LOCK_RETRY: Duration = Duration::from_secs(5);
 
-/// A wait before which memory is given back.
+/// A wait before which memory is given back, and the connection to the server.
 const LONG_WAIT: Duration = Duration::from_secs(30);
 
 /// Why the daemon does not run.
@@ -176,8 +176,9 @@ impl Daemon {
         self.idle(Action::Enter).await;
         let mut wishes = self.gates.changes();
         while !self.stop.is_requested() {
-            let next = tokio::time::Instant::from_std(self.schedule.next());
-            if next.duration_since(tokio::time::Instant::now()) > LONG_WAIT {
+            let next = self.schedule.next();
+            if next.saturating_duration_since(Instant::now()) > LONG_WAIT {
+                self.link.rest();
                 memory::give_code_back();
             }
             tokio::select! {
@@ -187,7 +188,7 @@ impl Daemon {
                 wish = control.next() => self.grant(wish),
                 // a deployment may stand at the first gate: it is offered again
                 _ = wishes.changed() => self.schedule.trigger_update(Instant::now()),
-                () = tokio::time::sleep_until(next) => {}
+                () = timer::sleep_until(next) => {}
             }
             let due = self.schedule.due(Instant::now());
             if due.inventory || due.update {

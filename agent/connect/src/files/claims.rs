@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 /// How long to wait for the one before.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Silence after which the one before gives way.
@@ -19,6 +21,8 @@ pub(super) const IDLE: Duration = Duration::from_secs(1);
 pub(crate) struct Claims {
     held: Mutex<HashMap<OsString, Arc<AtomicBool>>>,
     freed: Condvar,
+    /// The same for who only tidies up.
+    left: Notify,
 }
 
 /// The right to write one. Dropping it frees the file.
@@ -61,6 +65,11 @@ impl Claims {
     pub(super) fn contains(&self, name: &OsStr) -> bool {
         self.held().contains_key(name)
     }
+
+    /// Waits until somebody has given up a file since the last call.
+    pub(super) async fn left(&self) {
+        self.left.notified().await;
+    }
 }
 
 impl Claim<'_> {
@@ -74,6 +83,7 @@ impl Drop for Claim<'_> {
     fn drop(&mut self) {
         self.claims.held().remove(&self.name);
         self.claims.freed.notify_all();
+        self.claims.left.notify_one();
     }
 }
 

@@ -114,11 +114,10 @@ pub(crate) fn remove(state: &Path) {
     sweep(state, &Claims::default(), Sweep::Old);
 }
 
-/// Removes files that may be continued and that nobody is at work on.
-pub(super) fn sweep(state: &Path, claims: &Claims, which: Sweep) {
-    let Ok(entries) = std::fs::read_dir(state.join(FOLDER)) else {
-        return;
-    };
+/// Removes files that may be continued and that nobody is at work on. How long the first of those that stay may be
+/// continued; `None` when there is none.
+pub(super) fn sweep(state: &Path, claims: &Claims, which: Sweep) -> Option<Duration> {
+    let entries = std::fs::read_dir(state.join(FOLDER)).ok()?;
     let now = SystemTime::now();
     let mut kept: Vec<Kept> = entries
         .filter_map(Result::ok)
@@ -136,11 +135,15 @@ pub(super) fn sweep(state: &Path, claims: &Claims, which: Sweep) {
         Sweep::Crowded => (kept.len() + 1).saturating_sub(KEPT_MAX),
         Sweep::All => kept.len(),
     };
+    let mut first = None;
     for (number, kept) in kept.iter().enumerate() {
         if number < surplus || kept.left.is_zero() {
             discard(&kept.record, &kept.name);
+        } else if first.is_none() {
+            first = Some(kept.left);
         }
     }
+    first
 }
 
 /// For how long a file may still be continued. A clock that was set meanwhile ends it rather than to make

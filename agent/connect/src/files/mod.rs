@@ -28,13 +28,18 @@ use crate::outgoing::{Gone, Outgoing};
 pub(crate) use claims::Claims;
 pub(crate) use counter::Counters;
 
-/// Removes unfinished files whose time to be continued is over.
-pub(crate) fn sweep(shared: &Shared) {
+/// Removes unfinished files whose time to be continued is over; when that of the next one will be.
+pub(crate) fn sweep(shared: &Shared) -> Option<Duration> {
     leftovers::sweep(
         &shared.settings.state,
         &shared.claims,
         leftovers::Sweep::Old,
-    );
+    )
+}
+
+/// Waits until another file may have been left unfinished.
+pub(crate) async fn left(shared: &Shared) {
+    shared.claims.left().await;
 }
 
 /// A transfer whose end the user has heard of may take a moment to be over.
