@@ -29,14 +29,7 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
     }
     packages::ensure(For::Test, yes)?;
     python_tools::ensure();
-    workspace::build(&[
-        "ambidex-server",
-        "ambidex-agent",
-        // the agent starts it from beside itself
-        "ambidex-pkcs11",
-        "ambidex",
-        "ambidex-testdb",
-    ])?;
+    workspace::build_with_tests()?;
 
     let skip_log = workspace::target_dir().join("skipped-tests");
     if skip_log.exists() {

@@ -30,8 +30,7 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Builds binaries. `--workspace` keeps the set of features the same as in `cargo test --workspace`, so
-/// nothing is compiled twice.
+/// Builds binaries as they ship.
 pub fn build(binaries: &[&str]) -> Result<()> {
     let mut command = cargo();
     command.args(["build", "--locked", "--workspace"]);
@@ -39,6 +38,12 @@ pub fn build(binaries: &[&str]) -> Result<()> {
         command.args(["--bin", binary]);
     }
     check(&mut command)
+}
+
+/// Builds all binaries and all tests at once: what tests need of a dependency (a clock that can be stopped, say) makes
+/// another dependency of it, and with it of everything above it. Apart, most of the workspace would be compiled twice.
+pub fn build_with_tests() -> Result<()> {
+    check(cargo().args(["build", "--locked", "--workspace", "--bins", "--tests"]))
 }
 
 /// Runs a command to its end with our own terminal.
