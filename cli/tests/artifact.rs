@@ -571,10 +571,76 @@ fn an_interrupted_write_leaves_nothing() {
 }
 
 #[test]
+fn a_difference_names_what_it_starts_from_and_leads_to() {
+    let desk = Desk::new();
+    let mut new = fs::read(desk.path("rootfs.ext4")).unwrap();
+    new[5000] = 1;
+    fs::write(desk.path("new.ext4"), new).unwrap();
+    let arguments = [
+        "artifact",
+        "write",
+        "rootfs-delta",
+        "--from",
+        "rootfs.ext4",
+        "-f",
+        "new.ext4",
+        "-c",
+        "q",
+        "-n",
+        "n",
+        "-o",
+    ];
+    let mut write = |name| desk.must(&[&arguments[..], &[name]].concat());
+    write("one.mender");
+    write("two.mender");
+    assert!(
+        fs::read(desk.path("one.mender")).unwrap() == fs::read(desk.path("two.mender")).unwrap(),
+        "the same input gives the same artifact"
+    );
+    desk.must(&["artifact", "validate", "one.mender"]);
+    let shown: Value =
+        serde_json::from_str(&desk.must(&["artifact", "read", "--output", "json", "one.mender"]))
+            .unwrap();
+    let text = shown.to_string();
+    for name in ["rootfs.ext4", "new.ext4"] {
+        let digest = Command::new("sha256sum")
+            .arg(desk.path(name))
+            .output()
+            .unwrap();
+        let digest = String::from_utf8(digest.stdout).unwrap();
+        let digest = digest.split_whitespace().next().unwrap();
+        assert!(text.contains(digest), "{name} {digest} in {text}");
+    }
+    for word in ["rootfs-delta", "rootfs-image.version", "new.ext4.delta"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    let mut left = desk.listing();
+    left.retain(|name| !name.ends_with(".mender"));
+    assert_eq!(left, ["new.ext4", "rootfs.ext4"], "nothing else is left");
+    let refused = desk.fails(
+        1,
+        &[
+            &[
+                "artifact",
+                "write",
+                "rootfs-delta",
+                "--from",
+                "nothing.ext4",
+            ],
+            &arguments[5..],
+            &["x.mender"],
+        ]
+        .concat(),
+    );
+    assert!(refused.contains("nothing.ext4"), "{refused}");
+}
+
+#[test]
 fn help_teaches_with_examples() {
     let desk = Desk::new();
     for verb in [
         &["artifact", "write", "rootfs-image"][..],
+        &["artifact", "write", "rootfs-delta"],
         &["artifact", "write", "module-image"],
         &["artifact", "write", "bootstrap"],
         &["artifact", "read"],

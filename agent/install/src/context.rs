@@ -30,7 +30,7 @@ pub struct InstallContext {
     pub current_group: Option<String>,
     /// The two root file systems.
     pub rootfs: RootfsConfig,
-    /// Whether an executable `rootfs-image` among the modules replaces the built-in handler.
+    /// Whether an executable `rootfs-image` (`rootfs-delta`) among the modules replaces the built-in handler.
     pub rootfs_module: bool,
     /// Free space to leave when payload files are stored.
     pub reserve_bytes: u64,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ambidex_artifact::ROOTFS_IMAGE;
+use ambidex_delta::ROOTFS_DELTA;
 use ambidex_platform::fs::FsError;
 use ambidex_platform::process::ProcessError;
 
@@ -73,6 +74,12 @@ pub enum HandlerError {
     Configuration(String),
 }
 
+/// Whether a payload of this type becomes the root file system of a slot.
+#[must_use]
+pub fn is_rootfs(payload_type: &str) -> bool {
+    [ROOTFS_IMAGE, ROOTFS_DELTA].contains(&payload_type)
+}
+
 /// Installs one payload. Every call may be repeated after a power cut.
 #[derive(Debug, Clone)]
 pub enum Handler {
@@ -107,7 +114,7 @@ impl Handler {
     /// # Errors
     /// When the type cannot be the name of a module.
     pub fn resume(payload_type: &str, context: &InstallContext) -> Result<Self, HandlerError> {
-        if payload_type == ROOTFS_IMAGE
+        if is_rootfs(payload_type)
             && !(context.rootfs_module && ModuleHandler::exists(payload_type, context))
         {
             return Ok(Self::Rootfs(RootfsHandler::new(context.clone())));

@@ -20,7 +20,7 @@ mod scripts;
 pub mod sink;
 
 pub use context::{CancelFlag, InstallContext, NoProgress, Progress, RootfsConfig};
-pub use handler::{Handler, HandlerError, Reboot};
+pub use handler::{Handler, HandlerError, Reboot, is_rootfs};
 pub use module::ModuleHandler;
 // for the tests of its properties
 #[doc(hidden)]

@@ -101,7 +101,7 @@ pub struct Fetched {
     pub handler: Option<Handler>,
     /// Size of the artifact in bytes.
     pub artifact_bytes: u64,
-    /// Size of the payload in bytes, unpacked.
+    /// Size of the payload in bytes, unpacked; of an image, also of one that came as a difference, that of the image.
     pub payload_bytes: u64,
 }
 
@@ -325,11 +325,13 @@ fn run<R: Read>(
         }
     };
     let progress = options.progress.as_ref();
+    let mut image_bytes = None;
     match &handler {
         None => {}
         Some(Handler::Rootfs(rootfs)) => {
             rootfs.prepare(reader.header())?;
-            rootfs.download(&mut reader, runtime, progress, &options.cancel)?;
+            let written = rootfs.download(&mut reader, runtime, progress, &options.cancel)?;
+            image_bytes = Some(written.image_bytes);
         }
         Some(Handler::Module(module)) => {
             module.check_exists()?;
@@ -342,6 +344,7 @@ fn run<R: Read>(
         facts,
         handler,
         artifact_bytes: summary.bytes_read,
-        payload_bytes: summary.files.iter().map(|file| file.size).sum(),
+        payload_bytes: image_bytes
+            .unwrap_or_else(|| summary.files.iter().map(|file| file.size).sum()),
     })
 }

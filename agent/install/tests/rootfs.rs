@@ -483,3 +483,63 @@ async fn w12_an_image_beyond_four_gibibytes_arrives_to_its_last_byte() {
     let used = std::os::unix::fs::MetadataExt::blocks(&slot.metadata().unwrap()) * 512;
     assert!(used < 10 << 20, "{used} bytes of zeros were written");
 }
+
+fn difference(old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut delta = Vec::new();
+    let mut new = std::io::Cursor::new(new);
+    ambidex_delta::diff(&old, old.len() as u64, &mut new, &mut delta, &mut |_| {}).unwrap();
+    delta
+}
+
+fn delta_artifact(delta: &[u8]) -> Vec<u8> {
+    let payload = Payload::Module(ambidex_delta::ROOTFS_DELTA.to_owned());
+    build(&spec(payload), &[("rootfs.ext4.delta", delta)])
+}
+
+/// Most of the running slot, some of it elsewhere, and something new.
+fn rebuilt(old: &[u8]) -> Vec<u8> {
+    [&noise(8192, 9), &old[4096..old.len() / 2], &noise(100, 10)].concat()
+}
+
+#[tokio::test]
+async fn a_difference_is_put_together_with_what_runs() {
+    let device = device();
+    std::fs::write(device.path("slot2"), image(1)).unwrap();
+    let old = device.slot(2);
+    let new = rebuilt(&old);
+    let fetched = device
+        .fetch(&delta_artifact(&difference(&old, &new)))
+        .await
+        .unwrap();
+    assert_eq!(fetched.payload_bytes, new.len() as u64, "of the image");
+    assert!(device.slot(3).starts_with(&new));
+    assert!(device.slot(2) == old, "what runs is only read");
+    let handler = fetched.handler.unwrap();
+    handler.install().await.unwrap();
+    device.boot_slot(3);
+    let handler = Handler::resume(ambidex_delta::ROOTFS_DELTA, &device.context).unwrap();
+    handler.verify_reboot().await.unwrap();
+    handler.commit().await.unwrap();
+    assert_eq!(vars(&device).await, ["3", "3", "0", "0"]);
+}
+
+#[tokio::test]
+async fn a_difference_that_leads_nowhere_is_refused_with_its_reason() {
+    let device = device();
+    let old = device.slot(2);
+    let good = difference(&old, &rebuilt(&old));
+    let large = difference(&old, &noise(SLOT_BYTES + 1, 3));
+    let other = difference(&noise(SLOT_BYTES, 4), &rebuilt(&noise(SLOT_BYTES, 4)));
+    for (delta, word) in [
+        (&large[..], "slot3"),
+        (&other[..], "deploy the whole image"),
+        (&good[..good.len() - 30], "ends before"),
+        (&b"no difference at all"[..], "ends before"),
+        (&[b'x'; 500][..], "no difference between images"),
+    ] {
+        let error = device.fetch(&delta_artifact(delta)).await.unwrap_err();
+        assert!(!error.is_transient(), "another try is of no use: {error}");
+        assert!(error.to_string().contains(word), "{word}: {error}");
+        assert_eq!(vars(&device).await, ["2", "", "0", "0"]);
+    }
+}

@@ -207,6 +207,14 @@ impl Slot {
     }
 }
 
+/// Opens a slot that is in use, to read what it holds.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open_to_read(path: &Path) -> Result<File, FsError> {
+    File::open(path).context("open", path)
+}
+
 /// The number of the device node at `path`, `None` for anything but a block device.
 ///
 /// # Errors

@@ -6,7 +6,7 @@
 //! expected by its content, compared with both checksums. What cannot be proven stays as it is, and is asked again at
 //! every start: mostly the next boot decides.
 
-use ambidex_artifact::{ROOTFS_IMAGE, provides::Provides};
+use ambidex_artifact::provides::Provides;
 use ambidex_install::{CancelFlag, Standing, keep_running, slot_digest, standing};
 use ambidex_machine::{Adoption, Facts, Finding, Pair, Sight, Software, truth};
 use serde::{Deserialize, Serialize};
@@ -106,7 +106,10 @@ pub fn complete(store: &mut Store, facts: Option<&Facts>, bytes: u64) {
 }
 
 fn is_rootfs(facts: &Facts) -> bool {
-    facts.payload_type.as_deref() == Some(ROOTFS_IMAGE)
+    facts
+        .payload_type
+        .as_deref()
+        .is_some_and(ambidex_install::is_rootfs)
 }
 
 /// Finds out which software runs, if that is open, and makes name and provides say so. To be called when no update is
@@ -249,7 +252,7 @@ mod tests {
     fn facts(name: &str, checksum: &str) -> Facts {
         Facts {
             artifact_name: name.into(),
-            payload_type: Some(ROOTFS_IMAGE.into()),
+            payload_type: Some("rootfs-image".into()),
             provides: Some(Provides::from([(IMAGE_CHECKSUM.into(), checksum.into())])),
             ..Facts::default()
         }

@@ -54,6 +54,17 @@ impl PayloadFile {
         paths.iter().map(|path| Self::find(path)).collect()
     }
 
+    /// Another file that was made of this one, with an ending to its name and of the same date.
+    pub fn replaced(&self, path: &Path, ending: &str, size: u64) -> Self {
+        Self {
+            path: path.to_owned(),
+            name: format!("{}{ending}", self.name),
+            mode: self.mode,
+            mtime_s: self.mtime_s,
+            size,
+        }
+    }
+
     /// The file for the writer, dated no later than `latest_s`.
     pub fn source(&self, latest_s: Option<u64>) -> PayloadSource<'_> {
         PayloadSource {

@@ -6,6 +6,7 @@ mod dump;
 mod input;
 mod module_image;
 mod read;
+mod rootfs_delta;
 mod rootfs_image;
 mod sign;
 mod validate;
@@ -43,6 +44,8 @@ enum Verb {
 enum Kind {
     /// An image of a root file system, for A/B devices.
     RootfsImage(rootfs_image::Arguments),
+    /// The difference to the image that runs: small, for devices that run exactly that one.
+    RootfsDelta(rootfs_delta::Arguments),
     /// Files for an update module.
     ModuleImage(module_image::Arguments),
     /// No payload: states what a new device has installed.
@@ -55,6 +58,7 @@ pub async fn run(arguments: Arguments, form: OutputForm) -> Result<(), Failure> 
     let work = tokio::task::spawn_blocking(move || match arguments.verb {
         Verb::Write { kind } => match *kind {
             Kind::RootfsImage(arguments) => arguments.run(),
+            Kind::RootfsDelta(arguments) => arguments.run(),
             Kind::ModuleImage(arguments) => arguments.run(),
             Kind::Bootstrap(arguments) => arguments.run(),
         },

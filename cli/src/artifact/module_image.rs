@@ -34,10 +34,13 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> Result<(), Failure> {
-        if self.module == ambidex_artifact::ROOTFS_IMAGE {
-            return Err(Failure::usage(
-                "use `ambidex artifact write rootfs-image` for images of root file systems",
-            ));
+        if [ambidex_artifact::ROOTFS_IMAGE, ambidex_delta::ROOTFS_DELTA]
+            .contains(&self.module.as_str())
+        {
+            return Err(Failure::usage(format!(
+                "use `ambidex artifact write {}` for root file systems",
+                self.module
+            )));
         }
         let files = PayloadFile::find_all(&self.files)?;
         let mut spec = self.common.spec(Payload::Module(self.module.clone()))?;

@@ -127,6 +127,21 @@ pub struct Software {
 }
 
 impl Common {
+    /// Where the artifact comes to lie, or a place for temporary files when it goes to standard output.
+    pub fn folder(&self) -> PathBuf {
+        if self.output_path == Path::new("-") {
+            return env::temp_dir();
+        }
+        match self.output_path.parent() {
+            Some(folder) if folder != Path::new("") => folder.to_owned(),
+            _ => PathBuf::from("."),
+        }
+    }
+
+    pub fn no_progress(&self) -> bool {
+        self.no_progress
+    }
+
     /// The specification as far as these arguments go.
     pub fn spec(&self, payload: ambidex_artifact::Payload) -> Result<ArtifactSpec, Failure> {
         let mut spec =

@@ -73,3 +73,24 @@ pub async fn module_artifact(folder: &Path, name: &str, module: &str) -> Result<
     }
     Ok(target)
 }
+
+/// Writes the artifact `new` with the difference between the images that [`rootfs_artifact`] has left of two releases.
+pub async fn delta_artifact(folder: &Path, old: &str, new: &str) -> Result<PathBuf> {
+    let target = folder.join(format!("{new}-delta.mender"));
+    let output = Command::new(binaries::cli()?)
+        .current_dir(folder)
+        .args(["artifact", "write", "rootfs-delta"])
+        .args(["--from", &format!("{old}.img"), "-f", &format!("{new}.img")])
+        .args(["-n", new, "-c", DEVICE_TYPE, "-o"])
+        .arg(&target)
+        .output()
+        .await
+        .context("starting the operator CLI")?;
+    if !output.status.success() {
+        bail!(
+            "writing the difference between {old} and {new}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(target)
+}

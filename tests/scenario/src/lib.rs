@@ -9,5 +9,5 @@ mod images;
 mod rig;
 
 pub use device::{Device, LIMIT, Options, SLOT_BYTES};
-pub use images::{image, module_artifact, rootfs_artifact};
+pub use images::{delta_artifact, image, module_artifact, rootfs_artifact};
 pub use rig::Rig;

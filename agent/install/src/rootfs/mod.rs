@@ -1,11 +1,12 @@
 //! A/B root file systems: the rules of agent-behaviour section 7.2, natively.
 //!
-//! The running slot is never opened. Before anything is written, bootloader and kernel must agree
+//! The running slot is never written to, and read only for an image that comes as a difference to it. Before anything is written, bootloader and kernel must agree
 //! on which slot that is; the original slot is stored before the switch, so a rollback can never
 //! flip to the wrong one; every call may be repeated.
 
 mod check;
 mod detect;
+mod incoming;
 mod prepare;
 mod running;
 mod slots;
@@ -14,6 +15,7 @@ mod standing;
 use std::io::Read;
 
 use ambidex_artifact::{Header, Reader};
+use ambidex_delta::ROOTFS_DELTA;
 use ambidex_platform::block::{self, Slot};
 use ambidex_platform::fs::{self, FsError};
 use tokio::runtime::Handle;
@@ -22,8 +24,9 @@ use crate::boot::{Loader, SlotLoader, State};
 use crate::context::{CancelFlag, InstallContext, Progress, RootfsConfig};
 use crate::handler::{HandlerError, Reboot};
 use crate::module::Tree;
-use crate::sink::{BlockSink, Written};
+use crate::sink::Written;
 pub use check::check;
+use incoming::Incoming;
 use running::Running;
 use slots::{SlotDevice, Slots};
 
@@ -157,15 +160,15 @@ impl RootfsHandler {
         Situation::find(&self.context.rootfs).await
     }
 
-    /// The slot to be written, after all checks that must hold before the first byte.
-    async fn target(&self) -> Result<SlotDevice, HandlerError> {
+    /// The slot to be written and the one that runs, after all checks that must hold before the first byte.
+    async fn target(&self) -> Result<(SlotDevice, SlotDevice), HandlerError> {
         let situation = self.situation().await?;
         if let Some(obstacle) = &situation.state.obstacle {
             return Err(HandlerError::State(obstacle.clone()));
         }
         situation.refuse_trial()?;
         let active = situation.check_root()?;
-        Ok(situation.slots.other(active).clone())
+        Ok((situation.slots.other(active).clone(), active.clone()))
     }
 
     /// Streams the image into the slot that does not run.
@@ -176,38 +179,24 @@ impl RootfsHandler {
         progress: &dyn Progress,
         cancel: &CancelFlag,
     ) -> Result<Written, DownloadError> {
-        let target = handle.block_on(self.target())?;
+        let (target, running) = handle.block_on(self.target())?;
+        let is_difference = reader.header().payload.type_name() == Some(ROOTFS_DELTA);
         let one_file = |count: &str| {
             HandlerError::State(format!(
-                "a rootfs-image artifact has exactly one payload file; this one has {count}"
+                "an artifact with a root file system has exactly one payload file; this one has {count}"
             ))
         };
-        let Some(mut file) = reader.next_file()? else {
+        let Some(file) = reader.next_file()? else {
             return Err(one_file("none").into());
         };
-        let (name, size) = (file.name().to_owned(), file.size());
         let slot = open_slot(&target)?;
-        if size > slot.bytes() {
-            return Err(DownloadError::TooLarge {
-                name,
-                image: size,
-                slot: target.path,
-                bytes: slot.bytes(),
-            });
-        }
-        log::info!("writing {name} ({size} bytes) to {}", target.path.display());
-        let mut sink = BlockSink::new(slot);
-        let mut done = 0;
-        while let Some(chunk) = file.chunk()? {
-            if cancel.is_cancelled() {
-                return Err(DownloadError::Cancelled);
-            }
-            sink.write(chunk)?;
-            done += chunk.len() as u64;
-            progress.payload(&name, done, size);
-        }
-        let expected = file.sha256_expected();
-        let (slot, written) = sink.finish()?;
+        let mut incoming = Incoming::new(&file, slot, progress, cancel);
+        let image = if is_difference {
+            incoming.difference(file, &running.path)?
+        } else {
+            incoming.whole(file)?
+        };
+        let (slot, written) = incoming.finish()?;
         log::info!(
             "{} holds the image; {} of {} bytes differed and were written",
             target.path.display(),
@@ -215,12 +204,12 @@ impl RootfsHandler {
             written.image_bytes
         );
         if self.context.rootfs.verify_written {
-            crate::sink::verify(&slot, size, expected, cancel).map_err(
-                |failure| match failure {
+            crate::sink::verify(&slot, image.bytes, image.sha256, cancel).map_err(|failure| {
+                match failure {
                     Some(error) => DownloadError::Handler(error),
                     None => DownloadError::Cancelled,
-                },
-            )?;
+                }
+            })?;
         }
         if reader.next_file()?.is_some() {
             return Err(one_file("several").into());
