@@ -590,7 +590,7 @@ fn a_difference_names_what_it_starts_from_and_leads_to() {
         "n",
         "-o",
     ];
-    let mut write = |name| desk.must(&[&arguments[..], &[name]].concat());
+    let write = |name| desk.must(&[&arguments[..], &[name]].concat());
     write("one.mender");
     write("two.mender");
     assert!(
