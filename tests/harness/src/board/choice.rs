@@ -61,3 +61,23 @@ impl BootChoice {
         Ok(Self { slot, trial: false })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn autoboot_has_to_name_both_slots() {
+        let text = b"[all]\ntryboot_a_b=1\nboot_partition=3\n[tryboot]\nboot_partition=2\n";
+        let choice = BootChoice::of_autoboot(text).expect("a choice");
+        let wanted = BootChoice {
+            slot: Slot::B,
+            trial: false,
+        };
+        assert_eq!(choice, wanted);
+        for text in ["", "boot_partition=2\n", "boot_partition=4\n"] {
+            let error = BootChoice::of_autoboot(text.as_bytes()).expect_err("no choice");
+            assert!(error.to_string().contains("autoboot.txt"), "{error}");
+        }
+    }
+}

@@ -81,7 +81,7 @@ impl Firmware {
             let loaded = match self.load(tryboot).await {
                 Ok(loaded) => loaded,
                 Err(error) if tryboot => {
-                    let words = format!("firmware: {error:#}; reset by the boot watchdog");
+                    let words = format!("firmware: {error}; reset by the boot watchdog");
                     self.wire.say(&words).await?;
                     tryboot = false;
                     continue;
@@ -114,7 +114,7 @@ impl Firmware {
         let config = selection::config(&String::from_utf8_lossy(&text), tryboot);
         let read = async |file: &str| {
             let content = self.disk.fat_file(partition, file).await;
-            content.with_context(|| format!("partition {partition} cannot be booted"))
+            content.with_context(|| not_bootable(partition, file))
         };
         let cmdline = read(&config.cmdline).await?;
         let mut files = vec![("kernel", config.kernel)];
@@ -135,7 +135,7 @@ impl Firmware {
     async fn bootable(&self, selection: Selection) -> Result<(u8, Vec<u8>)> {
         if let Some(partition) = selection.partition {
             let text = self.disk.fat_file(partition, selection.config).await;
-            let text = text.with_context(|| format!("partition {partition} cannot be booted"))?;
+            let text = text.with_context(|| not_bootable(partition, selection.config))?;
             return Ok((partition, text));
         }
         for partition in FIRST..=PARTITION_MAX {
@@ -232,4 +232,8 @@ impl Firmware {
         qemu.kill().await.context("killing QEMU")?;
         Ok(None)
     }
+}
+
+fn not_bootable(partition: u8, file: &str) -> String {
+    format!("partition {partition} cannot be booted: its {file} cannot be read")
 }
