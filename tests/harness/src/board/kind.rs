@@ -33,17 +33,6 @@ const X86_64_GRUB: [Need; 4] = [
     ("grub-mkimage", "grub-common"),
     ("/usr/lib/grub/x86_64-efi/normal.mod", "grub-efi-amd64-bin"),
 ];
-const RASPBERRYPI_TRYBOOT: [Need; 6] = [
-    ("qemu-system-aarch64", "qemu-system-arm"),
-    ("qemu-aarch64-static", "qemu-user-static"),
-    ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
-    (
-        "/usr/aarch64-linux-gnu/include/stdio.h",
-        "libc6-dev-arm64-cross",
-    ),
-    ("fdtput", "device-tree-compiler"),
-    ("debugfs", "e2fsprogs"),
-];
 const AARCH64_UBOOT: [Need; 12] = [
     ("qemu-system-aarch64", "qemu-system-arm"),
     ("qemu-aarch64-static", "qemu-user-static"),
@@ -60,6 +49,17 @@ const AARCH64_UBOOT: [Need; 12] = [
     ("bc", "bc"),
     ("xxd", "xxd"),
     ("/usr/include/openssl/ssl.h", "libssl-dev"),
+];
+const RASPBERRYPI_TRYBOOT: [Need; 6] = [
+    ("qemu-system-aarch64", "qemu-system-arm"),
+    ("qemu-aarch64-static", "qemu-user-static"),
+    ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    (
+        "/usr/aarch64-linux-gnu/include/stdio.h",
+        "libc6-dev-arm64-cross",
+    ),
+    ("fdtput", "device-tree-compiler"),
+    ("debugfs", "e2fsprogs"),
 ];
 
 /// Machine, firmware and boot loader.
@@ -101,13 +101,20 @@ impl Kind {
         }
     }
 
-    /// The partition with a slot's root file system (`qemu/settings.sh`).
+    /// The partitions of slot A and slot B, those with the root file systems (`qemu/settings.sh`).
+    pub fn slots(self) -> [u8; 2] {
+        match self {
+            Self::X86_64Grub | Self::Aarch64Uboot => [2, 3],
+            Self::RaspberryPi => [5, 6],
+        }
+    }
+
+    /// The partition of one slot.
     pub fn slot_partition(self, slot: Slot) -> u8 {
-        match (self, slot) {
-            (Self::X86_64Grub | Self::Aarch64Uboot, Slot::A) => 2,
-            (Self::X86_64Grub | Self::Aarch64Uboot, Slot::B) => 3,
-            (Self::RaspberryPi, Slot::A) => 5,
-            (Self::RaspberryPi, Slot::B) => 6,
+        let [a, b] = self.slots();
+        match slot {
+            Slot::A => a,
+            Slot::B => b,
         }
     }
 
