@@ -12,13 +12,16 @@ CACHE=${AMBIDEX_BOARD_CACHE:-${CARGO_TARGET_DIR:-$REPO/target}/boards}/$BOARD
 mkdir -p "$CACHE"
 CACHE=$(cd "$CACHE" && pwd)
 
-# Partitions in MiB, in the order of their numbers: 1 boot, 2 rootfs A, 3 rootfs B, 4 data
+# Partitions in MiB
 BOOT_MIB=40
 SLOT_MIB=64
 DATA_MIB=64
 # where the first partition starts, and the room the backup GPT needs at the end
 FIRST_MIB=1
 LAST_MIB=1
+DATA_PART=4
+# where a slot has kernel and initramfs
+BOOT_FILES=/boot
 DEVICE_TYPE=qemu-$BOARD
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -40,12 +43,22 @@ fingerprint() { cat "$@" | sha256sum | cut -d' ' -f1; }
 #   EARLY, LATE             further drivers for the initramfs and for the rootfs
 #   CONSOLE, LOG_PORT       names of the terminals in the guest: root shell, agent log
 #   BOOT_MOUNT              where the first partition is mounted
-#   boot_partition FILE     fills the first partition, an empty FAT image
+#   layout                  prints a line a partition: number, MiB, type, name, content (a file that `disk` or
+#                           boot_partition makes, or - for none), in their order on the disk
+#   DATA_PART, BOOT_FILES   number of the data partition; where a slot has kernel and initramfs
+#   boot_partition FILE     fills the first partition, an empty FAT image; further ones go beside it
 #   boot_inputs             prints the files that boot_partition uses
 #   rootfs_extra FOLDER     puts what the board needs into the rootfs
-#   machine FOLDER          sets QEMU and MACHINE: the program, and arguments for firmware and machine
+#   rootfs_inputs           prints the files from elsewhere that it uses
+#   machine FOLDER          sets QEMU and MACHINE: the program that starts the board's DISK, and arguments for firmware
+#                           and machine
 #   fetch_more              downloads further things
 #   boot_loader             builds the boot loader, if it has to be built
+layout() {
+  printf '%s\n' "1 $BOOT_MIB EF00 boot boot" \
+    "2 $SLOT_MIB 8300 rootfs-a rootfs" "3 $SLOT_MIB 8300 rootfs-b -" "4 $DATA_MIB 8300 data data"
+}
+rootfs_inputs() { :; }
 rootfs_extra() { :; }
 fetch_more() { :; }
 boot_loader() { :; }

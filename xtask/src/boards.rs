@@ -16,16 +16,17 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
         match argument.as_str() {
             "--yes" => yes = true,
             "build" | "run" => stage = argument,
-            "x86_64-grub" | "aarch64-uboot" => board = argument,
+            "x86_64-grub" | "aarch64-uboot" | "raspberrypi-tryboot" => board = argument,
             other => {
                 bail!(
-                    "unknown argument {other}; usage: cargo xtask boards [build|run] [x86_64-grub|aarch64-uboot] [--yes]"
+                    "unknown argument {other}; usage: cargo xtask boards [build|run] [x86_64-grub|aarch64-uboot|raspberrypi-tryboot] [--yes]"
                 )
             }
         }
     }
     let purpose = match board {
         "aarch64-uboot" => For::BoardAarch64,
+        "raspberrypi-tryboot" => For::BoardRaspberryPi,
         _ => For::Demo,
     };
     packages::ensure(purpose, yes)?;
@@ -35,9 +36,14 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
     workspace::use_built(&mut build);
     workspace::check(&mut build)?;
     if stage == "run" {
-        let error = Command::new(workspace::root().join("qemu/run"))
-            .env("AMBIDEX_BOARD", board)
-            .exec();
+        let mut run = Command::new(workspace::root().join("qemu/run"));
+        run.env("AMBIDEX_BOARD", board);
+        if board == "raspberrypi-tryboot" {
+            let firmware = "ambidex-board-firmware";
+            workspace::build(&[firmware])?;
+            run.env("AMBIDEX_BOARD_FIRMWARE_BIN", workspace::built(firmware));
+        }
+        let error = run.exec();
         return Err(error).context("starting qemu/run");
     }
     Ok(())

@@ -63,6 +63,12 @@ const AARCH64_UBOOT: &[Need] = &[
     ("/usr/include/openssl/ssl.h", "libssl-dev"),
 ];
 
+/// For the board raspberrypi-tryboot.
+const RASPBERRYPI_TRYBOOT: &[Need] = &[
+    ("qemu-system-aarch64", "qemu-system-arm"),
+    ("fdtput", "device-tree-compiler"),
+];
+
 /// Foreign tools and clients that tests run against ours.
 const COMPATIBILITY: &[Need] = &[
     ("mender-artifact", "mender-artifact"),
@@ -137,6 +143,8 @@ pub enum For {
     Demo,
     /// The board aarch64-uboot; without these there is none.
     BoardAarch64,
+    /// The board raspberrypi-tryboot, likewise.
+    BoardRaspberryPi,
     /// The agent for this machine's architecture and for others; without these it cannot be built.
     Agent,
     AgentAarch64,
@@ -152,6 +160,7 @@ pub fn ensure(purpose: For, yes: bool) -> Result<()> {
     let needs: Vec<Need> = match purpose {
         For::Demo => [BUILD, BOARDS, X86_64_GRUB].concat(),
         For::BoardAarch64 => [BUILD, BOARDS, AARCH64, AARCH64_UBOOT].concat(),
+        For::BoardRaspberryPi => [BUILD, BOARDS, AARCH64, RASPBERRYPI_TRYBOOT].concat(),
         For::Agent => BUILD.to_vec(),
         For::AgentAarch64 => [BUILD, AARCH64].concat(),
         For::AgentArmv7 => [BUILD, ARMV7].concat(),
@@ -162,6 +171,7 @@ pub fn ensure(purpose: For, yes: bool) -> Result<()> {
             AARCH64,
             ARMV7,
             AARCH64_UBOOT,
+            RASPBERRYPI_TRYBOOT,
             COMPATIBILITY,
             MODULES,
             IMAGES,

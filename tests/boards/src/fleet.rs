@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ambidex_harness::artifact::SigningKey;
-use ambidex_harness::board::{BOOT_LIMIT, Kind, Settings};
+use ambidex_harness::board::{BOOT_LIMIT, Kind, Settings, Slot};
 use ambidex_harness::{Api, Board, Lab, Server, wait_for};
 use anyhow::{Result, ensure};
 
@@ -41,7 +41,7 @@ impl Fleet {
         let mut board = lab.board(folder, settings).await?;
         let booted = board.boot().await?;
         ensure!(
-            (booted.version.as_str(), booted.root.as_str()) == ("v1", "/dev/vda2"),
+            booted.version == "v1" && booted.root == kind.slot_root(Slot::A),
             "{booted:?}"
         );
         let device = api.accept_next(BOOT_LIMIT).await?;
@@ -69,9 +69,10 @@ impl Fleet {
 
     /// Waits until slot B of the disk holds at least `mib` MiB of `image` more than at the start.
     pub async fn wait_written(&self, image: &Path, mib: usize) -> Result<usize> {
-        let start = self.board.disk().equal_mib(3, image)?;
+        let slot = self.lab.kind().slot_partition(Slot::B);
+        let start = self.board.disk().equal_mib(slot, image)?;
         wait_for("the image to be written", UPDATE_LIMIT, async || {
-            let now = self.board.disk().equal_mib(3, image)?;
+            let now = self.board.disk().equal_mib(slot, image)?;
             Ok((now >= start + mib).then_some(now))
         })
         .await

@@ -11,6 +11,14 @@ use tokio::process::{Child, Command};
 /// A command whose process is killed when this process dies, however it dies. `setpriv` (package
 /// util-linux) becomes the program, so the process id stays the same.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = attached(program);
+    // a process group of its own: Ctrl-C reaches us, and we decide what to stop in which order
+    command.process_group(0).stdin(Stdio::null());
+    command
+}
+
+/// The same for a program that may use our terminal.
+pub(crate) fn attached(program: impl AsRef<OsStr>) -> Command {
     static SETPRIV: OnceLock<bool> = OnceLock::new();
     let setpriv = *SETPRIV.get_or_init(|| crate::binaries::find_tool("setpriv").is_some());
     let mut command = if setpriv {
@@ -20,11 +28,7 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     } else {
         Command::new(program)
     };
-    // a process group of its own: Ctrl-C reaches us, and we decide what to stop in which order
-    command
-        .kill_on_drop(true)
-        .process_group(0)
-        .stdin(Stdio::null());
+    command.kill_on_drop(true);
     command
 }
 

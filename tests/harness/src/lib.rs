@@ -1,7 +1,8 @@
 //! Starts the real programs for tests and for the demo: the server, the agent on a QEMU board, a fault
 //! proxy between them, and a client for the management API.
 //!
-//! It deliberately contains no stand-in for a program of ours: a test that uses it runs what ships.
+//! It deliberately contains no stand-in for a program of ours: a test that uses it runs what ships. (The firmware of a
+//! Raspberry Pi, [`board::Firmware`], is not ours, and cannot be had.)
 //! Used by the crates under `tests/`; nothing that ships depends on it.
 //!
 //! Environment:

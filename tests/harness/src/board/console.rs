@@ -1,6 +1,6 @@
 //! The board's serial console: lines to wait for, and a root shell.
 //!
-//! A task reads the socket into a shared buffer for as long as QEMU lives. The owner consumes the buffer
+//! A task reads the socket into a shared buffer for as long as its other end is there. The owner consumes the buffer
 //! from a cursor, so a line is seen once and in order, and nothing is lost between two waits.
 
 use std::io::Write as _;
@@ -37,7 +37,7 @@ pub struct CommandOutput {
 pub struct Console {
     write: OwnedWriteHalf,
     received: Arc<Mutex<Vec<u8>>>,
-    /// Length of `received`; closed when QEMU is gone.
+    /// Length of `received`; closed when the other end is gone.
     length: watch::Receiver<usize>,
     cursor: usize,
     commands: u32,
@@ -58,6 +58,11 @@ impl Console {
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         };
+        Self::over(stream, log)
+    }
+
+    /// The console at the other end of `stream`; everything received is also appended to `log`.
+    pub fn over(stream: UnixStream, log: &Path) -> Result<Self> {
         let mut log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -69,7 +74,7 @@ impl Console {
         let shared = Arc::clone(&received);
         tokio::spawn(async move {
             let mut chunk = [0; 4096];
-            // ends when QEMU ends; dropping the sender tells the owner
+            // ends with the other end; dropping the sender tells the owner
             while let Ok(count @ 1..) = read.read(&mut chunk).await {
                 let Some(bytes) = chunk.get(..count) else {
                     break;

@@ -9,9 +9,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::choice::BootChoice;
 use super::environment::{BootEnvironment, BootLoader, StoredCopy};
+use super::kind::Kind;
 use crate::child;
 
+/// The partition with what the boot loader goes by.
+pub(super) const FIRST: u8 = 1;
 const SECTOR_BYTES: u64 = 512;
 const MIB: usize = 1024 * 1024;
 
@@ -19,21 +23,22 @@ const MIB: usize = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Disk {
     path: PathBuf,
-    boot_loader: BootLoader,
+    kind: Kind,
 }
 
 impl Disk {
     /// A pristine copy; blocks nobody writes to take no room.
-    pub(super) async fn copy_of(
-        image: &Path,
-        path: &Path,
-        boot_loader: BootLoader,
-    ) -> Result<Self> {
+    pub(super) async fn copy_of(image: &Path, path: &Path, kind: Kind) -> Result<Self> {
         super::copy_sparse(image, path).await?;
-        Ok(Self {
+        Ok(Self::existing(path, kind))
+    }
+
+    /// The disk of a board of this kind.
+    pub fn existing(path: &Path, kind: Kind) -> Self {
+        Self {
             path: path.to_owned(),
-            boot_loader,
-        })
+            kind,
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -107,6 +112,49 @@ impl Disk {
         Ok(used)
     }
 
+    /// What the boot loader starts next (board off).
+    pub async fn boot_choice(&self) -> Result<BootChoice> {
+        match self.kind.boot_loader() {
+            Some(_) => BootChoice::of_variables(&self.variables().await?),
+            None => BootChoice::of_autoboot(&self.fat_file(FIRST, "autoboot.txt").await?),
+        }
+    }
+
+    /// A file of a FAT partition (board off, or between two starts of it).
+    pub async fn fat_file(&self, partition: u8, name: &str) -> Result<Vec<u8>> {
+        let file = tempfile::NamedTempFile::new().context("making a temporary file")?;
+        child::run(
+            child::command("mcopy")
+                .args(["-n", "-o", "-i"])
+                .arg(self.mtools_name(partition)?)
+                .arg(format!("::{name}"))
+                .arg(file.path()),
+        )
+        .await
+        .with_context(|| {
+            format!("reading {name} of partition {partition} with mcopy (Debian package mtools)")
+        })?;
+        std::fs::read(file.path()).with_context(|| format!("reading the copy of {name}"))
+    }
+
+    /// Writes a file of a FAT partition (board off).
+    pub async fn write_fat_file(&self, partition: u8, name: &str, content: &[u8]) -> Result<()> {
+        let file = tempfile::NamedTempFile::new().context("making a temporary file")?;
+        std::fs::write(file.path(), content).context("writing a temporary file")?;
+        child::run(
+            child::command("mcopy")
+                .args(["-n", "-o", "-i"])
+                .arg(self.mtools_name(partition)?)
+                .arg(file.path())
+                .arg(format!("::{name}")),
+        )
+        .await
+        .with_context(|| {
+            format!("writing {name} of partition {partition} with mcopy (Debian package mtools)")
+        })?;
+        Ok(())
+    }
+
     /// Copy 1 or 2 of the boot environment (board off); an error when it is damaged.
     pub async fn environment(&self, copy: u8) -> Result<BootEnvironment> {
         Ok(self.environment_copy(copy).await?.environment)
@@ -118,7 +166,7 @@ impl Disk {
             self.environment_copy(1).await,
             self.environment_copy(2).await,
         );
-        self.boot_loader.choose(first, second)
+        self.environment_format()?.choose(first, second)
     }
 
     /// Sets variables in both copies of the boot environment, of which one at least must be good (board off).
@@ -132,7 +180,7 @@ impl Disk {
                 environment: environment.clone(),
                 counter,
             };
-            let block = self.boot_loader.encode(&copy);
+            let block = self.environment_format()?.encode(&copy);
             self.write_environment(2 - counter, &block).await?;
         }
         Ok(())
@@ -140,38 +188,19 @@ impl Disk {
 
     async fn environment_copy(&self, copy: u8) -> Result<StoredCopy> {
         let block = self.environment_block(copy).await?;
-        self.boot_loader.decode(&block)
+        self.environment_format()?.decode(&block)
     }
 
     /// The bytes of copy 1 or 2 of the boot environment (board off).
     pub async fn environment_block(&self, copy: u8) -> Result<Vec<u8>> {
-        let file = tempfile::NamedTempFile::new().context("making a temporary file")?;
-        child::run(
-            child::command("mcopy")
-                .args(["-n", "-o", "-i"])
-                .arg(self.boot_partition()?)
-                .arg(self.boot_loader.path(copy))
-                .arg(file.path()),
-        )
-        .await
-        .context("reading the boot partition with mcopy (Debian package mtools)")?;
-        std::fs::read(file.path()).context("reading the copy of the environment")
+        let name = self.environment_format()?.path(copy);
+        self.fat_file(FIRST, name).await
     }
 
     /// Overwrites copy 1 or 2 of the boot environment (board off), for instance with damage.
     pub async fn write_environment(&self, copy: u8, block: &[u8]) -> Result<()> {
-        let file = tempfile::NamedTempFile::new().context("making a temporary file")?;
-        std::fs::write(file.path(), block).context("writing a temporary file")?;
-        child::run(
-            child::command("mcopy")
-                .args(["-n", "-o", "-i"])
-                .arg(self.boot_partition()?)
-                .arg(file.path())
-                .arg(self.boot_loader.path(copy)),
-        )
-        .await
-        .context("writing to the boot partition with mcopy (Debian package mtools)")?;
-        Ok(())
+        let name = self.environment_format()?.path(copy);
+        self.write_fat_file(FIRST, name, block).await
     }
 
     /// Writes an image into a partition (board off).
@@ -202,9 +231,14 @@ impl Disk {
     }
 
     /// mtools' way to name a file system inside an image.
-    fn boot_partition(&self) -> Result<String> {
-        let (start, _) = self.partition(1)?;
+    fn mtools_name(&self, partition: u8) -> Result<String> {
+        let (start, _) = self.partition(partition)?;
         Ok(format!("{}@@{start}", self.path.display()))
+    }
+
+    fn environment_format(&self) -> Result<BootLoader> {
+        let loader = self.kind.boot_loader();
+        loader.context("this kind of board has no boot environment: its choice is autoboot.txt")
     }
 
     fn open(&self) -> Result<File> {

@@ -51,13 +51,13 @@ pub(super) struct StoredCopy {
 }
 
 impl BootLoader {
-    /// Copy 1 or 2 in mtools' words.
+    /// The file of copy 1 or 2.
     pub fn path(self, copy: u8) -> &'static str {
         match (self, copy) {
-            (Self::Grub, 1) => "::grub-ambidex-env/env1",
-            (Self::Grub, _) => "::grub-ambidex-env/env2",
-            (Self::Uboot, 1) => "::uboot.env",
-            (Self::Uboot, _) => "::uboot-redund.env",
+            (Self::Grub, 1) => "grub-ambidex-env/env1",
+            (Self::Grub, _) => "grub-ambidex-env/env2",
+            (Self::Uboot, 1) => "uboot.env",
+            (Self::Uboot, _) => "uboot-redund.env",
         }
     }
 

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::choice::Slot;
 use super::environment::BootLoader;
+use super::firmware;
 use super::{copy_sparse, option_value};
 use crate::binaries;
 
@@ -48,6 +50,17 @@ const AARCH64_UBOOT: [Need; 12] = [
     ("xxd", "xxd"),
     ("/usr/include/openssl/ssl.h", "libssl-dev"),
 ];
+const RASPBERRYPI_TRYBOOT: [Need; 6] = [
+    ("qemu-system-aarch64", "qemu-system-arm"),
+    ("qemu-aarch64-static", "qemu-user-static"),
+    ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    (
+        "/usr/aarch64-linux-gnu/include/stdio.h",
+        "libc6-dev-arm64-cross",
+    ),
+    ("fdtput", "device-tree-compiler"),
+    ("debugfs", "e2fsprogs"),
+];
 
 /// Machine, firmware and boot loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +69,8 @@ pub enum Kind {
     X86_64Grub,
     /// 64-bit ARM, U-Boot with a redundant environment and a counter of trial boots.
     Aarch64Uboot,
+    /// 64-bit ARM that boots as a Raspberry Pi by tryboot; its firmware is emulated ([`super::Firmware`]).
+    RaspberryPi,
 }
 
 impl Kind {
@@ -64,6 +79,7 @@ impl Kind {
         match self {
             Self::X86_64Grub => "x86_64-grub",
             Self::Aarch64Uboot => "aarch64-uboot",
+            Self::RaspberryPi => "raspberrypi-tryboot",
         }
     }
 
@@ -72,6 +88,7 @@ impl Kind {
         match self {
             Self::X86_64Grub => "qemu-x86_64-grub",
             Self::Aarch64Uboot => "qemu-aarch64-uboot",
+            Self::RaspberryPi => "qemu-raspberrypi-tryboot",
         }
     }
 
@@ -80,7 +97,36 @@ impl Kind {
         match self {
             Self::X86_64Grub => name.to_owned(),
             Self::Aarch64Uboot => format!("arm-{name}"),
+            Self::RaspberryPi => format!("rpi-{name}"),
         }
+    }
+
+    /// The partitions of slot A and slot B, those with the root file systems (`qemu/settings.sh`).
+    pub fn slots(self) -> [u8; 2] {
+        match self {
+            Self::X86_64Grub | Self::Aarch64Uboot => [2, 3],
+            Self::RaspberryPi => [5, 6],
+        }
+    }
+
+    /// The partition of one slot.
+    pub fn slot_partition(self, slot: Slot) -> u8 {
+        let [a, b] = self.slots();
+        match slot {
+            Slot::A => a,
+            Slot::B => b,
+        }
+    }
+
+    /// The root device of a slot, as the board names it.
+    pub fn slot_root(self, slot: Slot) -> String {
+        format!("/dev/vda{}", self.slot_partition(slot))
+    }
+
+    /// Whether the boot loader keeps variables ([`super::Disk::variables`]); one that does not has its trial in the
+    /// restart, so a power cut before it means that there is none.
+    pub fn has_environment(self) -> bool {
+        self.boot_loader().is_some()
     }
 
     /// Debian packages that are needed and that this machine lacks.
@@ -88,6 +134,7 @@ impl Kind {
         let own: &[Need] = match self {
             Self::X86_64Grub => &X86_64_GRUB,
             Self::Aarch64Uboot => &AARCH64_UBOOT,
+            Self::RaspberryPi => &RASPBERRYPI_TRYBOOT,
         };
         EVERY_KIND
             .iter()
@@ -108,14 +155,16 @@ impl Kind {
     pub(super) fn agent_profile(self) -> &'static str {
         match self {
             Self::X86_64Grub => "agent",
-            Self::Aarch64Uboot => "dev",
+            Self::Aarch64Uboot | Self::RaspberryPi => "dev",
         }
     }
 
-    pub(super) fn boot_loader(self) -> BootLoader {
+    /// Whose environment is on the first partition; none where `autoboot.txt` is.
+    pub(super) fn boot_loader(self) -> Option<BootLoader> {
         match self {
-            Self::X86_64Grub => BootLoader::Grub,
-            Self::Aarch64Uboot => BootLoader::Uboot,
+            Self::X86_64Grub => Some(BootLoader::Grub),
+            Self::Aarch64Uboot => Some(BootLoader::Uboot),
+            Self::RaspberryPi => None,
         }
     }
 
@@ -124,6 +173,7 @@ impl Kind {
         match self {
             Self::X86_64Grub => ("qemu-system-x86_64", "qemu-system-x86"),
             Self::Aarch64Uboot => ("qemu-system-aarch64", "qemu-system-arm"),
+            Self::RaspberryPi => (firmware::QEMU, "qemu-system-arm"),
         }
     }
 
@@ -139,6 +189,7 @@ impl Kind {
                     .with_context(|| format!("copying {}", built.display()))?;
                 Ok(())
             }
+            Self::RaspberryPi => Ok(()),
         }
     }
 
@@ -175,6 +226,15 @@ impl Kind {
                 "-bios",
                 &folder.join("u-boot.bin").to_string_lossy(),
                 // the machine has one serial port
+                "-device",
+                "virtio-serial-pci",
+                "-device",
+                "virtconsole,chardev=log",
+            ]
+            .map(str::to_owned)
+            .into(),
+            // machine and processor are the firmware's
+            Self::RaspberryPi => [
                 "-device",
                 "virtio-serial-pci",
                 "-device",

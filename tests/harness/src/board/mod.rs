@@ -3,9 +3,11 @@
 //! The board runs under plain emulation. KVM is used only with `AMBIDEX_BOARD_KVM=1`: a `/dev/kvm` that can
 //! be opened proves nothing, nested setups offer one that cannot run a guest.
 
+mod choice;
 mod console;
 mod disk;
 mod environment;
+mod firmware;
 mod kind;
 mod lab;
 mod qmp;
@@ -17,11 +19,16 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tokio::net::UnixStream;
 use tokio::process::Child;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
+pub use choice::{BootChoice, Slot};
 pub use console::{Booted, CommandOutput, Console};
 pub use disk::Disk;
 pub use environment::{BootEnvironment, environment_block};
+pub use firmware::{Firmware, Wire};
 pub use kind::Kind;
 pub use lab::{Fault, Lab};
 pub use volatile::{Loss, VolatileDisk};
@@ -86,9 +93,32 @@ pub struct Board {
 
 #[derive(Debug)]
 struct Running {
-    qemu: Child,
+    power: Power,
     console: Console,
     since: Instant,
+}
+
+/// What runs the machine.
+#[derive(Debug)]
+enum Power {
+    /// QEMU, whose own firmware outlives resets.
+    Qemu(Child),
+    /// A firmware of ours, which starts QEMU again and again; the sender ends both.
+    Firmware(oneshot::Sender<()>, JoinHandle<Result<()>>),
+}
+
+impl Power {
+    async fn cut(self) -> Result<()> {
+        match self {
+            Self::Qemu(mut qemu) => qemu.kill().await.context("killing QEMU"),
+            Self::Firmware(power, task) => {
+                // fails when the firmware has come to an end by itself, of which the console has told
+                let _ = power.send(());
+                let _ = task.await.context("the firmware has panicked")?;
+                Ok(())
+            }
+        }
+    }
 }
 
 impl Board {
@@ -106,7 +136,7 @@ impl Board {
             );
         }
         std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
-        let disk = Disk::copy_of(image, &folder.join("disk.img"), kind.boot_loader()).await?;
+        let disk = Disk::copy_of(image, &folder.join("disk.img"), kind).await?;
         std::fs::write(folder.join("agent.toml"), &settings.agent_toml)
             .context("writing the agent's settings")?;
         Ok(Self {
@@ -163,6 +193,40 @@ impl Board {
                     .with_context(|| format!("removing {}", path.display()))?;
             }
         }
+        let (power, console) = match self.kind {
+            Kind::X86_64Grub | Kind::Aarch64Uboot => self.start_qemu().await?,
+            Kind::RaspberryPi => self.start_firmware()?,
+        };
+        self.running = Some(Running {
+            power,
+            console,
+            since: Instant::now(),
+        });
+        Ok(())
+    }
+
+    fn start_firmware(&self) -> Result<(Power, Console)> {
+        let (ours, guest) = UnixStream::pair().context("making the console")?;
+        let console = Console::over(ours, &self.folder.join("console.log"))?;
+        let mut arguments = vec![
+            "-chardev".to_owned(),
+            "stdio,id=console,signal=off".to_owned(),
+        ];
+        arguments.extend(self.arguments());
+        let firmware = Firmware::new(
+            self.disk.clone(),
+            &self.folder,
+            arguments,
+            Wire::Socket(guest),
+        );
+        let (power, cut) = oneshot::channel();
+        Ok((
+            Power::Firmware(power, tokio::spawn(firmware.run(cut))),
+            console,
+        ))
+    }
+
+    async fn start_qemu(&self) -> Result<(Power, Console)> {
         let errors = std::fs::File::options()
             .create(true)
             .append(true)
@@ -170,7 +234,12 @@ impl Board {
             .context("opening the file for QEMU's messages")?;
         let (program, package) = self.kind.qemu();
         let mut command = child::command(program);
+        let socket = format!(
+            "socket,id=console,server=on,wait=off,path={}",
+            option_value(&self.folder.join("console"))
+        );
         command
+            .args(["-chardev", &socket])
             .args(self.arguments())
             .stdout(Stdio::null())
             .stderr(errors);
@@ -188,14 +257,10 @@ impl Board {
                 child::tail(&self.folder.join("qemu.err"), 1000)
             )
         })?;
-        self.running = Some(Running {
-            qemu,
-            console,
-            since: Instant::now(),
-        });
-        Ok(())
+        Ok((Power::Qemu(qemu), console))
     }
 
+    /// QEMU's arguments; the character device `console` comes before them.
     fn arguments(&self) -> Vec<String> {
         let in_folder = |name: &str| option_value(&self.folder.join(name));
         let drive = match &self.cache {
@@ -233,11 +298,6 @@ impl Board {
             "rng-random,id=random,filename=/dev/urandom",
             "-device",
             "virtio-rng-pci,rng=random",
-            "-chardev",
-            &format!(
-                "socket,id=console,server=on,wait=off,path={}",
-                in_folder("console")
-            ),
             "-serial",
             "chardev:console",
             "-chardev",
@@ -266,10 +326,10 @@ impl Board {
     /// Pulls the plug: SIGKILL for QEMU, nothing in the guest gets a chance to react. With a volatile cache
     /// the result says what was lost.
     pub async fn power_cut(&mut self) -> Result<Option<Loss>> {
-        let Some(mut running) = self.running.take() else {
+        let Some(running) = self.running.take() else {
             return Ok(None);
         };
-        running.qemu.kill().await.context("killing QEMU")?;
+        running.power.cut().await?;
         self.cache
             .as_ref()
             .map(VolatileDisk::lose_power)
@@ -345,7 +405,7 @@ impl Board {
             .replace('\r', "")
     }
 
-    /// Slots the boot loader has started, over all boots, for instance `[2, 3, 2]`.
+    /// Slots the boot loader has started, over all boots, for instance `[2, 3, 2]`: 2 is slot A, 3 slot B.
     pub fn slots_started(&self) -> Vec<u8> {
         self.console_log()
             .split("ambidex: booting slot ")
