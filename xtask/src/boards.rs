@@ -16,16 +16,19 @@ pub fn run(arguments: Vec<String>) -> Result<()> {
         match argument.as_str() {
             "--yes" => yes = true,
             "build" | "run" => stage = argument,
-            "x86_64-grub" | "aarch64-uboot" | "raspberrypi-tryboot" => board = argument,
+            "x86_64-grub" | "aarch64-uboot" | "armv7-uboot" | "raspberrypi-tryboot" => {
+                board = argument
+            }
             other => {
                 bail!(
-                    "unknown argument {other}; usage: cargo xtask boards [build|run] [x86_64-grub|aarch64-uboot|raspberrypi-tryboot] [--yes]"
+                    "unknown argument {other}; usage: cargo xtask boards [build|run] [x86_64-grub|aarch64-uboot|armv7-uboot|raspberrypi-tryboot] [--yes]"
                 )
             }
         }
     }
     let purpose = match board {
         "aarch64-uboot" => For::BoardAarch64,
+        "armv7-uboot" => For::BoardArmv7,
         "raspberrypi-tryboot" => For::BoardRaspberryPi,
         _ => For::Demo,
     };

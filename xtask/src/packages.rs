@@ -50,8 +50,8 @@ const X86_64_GRUB: &[Need] = &[
     ("/usr/lib/grub/x86_64-efi/normal.mod", "grub-efi-amd64-bin"),
 ];
 
-/// For the board aarch64-uboot, whose U-Boot is built from source.
-const AARCH64_UBOOT: &[Need] = &[
+/// For the boards aarch64-uboot and armv7-uboot, whose U-Boot is built from source.
+const U_BOOT: &[Need] = &[
     ("qemu-system-aarch64", "qemu-system-arm"),
     ("mkenvimage", "u-boot-tools"),
     ("dpkg-source", "dpkg-dev"),
@@ -143,6 +143,8 @@ pub enum For {
     Demo,
     /// The board aarch64-uboot; without these there is none.
     BoardAarch64,
+    /// The board armv7-uboot, likewise.
+    BoardArmv7,
     /// The board raspberrypi-tryboot, likewise.
     BoardRaspberryPi,
     /// The agent for this machine's architecture and for others; without these it cannot be built.
@@ -159,7 +161,8 @@ pub enum For {
 pub fn ensure(purpose: For, yes: bool) -> Result<()> {
     let needs: Vec<Need> = match purpose {
         For::Demo => [BUILD, BOARDS, X86_64_GRUB].concat(),
-        For::BoardAarch64 => [BUILD, BOARDS, AARCH64, AARCH64_UBOOT].concat(),
+        For::BoardAarch64 => [BUILD, BOARDS, AARCH64, U_BOOT].concat(),
+        For::BoardArmv7 => [BUILD, BOARDS, ARMV7, U_BOOT].concat(),
         For::BoardRaspberryPi => [BUILD, BOARDS, AARCH64, RASPBERRYPI_TRYBOOT].concat(),
         For::Agent => BUILD.to_vec(),
         For::AgentAarch64 => [BUILD, AARCH64].concat(),
@@ -170,7 +173,7 @@ pub fn ensure(purpose: For, yes: bool) -> Result<()> {
             X86_64_GRUB,
             AARCH64,
             ARMV7,
-            AARCH64_UBOOT,
+            U_BOOT,
             RASPBERRYPI_TRYBOOT,
             COMPATIBILITY,
             MODULES,

@@ -33,7 +33,7 @@ const X86_64_GRUB: [Need; 4] = [
     ("grub-mkimage", "grub-common"),
     ("/usr/lib/grub/x86_64-efi/normal.mod", "grub-efi-amd64-bin"),
 ];
-const AARCH64_UBOOT: [Need; 12] = [
+const AARCH64: [Need; 4] = [
     ("qemu-system-aarch64", "qemu-system-arm"),
     ("qemu-aarch64-static", "qemu-user-static"),
     ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
@@ -41,6 +41,17 @@ const AARCH64_UBOOT: [Need; 12] = [
         "/usr/aarch64-linux-gnu/include/stdio.h",
         "libc6-dev-arm64-cross",
     ),
+];
+const ARMV7: [Need; 4] = [
+    ("qemu-system-arm", "qemu-system-arm"),
+    ("qemu-arm-static", "qemu-user-static"),
+    ("arm-linux-gnueabihf-gcc", "gcc-arm-linux-gnueabihf"),
+    (
+        "/usr/arm-linux-gnueabihf/include/stdio.h",
+        "libc6-dev-armhf-cross",
+    ),
+];
+const U_BOOT: [Need; 8] = [
     ("mkenvimage", "u-boot-tools"),
     ("dpkg-source", "dpkg-dev"),
     ("make", "make"),
@@ -50,17 +61,8 @@ const AARCH64_UBOOT: [Need; 12] = [
     ("xxd", "xxd"),
     ("/usr/include/openssl/ssl.h", "libssl-dev"),
 ];
-const RASPBERRYPI_TRYBOOT: [Need; 6] = [
-    ("qemu-system-aarch64", "qemu-system-arm"),
-    ("qemu-aarch64-static", "qemu-user-static"),
-    ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
-    (
-        "/usr/aarch64-linux-gnu/include/stdio.h",
-        "libc6-dev-arm64-cross",
-    ),
-    ("fdtput", "device-tree-compiler"),
-    ("debugfs", "e2fsprogs"),
-];
+const RASPBERRYPI_TRYBOOT: [Need; 2] =
+    [("fdtput", "device-tree-compiler"), ("debugfs", "e2fsprogs")];
 
 /// Machine, firmware and boot loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +71,8 @@ pub enum Kind {
     X86_64Grub,
     /// 64-bit ARM, U-Boot with a redundant environment and a counter of trial boots.
     Aarch64Uboot,
+    /// The same for 32-bit ARM.
+    Armv7Uboot,
     /// 64-bit ARM that boots as a Raspberry Pi by tryboot; its firmware is emulated ([`super::Firmware`]).
     RaspberryPi,
 }
@@ -79,6 +83,7 @@ impl Kind {
         match self {
             Self::X86_64Grub => "x86_64-grub",
             Self::Aarch64Uboot => "aarch64-uboot",
+            Self::Armv7Uboot => "armv7-uboot",
             Self::RaspberryPi => "raspberrypi-tryboot",
         }
     }
@@ -88,6 +93,7 @@ impl Kind {
         match self {
             Self::X86_64Grub => "qemu-x86_64-grub",
             Self::Aarch64Uboot => "qemu-aarch64-uboot",
+            Self::Armv7Uboot => "qemu-armv7-uboot",
             Self::RaspberryPi => "qemu-raspberrypi-tryboot",
         }
     }
@@ -97,6 +103,7 @@ impl Kind {
         match self {
             Self::X86_64Grub => name.to_owned(),
             Self::Aarch64Uboot => format!("arm-{name}"),
+            Self::Armv7Uboot => format!("v7-{name}"),
             Self::RaspberryPi => format!("rpi-{name}"),
         }
     }
@@ -104,7 +111,7 @@ impl Kind {
     /// The partitions of slot A and slot B, those with the root file systems (`qemu/settings.sh`).
     pub fn slots(self) -> [u8; 2] {
         match self {
-            Self::X86_64Grub | Self::Aarch64Uboot => [2, 3],
+            Self::X86_64Grub | Self::Aarch64Uboot | Self::Armv7Uboot => [2, 3],
             Self::RaspberryPi => [5, 6],
         }
     }
@@ -131,14 +138,15 @@ impl Kind {
 
     /// Debian packages that are needed and that this machine lacks.
     pub fn missing_packages(self) -> Vec<&'static str> {
-        let own: &[Need] = match self {
-            Self::X86_64Grub => &X86_64_GRUB,
-            Self::Aarch64Uboot => &AARCH64_UBOOT,
-            Self::RaspberryPi => &RASPBERRYPI_TRYBOOT,
+        let own: &[&[Need]] = match self {
+            Self::X86_64Grub => &[&X86_64_GRUB],
+            Self::Aarch64Uboot => &[&AARCH64, &U_BOOT],
+            Self::Armv7Uboot => &[&ARMV7, &U_BOOT],
+            Self::RaspberryPi => &[&AARCH64, &RASPBERRYPI_TRYBOOT],
         };
         EVERY_KIND
             .iter()
-            .chain(own)
+            .chain(own.iter().copied().flatten())
             .filter(|(tool, _)| {
                 if tool.starts_with('/') {
                     !Path::new(tool).exists()
@@ -155,7 +163,7 @@ impl Kind {
     pub(super) fn agent_profile(self) -> &'static str {
         match self {
             Self::X86_64Grub => "agent",
-            Self::Aarch64Uboot | Self::RaspberryPi => "dev",
+            Self::Aarch64Uboot | Self::Armv7Uboot | Self::RaspberryPi => "dev",
         }
     }
 
@@ -163,7 +171,7 @@ impl Kind {
     pub(super) fn boot_loader(self) -> Option<BootLoader> {
         match self {
             Self::X86_64Grub => Some(BootLoader::Grub),
-            Self::Aarch64Uboot => Some(BootLoader::Uboot),
+            Self::Aarch64Uboot | Self::Armv7Uboot => Some(BootLoader::Uboot),
             Self::RaspberryPi => None,
         }
     }
@@ -173,6 +181,7 @@ impl Kind {
         match self {
             Self::X86_64Grub => ("qemu-system-x86_64", "qemu-system-x86"),
             Self::Aarch64Uboot => ("qemu-system-aarch64", "qemu-system-arm"),
+            Self::Armv7Uboot => ("qemu-system-arm", "qemu-system-arm"),
             Self::RaspberryPi => (firmware::QEMU, "qemu-system-arm"),
         }
     }
@@ -183,7 +192,7 @@ impl Kind {
             Self::X86_64Grub => {
                 copy_sparse(Path::new(OVMF_VARIABLES), &folder.join("variables.fd")).await
             }
-            Self::Aarch64Uboot => {
+            Self::Aarch64Uboot | Self::Armv7Uboot => {
                 let built = cache.join("u-boot/u-boot.bin");
                 std::fs::copy(&built, folder.join("u-boot.bin"))
                     .with_context(|| format!("copying {}", built.display()))?;
@@ -218,21 +227,8 @@ impl Kind {
                 .map(str::to_owned)
                 .into()
             }
-            Self::Aarch64Uboot => [
-                "-machine",
-                "virt,gic-version=2,accel=tcg",
-                "-cpu",
-                "cortex-a57",
-                "-bios",
-                &folder.join("u-boot.bin").to_string_lossy(),
-                // the machine has one serial port
-                "-device",
-                "virtio-serial-pci",
-                "-device",
-                "virtconsole,chardev=log",
-            ]
-            .map(str::to_owned)
-            .into(),
+            Self::Aarch64Uboot => u_boot("gic-version=2", "cortex-a57", folder),
+            Self::Armv7Uboot => u_boot("gic-version=2,highmem=off", "cortex-a15", folder),
             // machine and processor are the firmware's
             Self::RaspberryPi => [
                 "-device",
@@ -244,4 +240,23 @@ impl Kind {
             .into(),
         }
     }
+}
+
+/// QEMU's `virt` with U-Boot as its firmware.
+fn u_boot(options: &str, cpu: &str, folder: &Path) -> Vec<String> {
+    [
+        "-machine",
+        &format!("virt,{options},accel=tcg"),
+        "-cpu",
+        cpu,
+        "-bios",
+        &folder.join("u-boot.bin").to_string_lossy(),
+        // the machine has one serial port
+        "-device",
+        "virtio-serial-pci",
+        "-device",
+        "virtconsole,chardev=log",
+    ]
+    .map(str::to_owned)
+    .into()
 }

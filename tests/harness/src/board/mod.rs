@@ -194,7 +194,7 @@ impl Board {
             }
         }
         let (power, console) = match self.kind {
-            Kind::X86_64Grub | Kind::Aarch64Uboot => self.start_qemu().await?,
+            Kind::X86_64Grub | Kind::Aarch64Uboot | Kind::Armv7Uboot => self.start_qemu().await?,
             Kind::RaspberryPi => self.start_firmware()?,
         };
         self.running = Some(Running {

@@ -1,0 +1,15 @@
+# 32-bit ARM with hardware floating point and U-Boot: QEMU's `virt`; sourced by qemu/settings.sh.
+ARCH=armv7
+DEBIAN=armhf
+EMULATOR=qemu-arm-static
+KERNELS=linux-image-armmp
+# this kernel has no driver for the machine's watchdog; the one in software ends a user space that hangs, not a kernel
+EARLY=softdog
+
+GNU=arm-linux-gnueabihf
+DEFCONFIG=qemu_arm_defconfig
+START=bootz
+QEMU_PROGRAM=qemu-system-arm
+# what lies above 4 GiB, PCI among it, is out of U-Boot's reach
+QEMU_MACHINE=(-machine virt,gic-version=2,highmem=off -accel tcg -cpu cortex-a15)
+. "$HERE/u-boot/settings.sh"
