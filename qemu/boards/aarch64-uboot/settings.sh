@@ -2,6 +2,7 @@
 # boots; sourced by qemu/settings.sh.
 ARCH=aarch64
 DEBIAN=arm64
+CC=aarch64-linux-gnu-gcc
 EMULATOR=qemu-aarch64-static
 KERNELS=linux-image-arm64
 EARLY=""

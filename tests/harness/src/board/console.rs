@@ -37,7 +37,7 @@ pub struct CommandOutput {
 pub struct Console {
     write: OwnedWriteHalf,
     received: Arc<Mutex<Vec<u8>>>,
-    /// Length of `received`; closed when QEMU is gone.
+    /// Length of `received`; closed when the other end (QEMU) is gone.
     length: watch::Receiver<usize>,
     cursor: usize,
     commands: u32,
@@ -58,6 +58,11 @@ impl Console {
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         };
+        Self::over(stream, log)
+    }
+
+    /// A console at the other end of `stream`; everything received is also appended to `log`.
+    pub fn over(stream: UnixStream, log: &Path) -> Result<Self> {
         let mut log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -199,7 +204,8 @@ impl Console {
         .await
     }
 
-    async fn send(&mut self, line: &str) -> Result<()> {
+    /// Types a line.
+    pub async fn send(&mut self, line: &str) -> Result<()> {
         self.write
             .write_all(format!("{line}\n").as_bytes())
             .await
@@ -229,7 +235,7 @@ impl Console {
             match tokio::time::timeout(left, self.length.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => bail!(
-                    "QEMU has ended while waiting for {what}; last output: {}",
+                    "the console has ended while waiting for {what}; last output: {}",
                     self.tail()
                 ),
                 Err(_) => bail!(

@@ -59,6 +59,29 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::X86_64Grub, Self::Aarch64Uboot];
+
+    /// The kind with this folder in `qemu/boards`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The partitions of slot A and slot B.
+    pub fn slots(self) -> [u8; 2] {
+        [2, 3]
+    }
+
+    /// Whether its boot loader has an environment with two copies.
+    pub fn has_environment(self) -> bool {
+        true
+    }
+
+    /// Whether both copies of its environment say the same at rest; those of the others are the last state and the
+    /// one before.
+    pub fn has_equal_copies(self) -> bool {
+        self.boot_loader() == BootLoader::Grub
+    }
     /// Its folder in `qemu/boards`.
     pub fn name(self) -> &'static str {
         match self {

@@ -46,14 +46,20 @@ pub struct Settings {
 impl Settings {
     /// Points the agent at a server on this machine, with intervals fit for tests.
     pub fn for_server(server: SocketAddr) -> Self {
+        Self::for_url(&format!("http://10.0.2.2:{}", server.port()))
+    }
+
+    /// The same with the server's address as the board sees it.
+    pub fn for_url(url: &str) -> Self {
         let agent_toml = format!(
-            "server_url = \"http://10.0.2.2:{}\"\n\
+            "server_url = \"{url}\"\n\
              update_poll_interval_seconds = 2\n\
              inventory_poll_interval_seconds = 30\n\
              retry_poll_interval_seconds = 2\n\
              retry_poll_count = 15\n\
-             retry_download_count = 20\n",
-            server.port()
+             retry_download_count = 20\n\
+             commit.health_check = [\"/etc/init.d/health\"]\n\
+             commit.health_check_timeout_seconds = 10\n"
         );
         Self {
             agent_toml,
@@ -120,7 +126,8 @@ impl Board {
         })
     }
 
-    fn folder(&self) -> &Path {
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -194,6 +201,13 @@ impl Board {
             since: Instant::now(),
         });
         Ok(())
+    }
+
+    /// The emulator and its arguments, for a power switch that is not [`Board::power_on`].
+    pub fn command_line(&self) -> Vec<String> {
+        let mut line = vec![self.kind.qemu().0.to_owned()];
+        line.extend(self.arguments());
+        line
     }
 
     fn arguments(&self) -> Vec<String> {
@@ -371,7 +385,8 @@ impl Board {
             .map_or(Duration::ZERO, |running| running.since.elapsed())
     }
 
-    fn console(&mut self) -> Result<&mut Console> {
+    /// The console, while the board is on.
+    pub fn console(&mut self) -> Result<&mut Console> {
         self.running
             .as_mut()
             .map(|running| &mut running.console)

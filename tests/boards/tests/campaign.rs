@@ -1,0 +1,77 @@
+//! The flows of the campaign on every emulated board, a test a board and group: one boot serves the whole group.
+//! `cargo xtask hil` runs the same with more cuts.
+//!
+//! `AMBIDEX_CUTS` sets the number of random power cuts, `AMBIDEX_SEED` where they fall and what they lose.
+
+use ambidex_harness::board::Kind;
+use ambidex_harness::flow;
+use ambidex_test_boards::flows::{self, Flow, Plan};
+use ambidex_test_boards::{Rig, Target};
+
+const CUTS: u64 = 20;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
+}
+
+fn group(kind: Kind, name: &str, flows: &[Flow]) {
+    flow(&kind.flow(name), async |scratch| {
+        let target = Target::Emulated(kind);
+        let Some(mut rig) = Rig::start(&target, scratch.path()).await? else {
+            return Ok(());
+        };
+        flows::run_all(&mut rig, &target, flows).await
+    });
+}
+
+fn cuts(kind: Kind) {
+    flow(&kind.flow("power-cuts"), async |scratch| {
+        let plan = Plan {
+            cuts: number("AMBIDEX_CUTS", CUTS),
+            seed: number("AMBIDEX_SEED", 1),
+        };
+        let target = Target::Volatile(kind, plan.seed);
+        let Some(mut rig) = Rig::start(&target, scratch.path()).await? else {
+            return Ok(());
+        };
+        let tally = flows::power_cuts(&mut rig, plan, &mut |text| eprintln!("{text}")).await?;
+        eprintln!("{tally:?}");
+        Ok(())
+    });
+}
+
+macro_rules! boards {
+    ($($name:ident: $kind:ident,)*) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn updates_are_committed() {
+                group(Kind::$kind, "updates", flows::UPDATES);
+            }
+
+            #[test]
+            fn bad_updates_are_rolled_back_or_refused() {
+                group(Kind::$kind, "rollbacks", flows::ROLLBACKS);
+            }
+
+            #[test]
+            fn power_cuts_at_chosen_moments_leave_a_good_slot() {
+                group(Kind::$kind, "moments", flows::MOMENTS);
+            }
+
+            #[test]
+            fn random_power_cuts_leave_a_good_slot_and_the_truth() {
+                cuts(Kind::$kind);
+            }
+        }
+    )*};
+}
+
+boards! {
+    x86_64_grub: X86_64Grub,
+    aarch64_uboot: Aarch64Uboot,
+}
