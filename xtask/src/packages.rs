@@ -137,6 +137,8 @@ pub enum For {
     Demo,
     /// The board aarch64-uboot; without these there is none.
     BoardAarch64,
+    /// The boards of a campaign, those of other architectures included.
+    Boards,
     /// The agent for this machine's architecture and for others; without these it cannot be built.
     Agent,
     AgentAarch64,
@@ -152,6 +154,7 @@ pub fn ensure(purpose: For, yes: bool) -> Result<()> {
     let needs: Vec<Need> = match purpose {
         For::Demo => [BUILD, BOARDS, X86_64_GRUB].concat(),
         For::BoardAarch64 => [BUILD, BOARDS, AARCH64, AARCH64_UBOOT].concat(),
+        For::Boards => [BUILD, BOARDS, X86_64_GRUB, AARCH64, AARCH64_UBOOT].concat(),
         For::Agent => BUILD.to_vec(),
         For::AgentAarch64 => [BUILD, AARCH64].concat(),
         For::AgentArmv7 => [BUILD, ARMV7].concat(),

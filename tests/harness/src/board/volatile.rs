@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, Read as _, Write as _};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -146,6 +146,33 @@ impl VolatileDisk {
     /// Flushes so far.
     pub fn flushes(&self) -> u64 {
         self.lock().flushes
+    }
+
+    /// Whether the disk, as the guest sees it, holds the bytes of `image` from `start` on.
+    pub fn holds(&self, start: u64, image: &Path) -> Result<bool> {
+        const PIECE_BYTES: usize = 1024 * 1024;
+        let reading = || format!("reading {}", image.display());
+        let mut image = std::io::BufReader::with_capacity(
+            PIECE_BYTES,
+            File::open(image).with_context(reading)?,
+        );
+        let mut at = start;
+        loop {
+            let wanted = image.fill_buf().with_context(reading)?;
+            if wanted.is_empty() {
+                return Ok(true);
+            }
+            let mut found = vec![0; wanted.len()];
+            self.lock()
+                .read(at, &mut found)
+                .context("reading the disk")?;
+            if found != wanted {
+                return Ok(false);
+            }
+            let length = found.len();
+            at += length as u64;
+            image.consume(length);
+        }
     }
 
     /// Stops answering after `writes` more writes.
