@@ -6,7 +6,7 @@ use ambidex_harness::Scratch;
 use ambidex_harness::board::Fault;
 use anyhow::{Context, Result, bail};
 
-use crate::flows::{self, Broken, Flow, Plan};
+use crate::flows::{self, Broken, Plan};
 use crate::results::{Outcome, Record};
 use crate::rig::{Rig, Target, Watch};
 
@@ -77,7 +77,7 @@ pub async fn run(target: &Target, choice: &Choice) -> Result<Vec<Record>> {
         };
         let watch = Watch::start();
         println!("[{board}] {}: {}", flow.name, flow.about);
-        match one(flow, &mut rig).await {
+        match (flow.run)(&mut rig).await {
             Ok(()) => {
                 keep(flow.name, watch, Outcome::passed(""));
                 bench = Some((rig, scratch));
@@ -89,19 +89,21 @@ pub async fn run(target: &Target, choice: &Choice) -> Result<Vec<Record>> {
             }
         }
     }
-    drop(bench);
-
     if choice.takes(POWER_CUTS) && choice.cuts.cuts > 0 {
+        let Some((mut rig, mut scratch)) = (match bench.take() {
+            Some(bench) => Some(bench),
+            None => start(target).await?,
+        }) else {
+            bail!("{board} cannot be had on this machine, see above");
+        };
         let watch = Watch::start();
-        match target {
-            Target::Hardware(_) => keep(
-                POWER_CUTS,
-                watch,
-                Outcome::left_out("its storage cannot be looked at from outside"),
-            ),
-            Target::Emulated(_) | Target::Volatile(..) => {
-                let outcome = power_cuts(target, choice.cuts).await;
-                keep(POWER_CUTS, watch, outcome.unwrap_or_else(Outcome::failed));
+        let told = &mut |text: &str| println!("[{board}] {text}");
+        match flows::power_cuts(&mut rig, choice.cuts, told).await {
+            Ok(tally) => keep(POWER_CUTS, watch, Outcome::passed(&tally.to_string())),
+            Err(error) => {
+                keep(POWER_CUTS, watch, Outcome::failed(error));
+                drop(rig);
+                scratch.keep();
             }
         }
     }
@@ -121,40 +123,9 @@ async fn start(target: &Target) -> Result<Option<(Rig, Scratch)>> {
         .map(|rig| (rig, scratch)))
 }
 
-async fn one(flow: &Flow, rig: &mut Rig) -> Result<()> {
-    (flow.run)(rig).await
-}
-
-fn volatile(target: &Target, seed: u64) -> Result<Target> {
-    Ok(Target::Volatile(target.kind()?, seed))
-}
-
-async fn power_cuts(target: &Target, plan: Plan) -> Result<Outcome> {
-    let target = volatile(target, plan.seed)?;
-    let (mut rig, mut scratch) = start(&target).await?.context("the board cannot be had")?;
-    let told = &mut |text: &str| println!("[{}] {text}", target.name());
-    match flows::power_cuts(&mut rig, plan, told).await {
-        Ok(tally) => Ok(Outcome::passed(&format!(
-            "{} cuts (seed {}): {} committed, {} rolled back, {} lost data ({} sectors); 0 unbootable, 0 lies, 0 lost files",
-            tally.cuts,
-            plan.seed,
-            tally.committed,
-            tally.rolled_back,
-            tally.with_loss,
-            tally.lost_sectors
-        ))),
-        Err(error) => {
-            drop(rig);
-            scratch.keep();
-            Err(error)
-        }
-    }
-}
-
 /// The campaign must find that the agent's flushes do nothing.
 async fn control(target: &Target, plan: Plan) -> Result<Outcome> {
-    let target = volatile(target, plan.seed)?;
-    let (mut rig, _scratch) = start(&target).await?.context("the board cannot be had")?;
+    let (mut rig, _scratch) = start(target).await?.context("the board cannot be had")?;
     let told = &mut |text: &str| println!("[{}] {text}", target.name());
     caught(&mut rig, plan, told)
         .await

@@ -19,13 +19,11 @@ pub const VERSIONS: [&str; 4] = ["v1", "v2", "v3", "v4"];
 /// Files on the data partition that must survive everything.
 const FILES: u32 = 12;
 
-/// Which board, and how it is set up.
+/// Which board.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// An emulated one.
-    Emulated(Kind),
-    /// An emulated one whose disk loses what was not flushed when the power is cut; a seed.
-    Volatile(Kind, u64),
+    /// An emulated one, whose disk loses what was not flushed when the power is cut; a seed says what.
+    Emulated(Kind, u64),
     /// One on the desk.
     Hardware(Box<HardwareFile>),
 }
@@ -33,7 +31,7 @@ pub enum Target {
 impl Target {
     pub fn kind(&self) -> Result<Kind> {
         match self {
-            Self::Emulated(kind) | Self::Volatile(kind, _) => Ok(*kind),
+            Self::Emulated(kind, _) => Ok(*kind),
             Self::Hardware(file) => file.kind(),
         }
     }
@@ -41,7 +39,7 @@ impl Target {
     /// For the table of results.
     pub fn name(&self) -> &str {
         match self {
-            Self::Emulated(kind) | Self::Volatile(kind, _) => kind.name(),
+            Self::Emulated(kind, _) => kind.name(),
             Self::Hardware(file) => &file.name,
         }
     }
@@ -77,6 +75,16 @@ pub struct Rig {
     /// Names and checksums of the files on the data partition.
     files: String,
     uploaded: BTreeSet<String>,
+    history: History,
+}
+
+/// What the board has been through.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct History {
+    /// Committed updates from slot B to slot A.
+    pub returns: usize,
+    /// Committed updates to an older release.
+    pub downgrades: usize,
 }
 
 impl Rig {
@@ -100,13 +108,11 @@ impl Rig {
                         .await?;
                 (Dut::Hardware(Box::new(board)), server)
             }
-            Target::Emulated(_) | Target::Volatile(..) => {
+            Target::Emulated(_, seed) => {
                 let server = Server::start(folder).await?;
                 let settings = Settings::for_server(server.address()).with_verify_key(&key.public);
                 let mut board = lab.board(folder, settings).await?;
-                if let Target::Volatile(_, seed) = target {
-                    board.add_volatile_cache(*seed)?;
-                }
+                board.add_volatile_cache(*seed)?;
                 (Dut::Emulated(Box::new(board)), server)
             }
         };
@@ -125,6 +131,7 @@ impl Rig {
             current: 0,
             files: String::new(),
             uploaded: BTreeSet::new(),
+            history: History::default(),
         };
         let booted = rig.dut.boot().await?;
         rig.expect("v1", 0, &booted)?;
@@ -231,6 +238,8 @@ impl Rig {
 
     /// Records that an update was committed: the other slot runs now.
     pub fn committed(&mut self, deployment: &Deployment) {
+        self.history.downgrades += usize::from(deployment.version.as_str() < self.running());
+        self.history.returns += usize::from(self.current == 1);
         self.current = 1 - self.current;
         self.holds[self.current].clone_from(&deployment.version);
     }
@@ -300,11 +309,7 @@ impl Rig {
     /// The running slot holds exactly the bytes of `image`.
     pub async fn slot_is(&mut self, image: &Path) -> Result<bool> {
         if let Some(board) = self.dut.emulated() {
-            let part = self.current_part();
-            return match board.cache() {
-                Ok(cache) => cache.holds(board.disk().partition(part)?.0, image),
-                Err(_) => board.disk().holds(part, image),
-            };
+            return board.holds(self.current_part(), image);
         }
         let root = self.root().await?;
         let bytes = std::fs::metadata(image)
@@ -354,10 +359,10 @@ impl Rig {
 
     /// Waits until the emulated disk holds at least `mib` MiB more of the image in the other slot.
     pub async fn wait_written(&self, image: &Path, mib: usize) -> Result<()> {
-        let (disk, part) = (self.dut.inside()?.disk(), self.other_part());
-        let start = disk.equal_mib(part, image)?;
+        let (board, part) = (self.dut.inside()?, self.other_part());
+        let start = board.equal_mib(part, image)?;
         wait_for("the image to be written", UPDATE_LIMIT, async || {
-            Ok((disk.equal_mib(part, image)? >= start + mib).then_some(()))
+            Ok((board.equal_mib(part, image)? >= start + mib).then_some(()))
         })
         .await
     }
@@ -441,6 +446,11 @@ impl Rig {
             self.files
         );
         Ok(())
+    }
+
+    /// What the board has been through since the start.
+    pub fn history(&self) -> History {
+        self.history
     }
 
     /// What good artifacts are signed with.

@@ -187,7 +187,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Order> {
     choice.check()?;
     let targets = match (hardware_file, board.as_str()) {
         (Some(path), _) => vec![Target::Hardware(Box::new(HardwareFile::read(&path)?))],
-        (None, "all") => Kind::ALL.map(Target::Emulated).into(),
+        (None, "all") => Kind::ALL
+            .map(|kind| Target::Emulated(kind, choice.cuts.seed))
+            .into(),
         (None, name) => {
             let kind = Kind::named(name).with_context(|| {
                 format!(
@@ -195,7 +197,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Order> {
                     Kind::ALL.map(Kind::name).join(", ")
                 )
             })?;
-            vec![Target::Emulated(kind)]
+            vec![Target::Emulated(kind, choice.cuts.seed)]
         }
     };
     Ok(Order::Campaign(targets, choice))

@@ -67,31 +67,13 @@ macro_rules! flow {
     };
 }
 
-/// What installs.
+/// What installs. The last two count what those before them have done on the same board.
 pub const UPDATES: &[Flow] = &[
     flow!(
         "commit",
         Nothing,
         updates::commit,
         "an update is installed, committed, and stays"
-    ),
-    flow!(
-        "there-and-back",
-        Nothing,
-        updates::there_and_back,
-        "A to B to A, twice"
-    ),
-    flow!(
-        "downgrade",
-        Nothing,
-        updates::downgrade,
-        "an older release is installed over a newer one"
-    ),
-    flow!(
-        "server-killed",
-        Disk,
-        updates::server_killed,
-        "the server dies during the download and comes back"
     ),
     flow!(
         "damaged-copy",
@@ -106,10 +88,28 @@ pub const UPDATES: &[Flow] = &[
         "with both copies damaged a good slot boots, and updates go on"
     ),
     flow!(
+        "server-killed",
+        Disk,
+        updates::server_killed,
+        "the server dies during the download and comes back"
+    ),
+    flow!(
         "signature",
         Nothing,
         refusals::signature,
         "a wrong or missing signature is refused, a right one taken"
+    ),
+    flow!(
+        "there-and-back",
+        Nothing,
+        updates::there_and_back,
+        "A to B to A, twice"
+    ),
+    flow!(
+        "downgrade",
+        Nothing,
+        updates::downgrade,
+        "an older release is installed over a newer one"
     ),
 ];
 

@@ -12,7 +12,7 @@ pub async fn in_the_write(rig: &mut Rig) -> Result<()> {
     rig.dut.power_cut().await?;
     let part = rig.other_part();
     ensure!(
-        !rig.dut.inside()?.disk().holds(part, &deployment.image)?,
+        !rig.dut.inside()?.holds(part, &deployment.image)?,
         "the cut came in the middle of the write"
     );
     rig.boot().await?;
@@ -27,7 +27,7 @@ pub async fn at_the_reboot(rig: &mut Rig) -> Result<()> {
     rig.dut.power_cut().await?;
     if let Some(board) = rig.dut.emulated() {
         ensure!(
-            board.disk().holds(rig.other_part(), &deployment.image)?,
+            board.holds(rig.other_part(), &deployment.image)?,
             "the image was on the disk before the reboot was announced"
         );
     }

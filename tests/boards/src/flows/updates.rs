@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::rig::{Deployment, Rig, VERSIONS};
+use crate::rig::{Deployment, Rig};
 
 /// How long the server stays away.
 const SERVER_AWAY: Duration = Duration::from_secs(3);
@@ -35,30 +35,24 @@ pub async fn commit(rig: &mut Rig) -> Result<()> {
     rig.environment_at_rest().await
 }
 
+/// A was reached twice from B. What earlier flows have done on this board counts.
 pub async fn there_and_back(rig: &mut Rig) -> Result<()> {
-    // A has been reached twice, each time from B
-    let mut returns = 0;
-    while returns < 2 {
+    while rig.history().returns < 2 {
         let deployment = rig.deploy_fresh().await?;
         succeeds(rig, &deployment).await?;
-        returns += usize::from(rig.in_slot_a());
     }
+    rig.both_sides_agree().await?;
     rig.environment_at_rest().await
 }
 
+/// An older release was installed over a newer one. What earlier flows have done on this board counts.
 pub async fn downgrade(rig: &mut Rig) -> Result<()> {
-    let [first, second, third, _] = VERSIONS;
-    if rig.running() == first {
-        let newer = rig.deploy(third, rig.good).await?;
-        succeeds(rig, &newer).await?;
+    while rig.history().downgrades == 0 {
+        // the oldest that neither slot holds
+        let deployment = rig.deploy_fresh().await?;
+        succeeds(rig, &deployment).await?;
     }
-    let older = if rig.running() == second {
-        first
-    } else {
-        second
-    };
-    let deployment = rig.deploy(older, rig.good).await?;
-    succeeds(rig, &deployment).await?;
+    rig.both_sides_agree().await?;
     rig.environment_at_rest().await
 }
 

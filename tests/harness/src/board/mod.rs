@@ -150,6 +150,22 @@ impl Board {
             .context("the board has no volatile write cache")
     }
 
+    /// How many MiB of a partition hold the same bytes as `image` at the same place, as the board sees its disk.
+    pub fn equal_mib(&self, partition: u8, image: &Path) -> Result<usize> {
+        match &self.cache {
+            Some(cache) => cache.equal_mib(self.disk.partition(partition)?.0, image),
+            None => self.disk.equal_mib(partition, image),
+        }
+    }
+
+    /// Whether a partition starts with exactly the bytes of `image`, as the board sees its disk.
+    pub fn holds(&self, partition: u8, image: &Path) -> Result<bool> {
+        let bytes = std::fs::metadata(image)
+            .with_context(|| format!("asking for {}", image.display()))?
+            .len();
+        Ok(self.equal_mib(partition, image)? as u64 == bytes.div_ceil(1 << 20))
+    }
+
     /// Changes the settings; the next power on hands them in.
     pub fn set_settings(&mut self, settings: Settings) -> Result<()> {
         std::fs::write(self.folder.join("agent.toml"), &settings.agent_toml)
