@@ -6,10 +6,12 @@
 use ambidex_harness::board::Kind;
 use ambidex_harness::flow;
 use ambidex_test_boards::flows::{self, Flow, Plan};
-use ambidex_test_boards::{Rig, Target};
+use ambidex_test_boards::{Rig, Target, campaign};
 
 /// With those at chosen moments they are 20 a board.
 const CUTS: u64 = 16;
+/// The first one falls after the commit was not flushed.
+const CONTROL_CUTS: u64 = 4;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name)
@@ -33,6 +35,25 @@ fn group(kind: Kind, name: &str, flows: &[Flow], cuts: u64) {
             let tally = flows::power_cuts(&mut rig, plan, told).await?;
             eprintln!("{tally}");
         }
+        Ok(())
+    });
+}
+
+/// The control: without it, cuts that pass might prove nothing.
+#[test]
+fn cuts_catch_an_agent_whose_flushes_do_nothing() {
+    flow("cuts-control", async |scratch| {
+        let target = Target::Emulated(Kind::Aarch64Uboot, 1);
+        let Some(mut rig) = Rig::start(&target, scratch.path()).await? else {
+            return Ok(());
+        };
+        let plan = Plan {
+            cuts: CONTROL_CUTS,
+            seed: 1,
+        };
+        let told = &mut |text: &str| eprintln!("{text}");
+        let found = campaign::caught(&mut rig, plan, told).await?;
+        eprintln!("{found}");
         Ok(())
     });
 }
