@@ -223,18 +223,20 @@ async fn reach(rig: &mut Rig, moment: Moment, deployment: &Deployment) -> Result
             tokio::time::sleep(later).await;
             return Ok(());
         }
-        Moment::After(later) => {
-            tokio::time::sleep(later).await;
-            return Ok(());
-        }
+        Moment::After(_) => {}
     }
+    let began = Instant::now();
     wait_for(
         "the cut or the end of the update",
         UPDATE_LIMIT,
         async || {
             let status = rig.api.device_status(&deployment.id, &rig.device).await?;
             let ended = matches!(status.as_deref(), Some("success" | "failure"));
-            Ok((rig.dut.inside()?.cache()?.is_cut() || ended).then_some(()))
+            let come = match moment {
+                Moment::After(later) => began.elapsed() >= later,
+                _ => rig.dut.inside()?.cache()?.is_cut(),
+            };
+            Ok((come || ended).then_some(()))
         },
     )
     .await
