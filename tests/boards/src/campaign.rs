@@ -7,7 +7,7 @@ use ambidex_harness::board::Fault;
 use anyhow::{Context, Result, bail};
 
 use crate::flows::{self, Broken, Plan};
-use crate::results::{Outcome, Record};
+use crate::results::{self, Outcome, Record};
 use crate::rig::{Rig, Target, Watch};
 
 /// The name of the random cuts among the flows.
@@ -45,14 +45,18 @@ impl Choice {
     }
 }
 
-/// Runs the choice on one board and tells of every result as it comes. A failed flow does not stop the others: they go on
-/// with a fresh board.
-pub async fn run(target: &Target, choice: &Choice) -> Result<Vec<Record>> {
+/// Runs the choice on one board; tells of every result as it comes and puts it into the file of results. A failed flow does
+/// not stop the others: they go on with a fresh board.
+pub async fn run(target: &Target, choice: &Choice, file: &Path) -> Result<Vec<Record>> {
     let board = target.name();
     let mut records = Vec::new();
     let mut keep = |flow: &str, watch: Watch, outcome: Outcome| {
         let record = Record::new(board, flow, watch.seconds(), outcome);
         println!("[{board}] {record}");
+        // a campaign that is broken off has not been in vain
+        if let Err(error) = results::store(file, std::slice::from_ref(&record)) {
+            eprintln!("[{board}] {error:#}");
+        }
         records.push(record);
     };
     if choice.control {

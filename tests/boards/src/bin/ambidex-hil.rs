@@ -98,7 +98,12 @@ async fn carry_out(order: Order) -> Result<()> {
         Order::Device(plan) => hardware::run(&plan).await,
         Order::Campaign(targets, choice) => {
             // as many at a time as the machine takes; the harness counts
-            let ran = join_all(targets.iter().map(|target| campaign::run(target, &choice))).await;
+            let ran = join_all(
+                targets
+                    .iter()
+                    .map(|target| campaign::run(target, &choice, &file)),
+            )
+            .await;
             let (mut records, mut errors) = (Vec::new(), Vec::new());
             for result in ran {
                 match result {
@@ -106,7 +111,6 @@ async fn carry_out(order: Order) -> Result<()> {
                     Err(error) => errors.push(error),
                 }
             }
-            results::store(&file, &records)?;
             println!();
             for record in &records {
                 println!("{} {record}", record.board);
