@@ -38,6 +38,7 @@ fingerprint() { cat "$@" | sha256sum | cut -d' ' -f1; }
 
 # What the board adds or changes:
 #   ARCH, DEBIAN            architecture for the agent's build, and in Debian's words
+#   CC                      C compiler for the board's programs
 #   EMULATOR                runs the board's programs on this machine; empty when it can do that itself
 #   KERNELS                 metapackages that lead to a kernel, the first one known is taken
 #   EARLY, LATE             further drivers for the initramfs and for the rootfs

@@ -4,6 +4,7 @@
 #   DEFCONFIG     what U-Boot's configuration starts from
 #   START         its command that starts a kernel of this architecture
 #   QEMU_PROGRAM, QEMU_MACHINE
+CC=$GNU-gcc
 LATE=virtio_console
 CONSOLE=ttyAMA0
 LOG_PORT=hvc0

@@ -35,7 +35,7 @@ usage: cargo xtask VERB [options]
                            makes a board's image; runs it with its console on this terminal
   agent --target ARCH      the static agent for a device: x86_64, aarch64 or armv7
   deb [--arch ARCH] ...    Debian packages; see cargo xtask deb --help
-  hil --server URL ...     the update flow on real hardware (cargo xtask hil --help)
+  hil [--board NAME] ...   every flow and power cuts, on every board or on hardware; see cargo xtask hil --help
 
   --yes   install missing Debian packages without asking (implied when CI is set)";
 

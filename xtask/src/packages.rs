@@ -147,6 +147,8 @@ pub enum For {
     BoardArmv7,
     /// The board raspberrypi-tryboot, likewise.
     BoardRaspberryPi,
+    /// The boards of a campaign, those of other architectures included.
+    Boards,
     /// The agent for this machine's architecture and for others; without these it cannot be built.
     Agent,
     AgentAarch64,
@@ -164,6 +166,16 @@ pub fn ensure(purpose: For, yes: bool) -> Result<()> {
         For::BoardAarch64 => [BUILD, BOARDS, AARCH64, U_BOOT].concat(),
         For::BoardArmv7 => [BUILD, BOARDS, ARMV7, U_BOOT].concat(),
         For::BoardRaspberryPi => [BUILD, BOARDS, AARCH64, RASPBERRYPI_TRYBOOT].concat(),
+        For::Boards => [
+            BUILD,
+            BOARDS,
+            X86_64_GRUB,
+            AARCH64,
+            ARMV7,
+            U_BOOT,
+            RASPBERRYPI_TRYBOOT,
+        ]
+        .concat(),
         For::Agent => BUILD.to_vec(),
         For::AgentAarch64 => [BUILD, AARCH64].concat(),
         For::AgentArmv7 => [BUILD, ARMV7].concat(),

@@ -2,6 +2,7 @@
 # firmware, which QEMU does not have. Sourced by qemu/settings.sh.
 ARCH=aarch64
 DEBIAN=arm64
+CC=aarch64-linux-gnu-gcc
 EMULATOR=qemu-aarch64-static
 KERNELS=linux-image-arm64
 EARLY=""

@@ -1,6 +1,7 @@
 # x86-64 with UEFI firmware and GRUB; sourced by qemu/settings.sh.
 ARCH=x86_64
 DEBIAN=amd64
+CC=cc
 EMULATOR=""
 KERNELS="linux-image-amd64 linux-image-virtual linux-image-generic"
 EARLY=""

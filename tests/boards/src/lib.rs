@@ -1,8 +1,12 @@
-//! The update loop on QEMU boards: what the flows in `tests/` share, and the demo.
+//! The update loop on boards: flows that run on emulated and on real ones, the campaign of all of them, and the demo.
 
+pub mod campaign;
 pub mod demo;
-mod fleet;
+pub mod dut;
+pub mod flows;
 pub mod hardware;
 mod progress;
+pub mod results;
+pub mod rig;
 
-pub use fleet::{Fleet, UPDATE_LIMIT};
+pub use rig::{Rig, Target, UPDATE_LIMIT};

@@ -280,6 +280,20 @@ impl Api {
         last_segment(&headers).context("the answer names no deployment in its location header")
     }
 
+    /// Aborts a deployment.
+    pub async fn abort(&self, deployment: &str) -> Result<()> {
+        let path = format!("/api/management/v1/deployments/deployments/{deployment}/status");
+        let body = json!({"status": "aborted"});
+        let (status, _, answer) = self.request(Method::PUT, &path, Some(&body)).await?;
+        if status != StatusCode::NO_CONTENT {
+            bail!(
+                "aborting {deployment} was answered with {status}: {}",
+                String::from_utf8_lossy(&answer)
+            );
+        }
+        Ok(())
+    }
+
     /// The deployment as the server shows it.
     pub async fn deployment(&self, deployment: &str) -> Result<Value> {
         self.get(&format!(

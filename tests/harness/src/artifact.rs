@@ -54,6 +54,18 @@ pub async fn write_rootfs_image(
     key: Option<&SigningKey>,
     out: &Path,
 ) -> Result<()> {
+    write_rootfs_image_with(name, device_type, image, key, &[], out).await
+}
+
+/// The same with state scripts, whose names say when they run.
+pub async fn write_rootfs_image_with(
+    name: &str,
+    device_type: &str,
+    image: &Path,
+    key: Option<&SigningKey>,
+    scripts: &[&Path],
+    out: &Path,
+) -> Result<()> {
     let mut command = child::command(binaries::cli()?);
     command
         .args([
@@ -70,6 +82,9 @@ pub async fn write_rootfs_image(
         .arg(image)
         .arg("--output-path")
         .arg(out);
+    for script in scripts {
+        command.arg("--script").arg(script);
+    }
     if let Some(key) = key {
         command.arg("--key").arg(&key.private);
     }

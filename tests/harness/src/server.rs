@@ -41,8 +41,20 @@ impl Server {
         Ok(server)
     }
 
+    /// The same where others than this machine find it: with a public listener at this address.
+    pub async fn start_at(folder: &Path, public: SocketAddr) -> Result<Self> {
+        let server = Self::join_at(folder, public, &[]).await?;
+        server.create_user(EMAIL, PASSWORD).await?;
+        Ok(server)
+    }
+
     /// The same without a user: a further instance on a database that has one.
     pub async fn join_with(folder: &Path, options: &[&str]) -> Result<Self> {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::join_at(folder, any, options).await
+    }
+
+    async fn join_at(folder: &Path, public: SocketAddr, options: &[&str]) -> Result<Self> {
         let data_dir = folder.join("server");
         std::fs::create_dir_all(&data_dir)
             .with_context(|| format!("making {}", data_dir.display()))?;
@@ -51,7 +63,7 @@ impl Server {
             log: folder.join("server.log"),
             options: options.iter().map(|&option| option.to_owned()).collect(),
             data_dir,
-            public: any,
+            public,
             internal: any,
             child: None,
         };

@@ -204,7 +204,8 @@ impl Console {
         .await
     }
 
-    async fn send(&mut self, line: &str) -> Result<()> {
+    /// Types a line.
+    pub async fn send(&mut self, line: &str) -> Result<()> {
         self.write
             .write_all(format!("{line}\n").as_bytes())
             .await
@@ -234,7 +235,7 @@ impl Console {
             match tokio::time::timeout(left, self.length.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => bail!(
-                    "QEMU has ended while waiting for {what}; last output: {}",
+                    "the console has ended while waiting for {what}; last output: {}",
                     self.tail()
                 ),
                 Err(_) => bail!(

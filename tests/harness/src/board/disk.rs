@@ -155,6 +155,20 @@ impl Disk {
         Ok(())
     }
 
+    /// A checksum of a partition's bytes, to tell whether anything was written.
+    pub fn fingerprint(&self, partition: u8) -> Result<u32> {
+        let (start, length) = self.partition(partition)?;
+        let disk = self.open()?;
+        let mut block = vec![0; MIB];
+        let mut hasher = crc32fast::Hasher::new();
+        for offset in (0..length).step_by(MIB) {
+            disk.read_exact_at(&mut block, start + offset)
+                .context("reading the disk")?;
+            hasher.update(&block);
+        }
+        Ok(hasher.finalize())
+    }
+
     /// Copy 1 or 2 of the boot environment (board off); an error when it is damaged.
     pub async fn environment(&self, copy: u8) -> Result<BootEnvironment> {
         Ok(self.environment_copy(copy).await?.environment)

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::choice::Slot;
 use super::environment::BootLoader;
 use super::firmware;
 use super::{copy_sparse, option_value};
@@ -78,6 +77,25 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::X86_64Grub,
+        Self::Aarch64Uboot,
+        Self::Armv7Uboot,
+        Self::RaspberryPi,
+    ];
+
+    /// The kind with this folder in `qemu/boards`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether both copies of its environment say the same at rest; those of the others are the last state and the
+    /// one before.
+    pub fn has_equal_copies(self) -> bool {
+        self.boot_loader() == Some(BootLoader::Grub)
+    }
+
     /// Its folder in `qemu/boards`.
     pub fn name(self) -> &'static str {
         match self {
@@ -116,18 +134,9 @@ impl Kind {
         }
     }
 
-    /// The partition of one slot.
-    pub fn slot_partition(self, slot: Slot) -> u8 {
-        let [a, b] = self.slots();
-        match slot {
-            Slot::A => a,
-            Slot::B => b,
-        }
-    }
-
-    /// The root device of a slot, as the board names it.
-    pub fn slot_root(self, slot: Slot) -> String {
-        format!("/dev/vda{}", self.slot_partition(slot))
+    /// The numbers by which the boot loader knows slot A and slot B, on its console and in what it stores.
+    pub fn boot_numbers(self) -> [u8; 2] {
+        [2, 3]
     }
 
     /// Whether the boot loader keeps variables ([`super::Disk::variables`]); one that does not has its trial in the

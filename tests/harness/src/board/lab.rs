@@ -21,10 +21,17 @@ pub enum Fault {
     Hang,
     NoKernel,
     NoNetwork,
+    /// Its health check fails.
+    Unhealthy,
+    /// Its health check does not end.
+    HungCheck,
+    /// Flushes of its agent do nothing: the control of the power cuts.
+    NoFlush,
 }
 
 impl Fault {
-    fn name(self) -> &'static str {
+    /// Its name for `qemu/rootfs`.
+    pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::KernelPanic => "kernel-panic",
@@ -32,6 +39,9 @@ impl Fault {
             Self::Hang => "hang",
             Self::NoKernel => "no-kernel",
             Self::NoNetwork => "no-network",
+            Self::Unhealthy => "unhealthy",
+            Self::HungCheck => "hung-check",
+            Self::NoFlush => "no-flush",
         }
     }
 }
@@ -96,6 +106,11 @@ impl Lab {
     /// Where this kind's images are.
     fn own_cache(&self) -> PathBuf {
         self.cache.join(self.kind.name())
+    }
+
+    /// The factory's disk: release v1 in slot A.
+    pub fn image(&self) -> &Path {
+        &self.image
     }
 
     /// The image of a release for a slot.

@@ -53,14 +53,20 @@ pub struct Settings {
 impl Settings {
     /// Points the agent at a server on this machine, with intervals fit for tests.
     pub fn for_server(server: SocketAddr) -> Self {
+        Self::for_url(&format!("http://10.0.2.2:{}", server.port()))
+    }
+
+    /// The same with the server's address as the board sees it.
+    pub fn for_url(url: &str) -> Self {
         let agent_toml = format!(
-            "server_url = \"http://10.0.2.2:{}\"\n\
+            "server_url = \"{url}\"\n\
              update_poll_interval_seconds = 2\n\
              inventory_poll_interval_seconds = 30\n\
              retry_poll_interval_seconds = 2\n\
              retry_poll_count = 15\n\
-             retry_download_count = 20\n",
-            server.port()
+             retry_download_count = 20\n\
+             commit.health_check = [\"/etc/init.d/health\"]\n\
+             commit.health_check_timeout_seconds = 10\n"
         );
         Self {
             agent_toml,
@@ -150,7 +156,8 @@ impl Board {
         })
     }
 
-    fn folder(&self) -> &Path {
+    /// Where its files are.
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -171,6 +178,22 @@ impl Board {
         self.cache
             .as_ref()
             .context("the board has no volatile write cache")
+    }
+
+    /// How many MiB of a partition hold the same bytes as `image` at the same place, as the board sees its disk.
+    pub fn equal_mib(&self, partition: u8, image: &Path) -> Result<usize> {
+        match &self.cache {
+            Some(cache) => cache.equal_mib(self.disk.partition(partition)?.0, image),
+            None => self.disk.equal_mib(partition, image),
+        }
+    }
+
+    /// Whether a partition starts with exactly the bytes of `image`, as the board sees its disk.
+    pub fn holds(&self, partition: u8, image: &Path) -> Result<bool> {
+        let bytes = std::fs::metadata(image)
+            .with_context(|| format!("asking for {}", image.display()))?
+            .len();
+        Ok(self.equal_mib(partition, image)? as u64 == bytes.div_ceil(1 << 20))
     }
 
     /// Changes the settings; the next power on hands them in.
@@ -234,12 +257,8 @@ impl Board {
             .context("opening the file for QEMU's messages")?;
         let (program, package) = self.kind.qemu();
         let mut command = child::command(program);
-        let socket = format!(
-            "socket,id=console,server=on,wait=off,path={}",
-            option_value(&self.folder.join("console"))
-        );
         command
-            .args(["-chardev", &socket])
+            .args(["-chardev", &self.console_option()])
             .args(self.arguments())
             .stdout(Stdio::null())
             .stderr(errors);
@@ -258,6 +277,22 @@ impl Board {
             )
         })?;
         Ok((Power::Qemu(qemu), console))
+    }
+
+    /// The emulator and its arguments, for a power switch that is not [`Board::power_on`].
+    pub fn command_line(&self) -> Vec<String> {
+        let program = self.kind.qemu().0.to_owned();
+        let mut line = vec![program, "-chardev".to_owned(), self.console_option()];
+        line.extend(self.arguments());
+        line
+    }
+
+    /// The character device `console` where QEMU is started by us.
+    fn console_option(&self) -> String {
+        format!(
+            "socket,id=console,server=on,wait=off,path={}",
+            option_value(&self.folder.join("console"))
+        )
     }
 
     /// QEMU's arguments; the character device `console` comes before them.
@@ -431,7 +466,8 @@ impl Board {
             .map_or(Duration::ZERO, |running| running.since.elapsed())
     }
 
-    fn console(&mut self) -> Result<&mut Console> {
+    /// The console, while the board is on.
+    pub fn console(&mut self) -> Result<&mut Console> {
         self.running
             .as_mut()
             .map(|running| &mut running.console)

@@ -148,6 +148,27 @@ impl VolatileDisk {
         self.lock().flushes
     }
 
+    /// How many MiB of `image` the disk, as the guest sees it, holds from `start` on.
+    pub fn equal_mib(&self, start: u64, image: &Path) -> Result<usize> {
+        const PIECE_BYTES: usize = 1024 * 1024;
+        let file = File::open(image).with_context(|| format!("opening {}", image.display()))?;
+        let bytes = file
+            .metadata()
+            .with_context(|| format!("asking for {}", image.display()))?
+            .len();
+        let (mut wanted, mut found) = (vec![0; PIECE_BYTES], vec![0; PIECE_BYTES]);
+        let mut equal = 0;
+        for at in (0..bytes).step_by(PIECE_BYTES) {
+            file.read_exact_at(&mut wanted, at)
+                .with_context(|| format!("reading {}", image.display()))?;
+            self.lock()
+                .read(start + at, &mut found)
+                .context("reading the disk")?;
+            equal += usize::from(found == wanted);
+        }
+        Ok(equal)
+    }
+
     /// Stops answering after `writes` more writes.
     pub fn cut_after(&self, writes: u64) {
         let mut state = self.lock();

@@ -1,0 +1,90 @@
+//! The flows of the campaign on every emulated board, a test a board and group: one boot serves the whole group.
+//! `cargo xtask hil` runs the same with more cuts.
+//!
+//! `AMBIDEX_CUTS` sets the number of random power cuts, `AMBIDEX_SEED` where they fall and what they lose.
+
+use ambidex_harness::board::Kind;
+use ambidex_harness::flow;
+use ambidex_test_boards::flows::{self, Flow, Plan};
+use ambidex_test_boards::{Rig, Target, campaign};
+
+/// With those at chosen moments they are 20 a board.
+const CUTS: u64 = 16;
+/// The first one falls after the commit was not flushed.
+const CONTROL_CUTS: u64 = 4;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .ok()
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
+}
+
+/// Runs flows, then random cuts, on one board.
+fn group(kind: Kind, name: &str, flows: &[Flow], cuts: u64) {
+    flow(&kind.flow(name), async |scratch| {
+        let seed = number("AMBIDEX_SEED", 1);
+        let target = Target::Emulated(kind, seed);
+        let Some(mut rig) = Rig::start(&target, scratch.path()).await? else {
+            return Ok(());
+        };
+        flows::run_all(&mut rig, &target, flows).await?;
+        if cuts > 0 {
+            let plan = Plan { cuts, seed };
+            let told = &mut |text: &str| eprintln!("{text}");
+            let tally = flows::power_cuts(&mut rig, plan, told).await?;
+            eprintln!("{tally}");
+        }
+        Ok(())
+    });
+}
+
+/// The control: without it, cuts that pass might prove nothing.
+#[test]
+fn cuts_catch_an_agent_whose_flushes_do_nothing() {
+    flow("cuts-control", async |scratch| {
+        let target = Target::Emulated(Kind::Aarch64Uboot, 1);
+        let Some(mut rig) = Rig::start(&target, scratch.path()).await? else {
+            return Ok(());
+        };
+        let plan = Plan {
+            cuts: CONTROL_CUTS,
+            seed: 1,
+        };
+        let told = &mut |text: &str| eprintln!("{text}");
+        let found = campaign::caught(&mut rig, plan, told).await?;
+        eprintln!("{found}");
+        Ok(())
+    });
+}
+
+macro_rules! boards {
+    ($($name:ident: $kind:ident,)*) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn updates_are_committed() {
+                group(Kind::$kind, "updates", flows::UPDATES, 0);
+            }
+
+            #[test]
+            fn bad_updates_are_rolled_back_or_refused() {
+                group(Kind::$kind, "rollbacks", flows::ROLLBACKS, 0);
+            }
+
+            #[test]
+            fn power_cuts_leave_a_good_slot_and_the_truth() {
+                let cuts = number("AMBIDEX_CUTS", CUTS);
+                group(Kind::$kind, "power-cuts", flows::MOMENTS, cuts);
+            }
+        }
+    )*};
+}
+
+boards! {
+    x86_64_grub: X86_64Grub,
+    aarch64_uboot: Aarch64Uboot,
+    armv7_uboot: Armv7Uboot,
+    raspberrypi_tryboot: RaspberryPi,
+}
