@@ -126,7 +126,7 @@ fn an_update_through_the_hardware_driver() {
         let power_off = script(
             &folder.join("power-off"),
             &format!(
-                "[ -f {0} ] || exit 0\nkill -KILL -- $(cat {0}) $(ps -o pid= --ppid $(cat {0})) || true\nrm {0} {1}/console",
+                "[ -f {0} ] || exit 0\nkill -KILL $(cat {0}) $(ps -o pid= --ppid $(cat {0})) || true\nrm {0} {1}/console",
                 pid.display(),
                 folder.display()
             ),

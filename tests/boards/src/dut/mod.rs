@@ -12,7 +12,8 @@ use anyhow::{Context, Result, bail};
 pub use file::HardwareFile;
 pub use serial::SerialBoard;
 
-const COMMAND_LIMIT: Duration = Duration::from_secs(300);
+/// Checksums of a whole slot take minutes on an emulated board beside others.
+const COMMAND_LIMIT: Duration = Duration::from_secs(900);
 
 /// The board. Dropping it switches it off.
 #[derive(Debug)]
