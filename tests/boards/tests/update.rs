@@ -391,3 +391,13 @@ mod aarch64_uboot {
         super::damaged_copy(Kind::Aarch64Uboot);
     }
 }
+
+/// The whole loop once on 32-bit ARM: what differs from 64-bit ARM is the kernel's start and the word size.
+mod armv7_uboot {
+    use super::Kind;
+
+    #[test]
+    fn an_update_is_installed_committed_and_survives_a_reboot() {
+        super::committed(Kind::Armv7Uboot);
+    }
+}
