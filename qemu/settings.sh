@@ -46,7 +46,7 @@ make_ext4() {
   E2FSPROGS_FAKE_TIME=$IMAGE_TIME mke2fs -q -F -t ext4 "$@" -U "$ID-0000000000${number}" \
     -E "root_owner=0:0,hash_seed=$ID-0000000001${number}" -L "$label" -d "$folder" "$image" "${mib}M" >/dev/null || return
   # mke2fs takes over when a file was last changed and read, which `touch` cannot set or keep
-  find "$folder" -printf '/%P\n' | sort | while read -r path; do
+  find "$folder" -printf '/%P\n' | LC_ALL=C sort | while read -r path; do
     for field in ctime atime; do
       printf 'set_inode_field "%s" %s @%s\nset_inode_field "%s" %s_extra 0\n' "$path" "$field" "$IMAGE_TIME" "$path" "$field"
     done
