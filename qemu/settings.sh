@@ -36,6 +36,26 @@ one_at_a_time() { exec 9>"$CACHE/$1.lock"; flock 9; }
 # fingerprint FILE...: changes when any input of a stage changes
 fingerprint() { cat "$@" | sha256sum | cut -d' ' -f1; }
 
+# The same inputs give the same image: everything that bears a date bears this one, and ids are fixed.
+IMAGE_TIME=1600000000
+ID=5b1de7a2-0000-4000-8000
+
+# make_ext4 FOLDER IMAGE MIB LABEL NUMBER [OPTION...]: a file system with the content of FOLDER; NUMBER (two digits)
+# tells its ids from those of the others.
+make_ext4() {
+  local folder=$1 image=$2 mib=$3 label=$4 number=$5 field
+  shift 5
+  find "$folder" -exec touch -h -d "@$IMAGE_TIME" {} +
+  E2FSPROGS_FAKE_TIME=$IMAGE_TIME mke2fs -q -F -t ext4 "$@" -U "$ID-0000000000${number}" \
+    -E "root_owner=0:0,hash_seed=$ID-0000000001${number}" -L "$label" -d "$folder" "$image" "${mib}M" >/dev/null || return
+  # mke2fs takes over when a file was last changed and read, which `touch` cannot set or keep
+  find "$folder" -printf '/%P\n' | LC_ALL=C sort | while read -r path; do
+    for field in ctime atime; do
+      printf 'set_inode_field "%s" %s @%s\nset_inode_field "%s" %s_extra 0\n' "$path" "$field" "$IMAGE_TIME" "$path" "$field"
+    done
+  done | E2FSPROGS_FAKE_TIME=$IMAGE_TIME debugfs -w -f - "$image" >/dev/null 2>&1
+}
+
 # What the board adds or changes:
 #   ARCH, DEBIAN            architecture for the agent's build, and in Debian's words
 #   CC                      C compiler for the board's programs

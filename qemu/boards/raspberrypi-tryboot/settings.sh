@@ -35,12 +35,12 @@ boot_partition() {
   mcopy -i "$1" "$SUPPORT/autoboot.txt" ::autoboot.txt
   for slot in a b; do
     truncate -s "${SLOT_BOOT_MIB}M" "$folder/boot-$slot"
-    mformat -i "$folder/boot-$slot" -F -v "BOOT-${slot^^}" ::
+    mformat -i "$folder/boot-$slot" -F -N "5b1de7a$slot" -v "BOOT-${slot^^}" ::
   done
   mkdir -p "$folder/slot/$(dirname "$BOOT_FILES")" "$folder/files"
   debugfs -R "rdump $BOOT_FILES $folder/slot/$(dirname "$BOOT_FILES")" "$ROOTFS" 2>/dev/null
   BOOT_DEVICE=$folder/files ROOT=/dev/vda5 "$SUPPORT/slot-files" a "$folder/slot"
-  mcopy -s -m -i "$folder/boot-a" "$folder/files"/* ::
+  mcopy -s -i "$folder/boot-a" "$folder/files"/* ::
 }
 
 rootfs_inputs() { echo "$SUPPORT/slot-files"; }
