@@ -133,7 +133,11 @@ fn steps(nextest: bool) -> Result<Vec<Step>> {
     };
     let packages = second_engine::packages()?;
     Ok(if nextest {
-        let run = "nextest run --locked --workspace --no-fail-fast --no-tests pass";
+        // many tests wait for a watchdog, a poll or another machine: one more than there are cores
+        let threads = std::thread::available_parallelism().map_or(2, usize::from) + 1;
+        let run = &format!(
+            "nextest run --locked --workspace --no-fail-fast --no-tests pass --test-threads {threads}"
+        );
         let chosen = ["-E".to_owned(), second_engine::expression(&packages)];
         // nextest does not run documentation tests
         let doc = "test --quiet --locked --workspace --doc --no-fail-fast";

@@ -10,6 +10,8 @@ use ambidex_test_boards::{Rig, Target, campaign};
 
 /// With those at chosen moments they are 20 a board.
 const CUTS: u64 = 16;
+/// The board, the fastest one, that has the flows of the agent alone too; `cargo xtask hil` runs all on all.
+const EVERY_FLOW: Kind = Kind::Aarch64Uboot;
 /// The first one falls after the commit was not flushed.
 const CONTROL_CUTS: u64 = 4;
 
@@ -28,7 +30,8 @@ fn group(kind: Kind, name: &str, flows: &[Flow], cuts: u64) {
         let Some(mut rig) = Rig::start(&target, scratch.path()).await? else {
             return Ok(());
         };
-        flows::run_all(&mut rig, &target, flows).await?;
+        let wanted = |flow: &&Flow| kind == EVERY_FLOW || !flow.is_the_agents();
+        flows::run_all(&mut rig, &target, flows.iter().filter(wanted)).await?;
         if cuts > 0 {
             let plan = Plan { cuts, seed };
             let told = &mut |text: &str| eprintln!("{text}");

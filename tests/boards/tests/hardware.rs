@@ -147,6 +147,6 @@ fn an_update_through_the_hardware_driver() {
         )?;
         let target = Target::Hardware(Box::new(HardwareFile::read(&file)?));
         let mut rig = Rig::start(&target, scratch.path()).await?.unwrap();
-        flows::run_all(&mut rig, &target, &flows::UPDATES[..2]).await
+        flows::run_all(&mut rig, &target, flows::UPDATES[..2].iter()).await
     });
 }

@@ -56,6 +56,25 @@ pub struct Flow {
     pub run: Run,
 }
 
+impl Flow {
+    /// Decided by the agent alone: one board is enough for a test run.
+    pub fn is_the_agents(&self) -> bool {
+        matches!(
+            self.name,
+            "server-killed"
+                | "signature"
+                | "there-and-back"
+                | "downgrade"
+                | "too-large"
+                | "no-network"
+                | "unhealthy"
+                | "hung-check"
+                | "refused-commit"
+                | "aborted"
+        )
+    }
+}
+
 macro_rules! flow {
     ($name:literal, $need:ident, $run:path, $about:literal) => {
         Flow {
@@ -205,7 +224,11 @@ pub fn all() -> impl Iterator<Item = &'static Flow> {
 }
 
 /// Runs those of `flows` that the board can have, one after the other.
-pub async fn run_all(rig: &mut Rig, target: &Target, flows: &[Flow]) -> Result<()> {
+pub async fn run_all(
+    rig: &mut Rig,
+    target: &Target,
+    flows: impl Iterator<Item = &Flow>,
+) -> Result<()> {
     use anyhow::Context as _;
     for flow in flows {
         if let Some(reason) = flow.need.missing(target)? {

@@ -1,4 +1,4 @@
-//! What it takes to have boards: the tools of the host, the images, and a place for two machines at a time.
+//! What it takes to have boards: the tools of the host, the images, and a place for a few machines at a time.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use super::{Board, Kind, Settings};
 use crate::{artifact, binaries, child, skip};
 
-/// One per core of the smallest machine the tests are meant for.
-const BOARDS_AT_A_TIME: usize = 2;
+/// One more than the cores of the smallest machine the tests are meant for: boards wait for watchdogs and polls.
+const BOARDS_AT_A_TIME: usize = 3;
 
 /// A way for a release to be bad (`qemu/rootfs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +136,40 @@ impl Lab {
         .with_context(|| format!("making the image of release {version}"))?;
         drop(lock);
         Ok(out)
+    }
+
+    /// Makes the release and the disk of the factory once more in `cache`, an empty folder, from the kernel, the boot
+    /// loader and the agent that are there; returns the image of the release and the disk.
+    pub async fn make_again(&self, cache: &Path) -> Result<[PathBuf; 2]> {
+        let folder = cache.join(self.kind.name());
+        std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        for made in ["kernel", "u-boot"] {
+            let there = self.own_cache().join(made);
+            if there.exists() {
+                std::os::unix::fs::symlink(&there, folder.join(made))
+                    .with_context(|| format!("linking to {}", there.display()))?;
+            }
+        }
+        let [rootfs, bootstrap, disk] =
+            ["v1.ext4", "bootstrap", "disk"].map(|name| folder.join(name));
+        let (release, first, whole) = (rootfs.as_os_str(), bootstrap.as_os_str(), disk.as_os_str());
+        for (script, arguments) in [
+            ("rootfs", vec!["v1".as_ref(), "none".as_ref(), release]),
+            ("bootstrap", vec!["v1".as_ref(), first]),
+            ("disk", vec![release, first, whole]),
+        ] {
+            let mut command = child::command(binaries::repository().join("qemu").join(script));
+            command
+                .args(arguments)
+                .env("AMBIDEX_BOARD", self.kind.name())
+                .env("AMBIDEX_BOARD_CACHE", cache)
+                .env("AMBIDEX_CLI_BIN", binaries::cli()?)
+                .env("AGENT", &self.agent);
+            child::run(&mut command)
+                .await
+                .with_context(|| format!("making a board again: {script}"))?;
+        }
+        Ok([rootfs, disk])
     }
 
     /// An artifact `release-VERSION` with that image; returns artifact and image.

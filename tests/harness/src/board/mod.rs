@@ -92,7 +92,7 @@ pub struct Board {
     /// In front of `disk` when power cuts shall lose what was not flushed.
     cache: Option<VolatileDisk>,
     settings: Settings,
-    /// Held while the board exists: at most two boards run at a time on a machine.
+    /// Held while the board exists: only a few boards run at a time on a machine.
     _permit: Permit,
     running: Option<Running>,
 }
