@@ -1,5 +1,5 @@
 //! The static agent for 32-bit and 64-bit ARM, run under user-mode emulation: its verbs, and an artifact installed
-//! through an update module. (The 64-bit one runs on a board of its own, too.)
+//! through an update module. (Both run on boards of their own, too.)
 
 use std::os::unix::fs::MetadataExt as _;
 
