@@ -73,12 +73,14 @@ make_ext4() {
 #   rootfs_inputs           prints the files from elsewhere that it uses
 #   machine FOLDER          sets QEMU and MACHINE: the program that starts the board's DISK, and arguments for firmware
 #                           and machine
+#   hand_in NAME FILE       adds to HANDED what makes QEMU hand a file in, for guest/configure
 #   fetch_more              downloads further things
 #   boot_loader             builds the boot loader, if it has to be built
 layout() {
   printf '%s\n' "1 $BOOT_MIB EF00 boot boot" \
     "2 $SLOT_MIB 8300 rootfs-a rootfs" "3 $SLOT_MIB 8300 rootfs-b -" "4 $DATA_MIB 8300 data data"
 }
+hand_in() { HANDED+=(-fw_cfg "name=opt/ambidex/$1,file=$2"); }
 rootfs_inputs() { :; }
 rootfs_extra() { :; }
 fetch_more() { :; }

@@ -211,6 +211,23 @@ impl Kind {
         }
     }
 
+    /// QEMU's arguments that hand a file in from outside under a name (`qemu/guest/configure`).
+    pub(super) fn hand_in(self, name: &str, file: &str) -> Vec<String> {
+        match self {
+            Self::X86_64Grub | Self::Aarch64Uboot | Self::RaspberryPi => vec![
+                "-fw_cfg".to_owned(),
+                format!("name=opt/ambidex/{name},file={file}"),
+            ],
+            // its kernel cannot read fw_cfg
+            Self::Armv7Uboot => vec![
+                "-drive".to_owned(),
+                format!("if=none,id={name},format=raw,readonly=on,file={file}"),
+                "-device".to_owned(),
+                format!("virtio-blk-pci,drive={name},serial={name}"),
+            ],
+        }
+    }
+
     /// QEMU's arguments for machine, firmware and the line that the agent's log takes (character device `log`).
     pub(super) fn machine(self, folder: &Path) -> Vec<String> {
         let in_folder = |name: &str| option_value(&folder.join(name));

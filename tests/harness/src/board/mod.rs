@@ -339,21 +339,13 @@ impl Board {
             &format!("file,id=log,append=on,path={}", in_folder("agent.log")),
             "-qmp",
             &format!("unix:{},server=on,wait=off", in_folder("qmp")),
-            "-fw_cfg",
-            &format!(
-                "name=opt/ambidex/agent.toml,file={}",
-                in_folder("agent.toml")
-            ),
         ]
         .map(str::to_owned)
         .into();
+        arguments.extend(self.kind.hand_in("agent.toml", &in_folder("agent.toml")));
         arguments.extend(self.kind.machine(&self.folder));
         if let Some(key) = &self.settings.verify_key {
-            arguments.push("-fw_cfg".to_owned());
-            arguments.push(format!(
-                "name=opt/ambidex/verify-key.pem,file={}",
-                option_value(key)
-            ));
+            arguments.extend(self.kind.hand_in("verify-key.pem", &option_value(key)));
         }
         arguments
     }
