@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(records.len(), 2);
 
         let document = folder.join("README.md");
-        std::fs::write(&document, format!("head\n{BEGIN}\nold\n{END}\ntail\n"))?;
+        std::fs::write(&document, format!("head\n{BEGIN}\nSTALE\n{END}\ntail\n"))?;
         write_table(&document, &records)?;
         let text = std::fs::read_to_string(&document)?;
         assert!(
@@ -205,7 +205,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("| flow | a | b |") && !text.contains("old"),
+            text.contains("| flow | a | b |") && !text.contains("STALE"),
             "{text}"
         );
         assert!(
