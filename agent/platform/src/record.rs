@@ -16,6 +16,8 @@ pub const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 const MAGIC: &[u8; 8] = b"AMBXREC1";
 const HEADER_BYTES: usize = 8 + 8 + 8 + 4;
+/// 0 stands for an absent or damaged file; one more than the last can still be counted.
+const GENERATIONS: std::ops::Range<u64> = 1..u64::MAX;
 
 /// A record in one directory. Two processes may share it only under a [`crate::lock::StateLock`].
 #[derive(Debug, Clone)]
@@ -149,15 +151,21 @@ impl RecordFile {
         let [a, b] = self.slots();
         let (generation_a, generation_b) = (generation_of(&a)?, generation_of(&b)?);
         // the older, damaged or absent file gives way; the newest stays untouched
-        let (victim, newest) = if generation_a <= generation_b {
-            (a, generation_b)
+        let (victim, other, newest) = if generation_a <= generation_b {
+            (a, b, generation_b)
         } else {
-            (b, generation_a)
+            (b, a, generation_a)
         };
         let temp = self.dir.join(format!("{}.tmp", self.name));
-        write_temp(&temp, &encode(newest + 1, bytes))?;
+        let next = Some(newest + 1).filter(|next| GENERATIONS.contains(next));
+        write_temp(&temp, &encode(next.unwrap_or(1), bytes))?;
         std::fs::rename(&temp, &victim).context("replace", &victim)?;
         fs::sync_dir(&self.dir)?;
+        if next.is_none() {
+            // no device saves so often; a file may say so all the same. The count begins anew with its end
+            std::fs::remove_file(&other).context("remove", &other)?;
+            fs::sync_dir(&self.dir)?;
+        }
         Ok(())
     }
 
@@ -220,9 +228,8 @@ fn decode(image: &[u8]) -> Option<(u64, &[u8])> {
     let (covered, sum) = header.split_at_checked(HEADER_BYTES - 4)?;
     let generation = u64::from_le_bytes(covered.get(8..16)?.try_into().ok()?);
     let length = u64::from_le_bytes(covered.get(16..24)?.try_into().ok()?);
-    // no device saves so often that it comes to the largest number, after which none follows
     let valid = covered.starts_with(MAGIC)
-        && (1..u64::MAX).contains(&generation)
+        && GENERATIONS.contains(&generation)
         && length == bytes.len() as u64
         && sum == checksum(covered, bytes).to_le_bytes();
     valid.then_some((generation, bytes))
@@ -251,6 +258,19 @@ mod tests {
         record.save(b"older").unwrap();
         record.save(b"old value").unwrap();
         (dir, record, encode(3, b"the new value"))
+    }
+
+    #[test]
+    fn a_count_at_its_end_begins_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = RecordFile::open(dir.path(), "state");
+        let last = GENERATIONS.end - 1;
+        std::fs::write(dir.path().join("state.b"), encode(last, b"last")).unwrap();
+        assert_eq!(loaded(&record).unwrap(), b"last");
+        for value in [b"first of the new count".as_slice(), b"second"] {
+            record.save(value).unwrap();
+            assert_eq!(loaded(&record).unwrap(), value);
+        }
     }
 
     #[test]
