@@ -65,7 +65,7 @@ impl<T> Context<T> for nix::Result<T> {
 }
 
 /// Replaces `path` by `bytes` so that after a power cut either the old or the new content is
-/// there, complete: writes a sibling, fsyncs it, renames it over, fsyncs the directory.
+/// there, complete: writes a sibling, fsyncs it, renames it over, fsyncs it and the directory.
 ///
 /// # Errors
 /// Any step that failed; `path` then still holds its old content.
@@ -88,6 +88,9 @@ pub fn write_durable(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError
         return Err(FsError::new("write", path, cause));
     }
     std::fs::rename(&sibling, path).context("replace", path)?;
+    // FAT keeps where a file begins with the file, and not with its directory: flushing the directory alone would
+    // free the old content and leave the name pointing to it
+    file.sync_all().context("flush", path)?;
     sync_dir(parent(path))
 }
 
