@@ -12,7 +12,7 @@ use ambidex_test_boards::{Rig, Target, campaign};
 fn cuts(kind: Kind) -> u64 {
     match kind {
         Kind::Aarch64Uboot | Kind::RaspberryPi => 6,
-        Kind::X86_64Grub | Kind::Armv7Uboot => 2,
+        Kind::X86_64Grub | Kind::Armv7Uboot => 4,
     }
 }
 
@@ -36,7 +36,10 @@ fn group(kind: Kind, name: &str, flows: &[Flow], cuts: u64) {
         let Some(mut rig) = Rig::start(&target, scratch.path()).await? else {
             return Ok(());
         };
-        let wanted = |flow: &&Flow| kind == EVERY_FLOW || !flow.is_the_agents();
+        // what waits longest is left to the campaign
+        let wanted = |flow: &&Flow| {
+            flow.name != "hung-check" && (kind == EVERY_FLOW || !flow.is_the_agents())
+        };
         flows::run_all(&mut rig, &target, flows.iter().filter(wanted)).await?;
         if cuts > 0 {
             let plan = Plan { cuts, seed };
@@ -98,7 +101,10 @@ macro_rules! boards {
 
 // what is left out here takes a quarter of an hour a board; `cargo xtask hil` has all of it
 boards! {
-    x86_64_grub: X86_64Grub, updates, rollbacks, cuts;
+    x86_64_grub: X86_64Grub,
+        updates,
+        rollbacks,
+        cuts #[ignore = "too long for every test run: cargo xtask hil"];
     aarch64_uboot: Aarch64Uboot, updates, rollbacks, cuts;
     armv7_uboot: Armv7Uboot,
         updates,
