@@ -54,19 +54,7 @@ impl OutputFile {
             });
         }
         let target = replaceable(target)?;
-        let folder = folder_of(&target);
-        let temporary = tempfile::Builder::new()
-            .prefix(".ambidex-")
-            .suffix(".partial")
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(folder)
-            .with_context(|| {
-                format!(
-                    "cannot create a file in {}; does it exist, and is it writable?",
-                    folder.display()
-                )
-            })?;
-        let guard = Unfinished::register(temporary.path());
+        let (temporary, guard) = temporary_in(folder_of(&target))?;
         let (file, path) = NamedTempFile::into_parts(temporary);
         Ok(Self {
             target: Target::Path(target),
@@ -191,6 +179,49 @@ fn replaceable(target: &Path) -> anyhow::Result<PathBuf> {
         );
     }
     Ok(target)
+}
+
+/// A file without a future, for what is needed on the way to a target. Dropping it removes it.
+pub struct Scratch {
+    file: NamedTempFile,
+    _guard: Unfinished,
+}
+
+impl Scratch {
+    /// Beside `target`, where there is room for the like of it; for standard output where TMPDIR says.
+    pub fn beside(target: &Path) -> anyhow::Result<Self> {
+        let (file, _guard) = if target == Path::new("-") {
+            temporary_in(&std::env::temp_dir())?
+        } else {
+            temporary_in(folder_of(target))?
+        };
+        Ok(Self { file, _guard })
+    }
+
+    pub fn file(&self) -> &File {
+        self.file.as_file()
+    }
+
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+}
+
+/// A file under a name that nobody looks for.
+fn temporary_in(folder: &Path) -> anyhow::Result<(NamedTempFile, Unfinished)> {
+    let temporary = tempfile::Builder::new()
+        .prefix(".ambidex-")
+        .suffix(".partial")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .with_context(|| {
+            format!(
+                "cannot create a file in {}; does it exist, and is it writable?",
+                folder.display()
+            )
+        })?;
+    let guard = Unfinished::register(temporary.path());
+    Ok((temporary, guard))
 }
 
 fn folder_of(target: &Path) -> &Path {

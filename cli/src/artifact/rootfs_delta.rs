@@ -1,7 +1,7 @@
 //! `ambidex artifact write rootfs-delta`
 
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::PathBuf;
 
 use ambidex_artifact::{Payload, Sha256Digest, rootfs_checksum_key};
@@ -12,7 +12,6 @@ use clap::Args;
 use super::input::PayloadFile;
 use super::write::{Common, Software};
 use crate::exit::Failure;
-use crate::interrupt::Unfinished;
 use crate::progress::Progress;
 
 #[derive(Debug, Args)]
@@ -39,27 +38,13 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> Result<(), Failure> {
-        let (old, new) = (
-            PayloadFile::find(&self.from)?,
-            PayloadFile::find(&self.file)?,
-        );
+        let new = PayloadFile::find(&self.file)?;
         let mut spec = self.common.spec(Payload::RootfsImage)?;
         self.software.apply(&mut spec)?;
         spec.payload = Payload::Module(ROOTFS_DELTA.to_owned());
 
-        let folder = self.common.folder();
-        let draft = tempfile::Builder::new()
-            .prefix(".ambidex-")
-            .suffix(".partial")
-            .tempfile_in(&folder)
-            .with_context(|| {
-                format!(
-                    "cannot create a file in {}; is it writable?",
-                    folder.display()
-                )
-            })?;
-        let _guard = Unfinished::register(draft.path());
-        let found = self.difference(&old, &new, draft.as_file())?;
+        let draft = self.common.scratch()?;
+        let found = self.difference(&new, draft.file())?;
         let key = rootfs_checksum_key(false);
         let digest = |sha256| Sha256Digest::from(sha256).to_string();
         spec.type_depends
@@ -78,22 +63,21 @@ impl Arguments {
         self.common.write(spec, &files)
     }
 
-    fn difference(
-        &self,
-        old: &PayloadFile,
-        new: &PayloadFile,
-        output: &File,
-    ) -> anyhow::Result<Found> {
+    fn difference(&self, new: &PayloadFile, output: &File) -> anyhow::Result<Found> {
         let open = |path: &PathBuf| {
             File::open(path).with_context(|| format!("cannot read the image {}", path.display()))
         };
-        let (old_file, mut new_file) = (open(&self.from)?, open(&self.file)?);
-        let total = old.size.saturating_add(new.size.saturating_mul(2));
+        let (mut old_file, mut new_file) = (open(&self.from)?, open(&self.file)?);
+        // a disk has a length only for who goes to its end
+        let old_bytes = old_file
+            .seek(SeekFrom::End(0))
+            .with_context(|| format!("cannot measure the image {}", self.from.display()))?;
+        let total = old_bytes.saturating_add(new.size.saturating_mul(2));
         let progress = Progress::new("comparing", total, self.common.no_progress());
         let mut writer = BufWriter::new(output);
         let found = diff(
             &old_file,
-            old.size,
+            old_bytes,
             &mut new_file,
             &mut writer,
             &mut |bytes| progress.advance(bytes),

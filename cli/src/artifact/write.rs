@@ -13,7 +13,7 @@ use clap::Args;
 
 use super::input::{PayloadFile, read_scripts, read_signing_key};
 use crate::exit::Failure;
-use crate::output_file::OutputFile;
+use crate::output_file::{OutputFile, Scratch};
 use crate::progress::Progress;
 
 /// A `KEY:VALUE` argument.
@@ -127,15 +127,9 @@ pub struct Software {
 }
 
 impl Common {
-    /// Where the artifact comes to lie, or a place for temporary files when it goes to standard output.
-    pub fn folder(&self) -> PathBuf {
-        if self.output_path == Path::new("-") {
-            return env::temp_dir();
-        }
-        match self.output_path.parent() {
-            Some(folder) if folder != Path::new("") => folder.to_owned(),
-            _ => PathBuf::from("."),
-        }
+    /// A file for what is needed on the way to the artifact.
+    pub fn scratch(&self) -> anyhow::Result<Scratch> {
+        Scratch::beside(&self.output_path)
     }
 
     pub fn no_progress(&self) -> bool {

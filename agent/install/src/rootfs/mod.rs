@@ -1,8 +1,9 @@
 //! A/B root file systems: the rules of agent-behaviour section 7.2, natively.
 //!
-//! The running slot is never written to, and read only for an image that comes as a difference to it. Before anything is written, bootloader and kernel must agree
-//! on which slot that is; the original slot is stored before the switch, so a rollback can never
-//! flip to the wrong one; every call may be repeated.
+//! The running slot is never written to, and read only for an image that comes as a difference to
+//! it. Before anything is written, bootloader and kernel must agree on which slot that is; the
+//! original slot is stored before the switch, so a rollback can never flip to the wrong one; every
+//! call may be repeated.
 
 mod check;
 mod detect;

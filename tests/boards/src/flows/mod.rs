@@ -110,7 +110,7 @@ pub const UPDATES: &[Flow] = &[
         "damaged-both",
         Environment,
         damage::both_copies,
-        "with both copies damaged a good slot boots, and updates go on"
+        "with both copies damaged a good slot boots; updates go on, or wait for people where there are no defaults"
     ),
     flow!(
         "server-killed",
