@@ -8,13 +8,8 @@ use ambidex_harness::flow;
 use ambidex_test_boards::flows::{self, Flow, Plan};
 use ambidex_test_boards::{Rig, Target, campaign};
 
-/// Random cuts, besides the four at chosen moments; as many as a test run has time for.
-fn cuts(kind: Kind) -> u64 {
-    match kind {
-        Kind::Aarch64Uboot | Kind::RaspberryPi => 6,
-        Kind::X86_64Grub | Kind::Armv7Uboot => 4,
-    }
-}
+/// Random cuts a board, besides the four at chosen moments.
+const CUTS: u64 = 20;
 
 /// The board, the fastest one, that has the flows of the agent alone too; `cargo xtask hil` runs all on all.
 const EVERY_FLOW: Kind = Kind::Aarch64Uboot;
@@ -72,46 +67,32 @@ fn cuts_catch_an_agent_whose_flushes_do_nothing() {
 }
 
 macro_rules! boards {
-    ($($name:ident: $kind:ident,
-        updates $(#[$updates:meta])*, rollbacks $(#[$rollbacks:meta])*, cuts $(#[$cuts:meta])*;)*) => {$(
+    ($($name:ident: $kind:ident),* $(,)?) => {$(
         mod $name {
             use super::*;
 
             #[test]
-            $(#[$updates])*
             fn updates_are_committed() {
                 group(Kind::$kind, "updates", flows::UPDATES, 0);
             }
 
             #[test]
-            $(#[$rollbacks])*
             fn bad_updates_are_rolled_back_or_refused() {
                 group(Kind::$kind, "rollbacks", flows::ROLLBACKS, 0);
             }
 
             #[test]
-            $(#[$cuts])*
             fn power_cuts_leave_a_good_slot_and_the_truth() {
-                let cuts = number("AMBIDEX_CUTS", cuts(Kind::$kind));
+                let cuts = number("AMBIDEX_CUTS", CUTS);
                 group(Kind::$kind, "power-cuts", flows::MOMENTS, cuts);
             }
         }
     )*};
 }
 
-// what is left out here takes a quarter of an hour a board; `cargo xtask hil` has all of it
 boards! {
     x86_64_grub: X86_64Grub,
-        updates,
-        rollbacks,
-        cuts #[ignore = "too long for every test run: cargo xtask hil"];
-    aarch64_uboot: Aarch64Uboot, updates, rollbacks, cuts;
+    aarch64_uboot: Aarch64Uboot,
     armv7_uboot: Armv7Uboot,
-        updates,
-        rollbacks #[ignore = "too long for every test run: cargo xtask hil"],
-        cuts #[ignore = "too long for every test run: cargo xtask hil"];
     raspberrypi_tryboot: RaspberryPi,
-        updates,
-        rollbacks #[ignore = "too long for every test run: cargo xtask hil"],
-        cuts #[ignore = "too long for every test run: cargo xtask hil"];
 }
