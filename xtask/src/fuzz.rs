@@ -14,8 +14,8 @@ use crate::workspace;
 const USAGE: &str = "\
 usage: cargo xtask fuzz [TARGET...] [--seconds N] [--input FILE]
 
-  TARGET       artifact, config, journal, module, session, predecessor, bootloader or texts; all of them
-               without a name, one after the other
+  TARGET       artifact, config, journal, module, session, predecessor, bootloader, texts or delta;
+               all of them without a name, one after the other
   --seconds N  how long each of them runs (default 600)
   --input FILE runs one target on this input and nothing else
 
@@ -24,7 +24,7 @@ Needs a nightly compiler (rustup toolchain install nightly --profile minimal) an
 (cargo install cargo-fuzz --locked).";
 
 /// In the order of the folder's own list.
-const TARGETS: [&str; 8] = [
+const TARGETS: [&str; 9] = [
     "artifact",
     "config",
     "journal",
@@ -33,6 +33,7 @@ const TARGETS: [&str; 8] = [
     "predecessor",
     "bootloader",
     "texts",
+    "delta",
 ];
 
 /// Inputs are small: the largest seed has 14 KiB.

@@ -10,6 +10,7 @@ pub mod allocation;
 mod artifact;
 mod bootloader;
 mod config;
+mod delta;
 mod input;
 mod journal;
 mod module;
@@ -32,7 +33,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     Target {
         name: "artifact",
         check: artifact::check,
@@ -72,6 +73,11 @@ pub const TARGETS: [Target; 8] = [
         name: "texts",
         check: texts::check,
         seeds: texts::seeds,
+    },
+    Target {
+        name: "delta",
+        check: delta::check,
+        seeds: delta::seeds,
     },
 ];
 

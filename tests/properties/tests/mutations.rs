@@ -79,6 +79,11 @@ fn texts() {
 }
 
 #[test]
+fn delta() {
+    holds("delta", 1000);
+}
+
+#[test]
 fn the_fuzzer_has_every_target() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/fuzz_targets");
     for target in ambidex_properties::TARGETS {
