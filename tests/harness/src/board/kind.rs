@@ -167,15 +167,6 @@ impl Kind {
             .collect()
     }
 
-    /// The cargo profile of the agent on the board, unless the environment names one. The profile that ships is
-    /// long to build, which is done once, for the kind that everybody has.
-    pub(super) fn agent_profile(self) -> &'static str {
-        match self {
-            Self::X86_64Grub => "agent",
-            Self::Aarch64Uboot | Self::Armv7Uboot | Self::RaspberryPi => "dev",
-        }
-    }
-
     /// Whose environment is on the first partition; none where `autoboot.txt` is.
     pub(super) fn boot_loader(self) -> Option<BootLoader> {
         match self {
