@@ -68,7 +68,7 @@ impl<T> Context<T> for nix::Result<T> {
 /// there, complete: writes a sibling, fsyncs it, renames it over, fsyncs it and the directory.
 ///
 /// # Errors
-/// Any step that failed; `path` then still holds its old content.
+/// Any step that failed; `path` then holds its old content, or the new one that was not flushed.
 pub fn write_durable(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FsError> {
     let sibling = sibling(path, ".tmp");
     let mut file = OpenOptions::new()
