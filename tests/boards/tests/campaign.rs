@@ -8,12 +8,9 @@ use ambidex_harness::flow;
 use ambidex_test_boards::flows::{self, Flow, Plan};
 use ambidex_test_boards::{Rig, Target, campaign};
 
-/// Random cuts. Where boards are slow it is one of every kind; `cargo xtask hil` makes twenty on each.
+/// Random cuts: one of every kind, and more on the fastest board; `cargo xtask hil` makes twenty on each.
 fn cuts(kind: Kind) -> u64 {
-    match kind {
-        Kind::Aarch64Uboot | Kind::RaspberryPi => 20,
-        Kind::X86_64Grub | Kind::Armv7Uboot => 7,
-    }
+    if kind == EVERY_FLOW { 20 } else { 7 }
 }
 
 /// The board, the fastest one, that has the flows of the agent alone too, and cuts at chosen moments; `cargo xtask hil`
