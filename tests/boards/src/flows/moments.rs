@@ -41,10 +41,13 @@ pub async fn in_the_trial(rig: &mut Rig) -> Result<()> {
     let started = format!("ambidex: booting slot {}", rig.other_number());
     rig.dut.wait_console(&started, UPDATE_LIMIT).await?;
     rig.dut.power_cut().await?;
-    // the one trial was used up by the cut
-    rig.boot().await?;
+    // boot loaders do not flush the count of trials: with it the trial is used up, without it the trial begins again
+    rig.dut.boot().await?;
     let outcome = rig.the_truth(&deployment).await?;
-    ensure!(outcome == "failure", "{outcome}");
+    ensure!(
+        outcome == "failure" || rig.kind.has_environment(),
+        "a trial that is counted in no file: {outcome}"
+    );
     rig.both_sides_agree().await?;
     rig.environment_at_rest().await
 }
