@@ -71,14 +71,15 @@ fn there(mut input: Input<'_>) {
     }
 }
 
-/// A good difference with bytes of the input's laid over it somewhere, behind its magic.
+/// A good difference with bytes of the input's laid over it somewhere.
 fn damaged(mut input: Input<'_>) {
     let (old, new) = (image(input.piece()), image(input.piece()));
     let mut delta = difference(&old, &new);
     while !input.is_empty() {
         let at = usize::try_from(input.u64() % delta.len() as u64).expect("it is in memory");
         let over = input.piece();
-        for (place, byte) in delta.iter_mut().skip(at.max(8)).zip(over) {
+        // behind the magic
+        for (place, byte) in delta[at.max(8)..].iter_mut().zip(over) {
             *place = *byte;
         }
     }

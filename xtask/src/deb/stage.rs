@@ -14,14 +14,13 @@ use crate::workspace;
 
 const MAINTAINER_SCRIPTS: [&str; 4] = ["preinst", "postinst", "prerm", "postrm"];
 const COPYRIGHT: &str = "\
-Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
-Upstream-Name: Ambidex
+Ambidex
 
-Files: *
-Copyright: 2026 the Ambidex authors
+Copyright 2026 the Ambidex authors
 License: Apache-2.0
- On Debian systems, the full text of the Apache License version 2.0 is in
- /usr/share/common-licenses/Apache-2.0.
+
+On Debian systems, the full text of the Apache License version 2.0 is in
+/usr/share/common-licenses/Apache-2.0.
 ";
 
 pub struct Stage {
