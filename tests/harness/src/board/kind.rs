@@ -7,10 +7,12 @@ use anyhow::{Context, Result};
 use super::environment::BootLoader;
 use super::firmware;
 use super::{copy_sparse, option_value};
-use crate::binaries;
+use crate::{binaries, child};
 
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// Tells Linux of the chipset's watchdog.
+const WATCHDOG_TABLE: &str = "watchdog-table";
 
 /// A tool (or file) and the Debian package it comes from.
 type Need = (&'static str, &'static str);
@@ -190,6 +192,10 @@ impl Kind {
     pub(super) async fn put_firmware(self, folder: &Path, cache: &Path) -> Result<()> {
         match self {
             Self::X86_64Grub => {
+                let script = binaries::repository().join("qemu/boards/x86_64-grub/watchdog-table");
+                child::run(child::command(script).arg(folder.join(WATCHDOG_TABLE)))
+                    .await
+                    .context("making the ACPI table of the watchdog")?;
                 copy_sparse(Path::new(OVMF_VARIABLES), &folder.join("variables.fd")).await
             }
             Self::Aarch64Uboot | Self::Armv7Uboot => {
@@ -240,6 +246,10 @@ impl Kind {
                     ),
                     "-serial",
                     "chardev:log",
+                    "-global",
+                    "ICH9-LPC.noreboot=false",
+                    "-acpitable",
+                    &format!("sig=WDAT,rev=1,data={}", in_folder(WATCHDOG_TABLE)),
                 ]
                 .map(str::to_owned)
                 .into()
