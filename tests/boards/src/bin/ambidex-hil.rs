@@ -138,7 +138,11 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Order> {
     let (mut board, mut hardware_file) = ("all".to_owned(), None);
     let mut choice = Choice {
         flow: None,
-        cuts: Plan { cuts: 20, seed: 1 },
+        cuts: Plan {
+            cuts: 20,
+            seed: 1,
+            at_most: None,
+        },
         control: false,
     };
     while let Some(option) = arguments.next() {

@@ -4,7 +4,10 @@
 //! Stronger than killing QEMU at some moment (see `ambidex_harness::board::VolatileDisk`): the image, the agent's journal
 //! and the boot environment each lose a random part of their unflushed sectors. After every cut the board must start
 //! exactly one slot, whose content is exactly one release, with a readable environment; the server must end up with the
-//! truth, and no file on the data partition may be lost. A cut costs one boot.
+//! truth, and no file on the data partition may be lost.
+//!
+//! Every other update is cut twice: the power goes again in the start after the cut, while agent and file systems recover.
+//! What it has come to is looked at after the second.
 
 use std::time::{Duration, Instant};
 
@@ -17,11 +20,16 @@ use rand::{Rng as _, SeedableRng as _};
 
 use crate::rig::{Deployment, Rig, UPDATE_LIMIT, Watch};
 
+/// A start after a cut writes less than this to the disk.
+const WRITES_OF_A_START: u64 = 40;
+
 /// How many cuts, and what decides where they fall.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub cuts: u64,
     pub seed: u64,
+    /// After this time no further cut is begun.
+    pub at_most: Option<Duration>,
 }
 
 /// What a campaign of cuts has seen.
@@ -63,7 +71,34 @@ pub struct Broken {
     pub finding: Finding,
     pub cut: u64,
     moment: Moment,
-    loss: Option<Loss>,
+    loss: Loss,
+    again: Option<Again>,
+}
+
+/// The cut in the start after a cut.
+#[derive(Debug, Clone, Copy)]
+struct Again {
+    /// So many writes to the disk after power on; the start was over when there were fewer.
+    at_write: u64,
+    loss: Loss,
+}
+
+impl std::fmt::Display for Again {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "again at write {} of the start, {}",
+            self.at_write,
+            lost(self.loss)
+        )
+    }
+}
+
+fn lost(loss: Loss) -> String {
+    format!(
+        "{} of {} unflushed sectors lost",
+        loss.lost_sectors, loss.unflushed_sectors
+    )
 }
 
 impl std::fmt::Display for Broken {
@@ -75,9 +110,15 @@ impl std::fmt::Display for Broken {
         };
         write!(
             f,
-            "after cut {} ({:?}, {:?}): {finding}",
-            self.cut, self.moment, self.loss
-        )
+            "after cut {} ({:?}, {}",
+            self.cut,
+            self.moment,
+            lost(self.loss)
+        )?;
+        if let Some(again) = self.again {
+            write!(f, "; {again}")?;
+        }
+        write!(f, "): {finding}")
     }
 }
 
@@ -138,18 +179,34 @@ pub async fn power_cuts(rig: &mut Rig, plan: Plan, told: &mut dyn FnMut(&str)) -
         span.time.as_secs_f64()
     ));
     let (mut tally, mut queue) = (Tally::default(), Vec::new());
-    for cut in 1..=plan.cuts {
+    let started = Instant::now();
+    let mut twice = false;
+    while tally.cuts < plan.cuts {
+        if plan.at_most.is_some_and(|limit| started.elapsed() > limit) {
+            break;
+        }
         let moment = Moment::draw(&mut queue, &mut random, &span);
         let watch = Watch::start();
-        rig.write_file(&format!("cut{cut}")).await?;
+        rig.write_file(&format!("cut{}", tally.cuts + 1)).await?;
         let deployment = rig.deploy_fresh().await?;
         reach(rig, moment, &deployment).await?;
-        let loss = rig.dut.power_cut().await?;
+        let loss = cut(rig, &mut tally).await?;
+        let again = if twice && tally.cuts < plan.cuts {
+            let at_write = random.gen_range(1..=WRITES_OF_A_START);
+            in_the_start(rig, at_write, &deployment).await?;
+            let loss = cut(rig, &mut tally).await?;
+            Some(Again { at_write, loss })
+        } else {
+            None
+        };
+        twice = !twice;
+        let number = tally.cuts;
         let broken = |finding| Broken {
             finding,
-            cut,
+            cut: number,
             moment,
             loss,
+            again,
         };
 
         let before = rig.starts();
@@ -164,25 +221,50 @@ pub async fn power_cuts(rig: &mut Rig, plan: Plan, told: &mut dyn FnMut(&str)) -
             .await
             .map_err(|error| error.context(broken(Finding::LostFile)))?;
 
-        tally.cuts += 1;
-        let loss = loss.map_or((0, 0), |loss| (loss.unflushed_sectors, loss.lost_sectors));
-        tally.with_loss += u64::from(loss.1 > 0);
-        tally.lost_sectors += loss.1;
         *(if outcome == "success" {
             &mut tally.committed
         } else {
             &mut tally.rolled_back
         }) += 1;
+        let again = again.map_or_else(String::new, |again| format!("; {again}"));
         told(&format!(
-            "cut {cut} of {}: {moment:?}, {} of {} unflushed sectors lost; then {outcome}, runs {} ({:.1} s)",
+            "cut {number} of {}: {moment:?}, {}{again}; then {outcome}, runs {} ({:.1} s)",
             plan.cuts,
-            loss.1,
-            loss.0,
+            lost(loss),
             rig.running(),
             watch.seconds()
         ));
     }
     Ok(tally)
+}
+
+/// Cuts the power and counts it. What a disk on the desk has lost is not known.
+async fn cut(rig: &mut Rig, tally: &mut Tally) -> Result<Loss> {
+    let loss = rig.dut.power_cut().await?.unwrap_or_default();
+    tally.cuts += 1;
+    tally.with_loss += u64::from(loss.lost_sectors > 0);
+    tally.lost_sectors += loss.lost_sectors;
+    Ok(loss)
+}
+
+/// Switches on and returns at that write to the disk; later when there are fewer, at the end of the start.
+async fn in_the_start(rig: &mut Rig, at_write: u64, deployment: &Deployment) -> Result<()> {
+    let booted = rig.seen("BOOTED ");
+    rig.dut.power_on().await?;
+    if let Some(board) = rig.dut.emulated() {
+        board.cache()?.cut_after(at_write);
+    }
+    wait_for("the cut in the start", UPDATE_LIMIT, async || {
+        if let Some(board) = rig.dut.emulated()
+            && board.cache()?.is_cut()
+        {
+            return Ok(Some(()));
+        }
+        let status = rig.api.device_status(&deployment.id, &rig.device).await?;
+        let ended = matches!(status.as_deref(), Some("success" | "failure"));
+        Ok((ended && rig.seen("BOOTED ") > booted).then_some(()))
+    })
+    .await
 }
 
 /// Tells how many writes and how much time there are to choose from.

@@ -69,7 +69,7 @@ pub struct VolatileDisk {
 }
 
 /// What a power cut did to the cache.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Loss {
     pub unflushed_sectors: usize,
     pub lost_sectors: usize,
