@@ -107,17 +107,21 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
     }
 }
 
-/// Puts new results in the place of older ones of the same board and flow.
+/// Puts new results in the place of older ones of the same board and flow. Other campaigns may do so at the same time.
 pub fn store(path: &Path, new: &[Record]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    }
+    let lock = path.with_extension("lock");
+    let _held = std::fs::File::create(&lock)
+        .and_then(|file| file.lock().map(|()| file))
+        .with_context(|| format!("locking {}", lock.display()))?;
     let mut all = read(path)?;
     all.retain(|old| {
         !new.iter()
             .any(|record| record.board == old.board && record.flow == old.flow)
     });
     all.extend_from_slice(new);
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-    }
     let json = serde_json::to_string_pretty(&all).context("writing the results as JSON")?;
     std::fs::write(path, json + "\n").with_context(|| format!("writing {}", path.display()))
 }
