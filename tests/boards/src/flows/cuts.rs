@@ -191,9 +191,19 @@ pub async fn power_cuts(rig: &mut Rig, plan: Plan, told: &mut dyn FnMut(&str)) -
         let deployment = rig.deploy_fresh().await?;
         reach(rig, moment, &deployment).await?;
         let loss = cut(rig, &mut tally).await?;
+        let broken = |finding, cut, again| Broken {
+            finding,
+            cut,
+            moment,
+            loss,
+            again,
+        };
         let again = if twice && tally.cuts < plan.cuts {
             let at_write = random.gen_range(1..=WRITES_OF_A_START);
-            in_the_start(rig, at_write, &deployment).await?;
+            let first = tally.cuts;
+            in_the_start(rig, at_write, &deployment)
+                .await
+                .map_err(|error| error.context(broken(Finding::Unbootable, first, None)))?;
             let loss = cut(rig, &mut tally).await?;
             Some(Again { at_write, loss })
         } else {
@@ -201,13 +211,7 @@ pub async fn power_cuts(rig: &mut Rig, plan: Plan, told: &mut dyn FnMut(&str)) -
         };
         twice = !twice;
         let number = tally.cuts;
-        let broken = |finding| Broken {
-            finding,
-            cut: number,
-            moment,
-            loss,
-            again,
-        };
+        let broken = |finding| broken(finding, number, again);
 
         let before = rig.starts();
         starts_one_slot(rig, before)
