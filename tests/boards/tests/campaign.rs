@@ -14,7 +14,7 @@ use ambidex_test_boards::{Rig, Target, campaign};
 /// Random cuts on each board.
 const CUTS: u64 = 20;
 /// A test run is not kept waiting by a slow machine: what it has not come to by then is skipped, and told.
-const CUTS_LIMIT: Duration = Duration::from_secs(8 * 60);
+const CUTS_LIMIT: Duration = Duration::from_secs(9 * 60);
 /// The fastest board has the flows of the agent alone, too, and the cuts at chosen moments, which the random ones include;
 /// `cargo xtask hil` runs all on all.
 const EVERY_FLOW: Kind = Kind::Aarch64Uboot;
