@@ -78,19 +78,18 @@ pub struct Broken {
 /// The cut in the start after a cut.
 #[derive(Debug, Clone, Copy)]
 struct Again {
-    /// So many writes to the disk after power on; the start was over when there were fewer.
-    at_write: u64,
+    /// So many writes to the disk after power on. `None`: the start was over before there were so many, or nobody counts.
+    at_write: Option<u64>,
     loss: Loss,
 }
 
 impl std::fmt::Display for Again {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "again at write {} of the start, {}",
-            self.at_write,
-            lost(self.loss)
-        )
+        match self.at_write {
+            Some(write) => write!(f, "again at write {write} of the start")?,
+            None => f.write_str("again after the start")?,
+        }
+        write!(f, ", {}", lost(self.loss))
     }
 }
 
@@ -199,12 +198,13 @@ pub async fn power_cuts(rig: &mut Rig, plan: Plan, told: &mut dyn FnMut(&str)) -
             again,
         };
         let again = if twice && tally.cuts < plan.cuts {
-            let at_write = random.gen_range(1..=WRITES_OF_A_START);
+            let write = random.gen_range(1..=WRITES_OF_A_START);
             let first = tally.cuts;
-            in_the_start(rig, at_write, &deployment)
+            let reached = in_the_start(rig, write, &deployment)
                 .await
                 .map_err(|error| error.context(broken(Finding::Unbootable, first, None)))?;
             let loss = cut(rig, &mut tally).await?;
+            let at_write = reached.then_some(write);
             Some(Again { at_write, loss })
         } else {
             None
@@ -251,8 +251,8 @@ async fn cut(rig: &mut Rig, tally: &mut Tally) -> Result<Loss> {
     Ok(loss)
 }
 
-/// Switches on and returns at that write to the disk; later when there are fewer, at the end of the start.
-async fn in_the_start(rig: &mut Rig, at_write: u64, deployment: &Deployment) -> Result<()> {
+/// Switches on and returns at that write to the disk; when there are fewer, at the end of the start. Tells which it was.
+async fn in_the_start(rig: &mut Rig, at_write: u64, deployment: &Deployment) -> Result<bool> {
     let booted = rig.seen("BOOTED ");
     rig.dut.power_on().await?;
     if let Some(board) = rig.dut.emulated() {
@@ -262,11 +262,11 @@ async fn in_the_start(rig: &mut Rig, at_write: u64, deployment: &Deployment) -> 
         if let Some(board) = rig.dut.emulated()
             && board.cache()?.is_cut()
         {
-            return Ok(Some(()));
+            return Ok(Some(true));
         }
         let status = rig.api.device_status(&deployment.id, &rig.device).await?;
         let ended = matches!(status.as_deref(), Some("success" | "failure"));
-        Ok((ended && rig.seen("BOOTED ") > booted).then_some(()))
+        Ok((ended && rig.seen("BOOTED ") > booted).then_some(false))
     })
     .await
 }
